@@ -1,0 +1,21 @@
+//! Compiles `proto/` in pure Rust: no `protoc` is needed.
+
+use std::path::Path;
+
+const FILES: [&str; 7] = [
+    "shoal/telemetry/v1/telemetry.proto",
+    "shoal/fleet/v1/fleet.proto",
+    "shoal/forecast/v1/forecast.proto",
+    "shoal/portfolio/v1/portfolio.proto",
+    "shoal/market/v1/market.proto",
+    "shoal/market/v1/operator.proto",
+    "shoal/dispatch/v1/dispatch.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("../../proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let files = protox::compile(FILES, [root])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}
