@@ -1,1 +1,22 @@
-fn main() {}
+#![doc = include_str!("../README.md")]
+
+mod cli;
+mod import;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli::log_to_stderr();
+    let output = output::Output::new(cli.json);
+    match cli.command.run(output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.status())
+        }
+    }
+}

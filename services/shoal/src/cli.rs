@@ -1,0 +1,90 @@
+//! The command line: one variant per verb, and the error that decides the exit status.
+
+use std::io;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::import;
+use crate::output::Output;
+
+/// Pools plugged-in electric cars and buses and runs them as one power plant.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print one JSON document to standard output and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Convert foreign price, reserve, frequency and session files to canonical tables
+    Import(import::Args),
+}
+
+impl Command {
+    /// Runs the verb; the error says which exit status it deserves.
+    pub(crate) fn run(self, output: Output) -> Result<(), CliError> {
+        match self {
+            Self::Import(args) => import::run(&args, output),
+        }
+    }
+}
+
+/// Why a verb did not finish. The text is printed as `error: TEXT` on standard error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Bad usage or bad input, status 2: `FILE:LINE: what was met, what was expected`.
+    #[error("{0}")]
+    Input(String),
+    /// The run failed for another reason, status 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    /// Exit status of the process.
+    pub(crate) const fn status(&self) -> u8 {
+        match self {
+            Self::Input(_) => 2,
+            Self::Failed(_) => 1,
+        }
+    }
+
+    /// A failure of the run itself (status 1), with its chain of causes in the text.
+    pub(crate) fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Failed(text)
+    }
+}
+
+impl From<frames::InputError> for CliError {
+    fn from(error: frames::InputError) -> Self {
+        Self::Input(error.to_string())
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::failed(&error)
+    }
+}
+
+/// Sends logs to standard error, `warn` and above unless `RUST_LOG` says otherwise.
+pub(crate) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init();
+}
