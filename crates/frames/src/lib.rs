@@ -1,1 +1,9 @@
-//! frames
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod frequency;
+pub mod scenario;
+pub mod series;
+pub mod sessions;
+
+pub use error::{InputError, Place};

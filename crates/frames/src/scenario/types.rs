@@ -1,0 +1,219 @@
+//! What a scenario file says, checked and with its tables read.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
+use market::Area;
+use units::Currency;
+
+use crate::frequency::FrequencySource;
+use crate::series::{GridSeries, ReserveBlocks};
+use crate::sessions::Session;
+
+/// One back-test: a period, an area, its prices, a fleet and its limits.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// The scenario file itself.
+    pub file: PathBuf,
+    /// Name for reports.
+    pub name: String,
+    /// Market area: zone, products, gates, currency.
+    pub area: Area,
+    /// First local date.
+    pub from: NaiveDate,
+    /// First local date after the period.
+    pub to: NaiveDate,
+    /// Local midnight that begins `from`.
+    pub start: DateTime<Utc>,
+    /// Local midnight that begins `to`.
+    pub end: DateTime<Utc>,
+    /// Length of one step.
+    pub step: TimeDelta,
+    /// Prices and reserve prices.
+    pub prices: Prices,
+    /// Vehicles: sessions and common parameters.
+    pub fleet: FleetParameters,
+    /// Sites with limits, in the order of the file.
+    pub sites: Vec<Site>,
+    /// Fees and wear on top of the market price.
+    pub costs: Costs,
+    /// Markets that may be used.
+    pub markets: Markets,
+    /// Things a reader should know (a table that was not in order of time).
+    pub notes: Vec<String>,
+}
+
+/// Resolved prices, currency of the area per `MWh`.
+#[derive(Debug, Clone)]
+pub struct Prices {
+    /// Day-ahead price per step.
+    pub day_ahead: GridSeries,
+    /// What a deviation from the sold position costs or earns.
+    pub imbalance: Imbalance,
+    /// Frequency containment reserve, symmetric.
+    pub fcr: Option<ReserveBlocks>,
+    /// Automatic restoration reserve, up (less charging).
+    pub afrr_up: Option<ReserveBlocks>,
+    /// Automatic restoration reserve, down (more charging).
+    pub afrr_down: Option<ReserveBlocks>,
+    /// Grid frequency; read when asked for.
+    pub frequency: Option<FrequencySource>,
+}
+
+/// How deviations settle, per `MWh`.
+#[derive(Debug, Clone)]
+pub enum Imbalance {
+    /// Published prices per step.
+    Series {
+        /// Paid for a `MWh` drawn beyond the position.
+        short: GridSeries,
+        /// Received for a `MWh` left over.
+        long: GridSeries,
+    },
+    /// Short pays day-ahead plus this, long receives day-ahead minus this. 0 where the scenario says nothing.
+    Spread(f64),
+}
+
+/// The fleet.
+#[derive(Debug, Clone)]
+pub struct FleetParameters {
+    /// Sessions in the order of the file, also those that reach over the period's ends.
+    pub sessions: Vec<Session>,
+    /// Share of grid energy that reaches the battery, over 0 to 1.
+    pub charge_efficiency: f64,
+    /// Share of battery energy that reaches the grid, over 0 to 1.
+    pub discharge_efficiency: f64,
+    /// Never below this share of capacity, except that a vehicle may arrive lower; 0 to 1.
+    pub min_energy_fraction: f64,
+    /// First this share of vehicles, in order of `vehicle_id`, may discharge; 0 to 1.
+    pub v2g_share: f64,
+    /// Whether policies without foresight are told the departure at plug-in.
+    pub departure_known: bool,
+}
+
+/// A grid connection point with its limits.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The `site_id` of its sessions.
+    pub id: String,
+    /// Most power drawn from the grid, kW; `None` for no limit.
+    pub import_limit_kw: Option<f64>,
+    /// Most power fed into the grid, kW; `None` for no limit.
+    pub export_limit_kw: Option<f64>,
+    /// Load of everything else behind the connection point, kW per step, positive draws; `None` for zero.
+    pub base_load: Option<GridSeries>,
+}
+
+/// Per `MWh` through the meter, on top of the market price.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Costs {
+    /// Per `MWh` drawn.
+    pub import_per_mwh: f64,
+    /// Per `MWh` fed in, taken off the price received.
+    pub export_per_mwh: f64,
+    /// Per `MWh` discharged, at the grid side.
+    pub wear_per_mwh: f64,
+    /// Per kW of the highest draw of each month.
+    pub demand_per_kw_month: f64,
+}
+
+/// Markets a policy may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Markets {
+    /// Day-ahead energy; without it nothing is sold ahead and all energy settles as imbalance.
+    pub day_ahead: bool,
+    /// Frequency containment reserve.
+    pub fcr: Fcr,
+    /// Automatic restoration reserve.
+    pub afrr: Afrr,
+}
+
+/// Frequency containment reserve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fcr {
+    /// Whether it is offered. `prices.fcr` is present when it is.
+    pub enabled: bool,
+    /// Power kept free per unit of reserve sold, at least 1.
+    pub power_factor: f64,
+    /// Full activation that the battery must be able to follow, minutes.
+    pub endurance_minutes: f64,
+    /// How energy head-room is asked for.
+    pub headroom: Headroom,
+    /// Steps that the fleet has to recover after an activation (window rule).
+    pub recovery_steps: u32,
+}
+
+/// Rule for the energy kept free for reserves (contract, reference problem R).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headroom {
+    /// Full activation over the endurance from either boundary of the step.
+    Snapshot,
+    /// Full activation over any window of the endurance, with recovery.
+    Window,
+}
+
+/// Automatic frequency restoration reserve; power factor 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Afrr {
+    /// Whether it is offered. At least one of `prices.afrr_up` and `prices.afrr_down` is present when it is.
+    pub enabled: bool,
+    /// Full activation that the battery must be able to follow, minutes.
+    pub endurance_minutes: f64,
+}
+
+impl Scenario {
+    /// Zone whose midnights bound local dates.
+    #[must_use]
+    pub const fn zone(&self) -> Tz {
+        self.area.zone()
+    }
+
+    /// Currency of every price and cost.
+    #[must_use]
+    pub const fn currency(&self) -> Currency {
+        self.area.currency()
+    }
+
+    /// Number of steps in the period.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.prices.day_ahead.values.len()
+    }
+
+    /// First instant of step `index`.
+    #[must_use]
+    pub fn step_start(&self, index: usize) -> DateTime<Utc> {
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
+        self.start + self.step * index
+    }
+
+    /// Length of one step in hours (`D` of reference problem R).
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a step has at most a day of seconds"
+    )]
+    pub fn step_hours(&self) -> f64 {
+        self.step.num_seconds() as f64 / 3600.0
+    }
+
+    /// Missing intervals that `fill = "hold"` held over, in the price series.
+    #[must_use]
+    pub fn price_gaps_filled(&self) -> usize {
+        let imbalance = match &self.prices.imbalance {
+            Imbalance::Series { short, long } => short.gaps_filled + long.gaps_filled,
+            Imbalance::Spread(_) => 0,
+        };
+        let blocks = [
+            &self.prices.fcr,
+            &self.prices.afrr_up,
+            &self.prices.afrr_down,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|b| b.gaps_filled)
+        .sum::<usize>();
+        self.prices.day_ahead.gaps_filled + imbalance + blocks
+    }
+}
