@@ -1,1 +1,3 @@
-//! portfolio
+#![doc = include_str!("../README.md")]
+
+pub mod reference;
