@@ -72,3 +72,16 @@ pub struct Evse {
     /// Share of battery energy that reaches the grid.
     pub discharge_efficiency: Efficiency,
 }
+
+/// A grid connection point as registered by its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Name, unique over the fleet.
+    pub id: SiteId,
+    /// Name for people.
+    pub name: String,
+    /// Most power taken from the grid, at least zero.
+    pub import_limit: Power,
+    /// Most power given to the grid as a magnitude, at least zero.
+    pub export_limit: Power,
+}

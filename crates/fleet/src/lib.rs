@@ -2,16 +2,20 @@
 
 pub mod charge_point;
 pub mod ids;
+pub mod metering;
 pub mod reading;
 pub mod schedule;
 pub mod session;
 pub mod setpoint;
+pub mod state;
 
-pub use charge_point::{ChargePoint, Evse, Protocol};
+pub use charge_point::{ChargePoint, Evse, Protocol, Site};
 pub use ids::{EvseId, SessionId, SetpointId, SignalId, SiteId, StationId, VehicleId};
+pub use metering::MeterInterval;
 pub use reading::{Reading, Telemetry};
 pub use session::{Needs, Session};
 pub use setpoint::{Acknowledgement, Setpoint};
+pub use state::{EvseState, FleetState, SessionState};
 
 use serde::{Deserialize, Serialize};
 
