@@ -1,1 +1,10 @@
-//! runtime
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+mod clock;
+pub mod config;
+pub mod pipe;
+pub mod tasks;
+pub mod telemetry;
+
+pub use clock::Clock;

@@ -1,0 +1,123 @@
+//! Logs to standard error and the metrics recorder.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+/// Upper bounds of duration histograms, in seconds: from the wake-up of a task to a solve of a large fleet.
+const SECONDS_BUCKETS: [f64; 14] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0, 60.0,
+];
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// Directives of `tracing_subscriber::EnvFilter`, such as `info,shoal_gateway=debug`.
+    pub filter: String,
+    /// How lines look.
+    pub format: Format,
+}
+
+impl Default for Logging {
+    /// One line per decision, and what the libraries warn about.
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: Format::Text,
+        }
+    }
+}
+
+/// Logging or metrics that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A filter that does not parse.
+    #[error("log filter {filter:?}")]
+    Filter {
+        /// As given.
+        filter: String,
+        /// Why.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Another subscriber is installed already.
+    #[error("a log subscriber is already installed")]
+    Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another metrics recorder is installed already.
+    #[error("metrics recorder")]
+    Metrics(#[source] BuildError),
+}
+
+/// Starts logging to standard error. Call once per process.
+///
+/// # Errors
+/// [`TelemetryError`] for a filter that does not parse or a second call.
+pub fn init(logging: &Logging) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&logging.filter).map_err(|source| TelemetryError::Filter {
+        filter: logging.filter.clone(),
+        source,
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match logging.format {
+        Format::Text => lines.try_init(),
+        Format::Json => lines.json().try_init(),
+    }
+    .map_err(TelemetryError::Installed)
+}
+
+/// The process's metrics, for `/metrics`; installs the recorder on the first call. Histograms whose name ends in
+/// `_seconds` have buckets from half a millisecond to a minute.
+///
+/// # Errors
+/// [`TelemetryError::Metrics`] if something else installed a recorder.
+pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = INSTALLING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(TelemetryError::Metrics)?;
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorder_is_installed_once() {
+        assert!(metrics().is_ok() && metrics().is_ok());
+    }
+
+    #[test]
+    fn a_filter_that_does_not_parse_is_refused_with_its_text() {
+        let logging = Logging {
+            filter: "info,=[".to_owned(),
+            ..Logging::default()
+        };
+        let refused = init(&logging).unwrap_err().to_string();
+        assert!(refused.contains("info,=["), "{refused}");
+    }
+}
