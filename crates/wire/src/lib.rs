@@ -1,5 +1,37 @@
 #![doc = include_str!("../README.md")]
 
+mod error;
+mod field;
+
+pub mod dispatch;
+pub mod fleet;
+pub mod forecast;
+pub mod market;
+pub mod portfolio;
+pub mod telemetry;
+
+pub use error::WireError;
+
+use bytes::Bytes;
+use prost::Message;
+
+/// The bytes of a message, as the log carries them.
+#[must_use]
+pub fn encode<M: Message>(message: &M) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+/// The message in `bytes`. Unknown fields are passed over: an older reader understands a newer writer.
+///
+/// # Errors
+/// [`WireError::Decode`] if the bytes are not such a message.
+pub fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, WireError> {
+    M::decode(bytes).map_err(|source| WireError::Decode {
+        message: std::any::type_name::<M>(),
+        source,
+    })
+}
+
 /// Generated messages and services, by package.
 pub mod proto {
     #![allow(
