@@ -5,5 +5,6 @@ pub mod frequency;
 pub mod scenario;
 pub mod series;
 pub mod sessions;
+pub mod table;
 
 pub use error::{InputError, Place};
