@@ -21,6 +21,9 @@ pub const SHORTFALL_PER_KWH: f64 = 2.0;
 /// Energy by which a session may miss its goal before it counts as short, kWh (contract 5: 1 Wh).
 pub const SHORT_TOLERANCE_KWH: f64 = 1e-3;
 
+/// Excess over a site limit below which nothing is counted, kW.
+pub const BREACH_TOLERANCE_KW: f64 = 1e-3;
+
 /// Equal steps from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
@@ -190,6 +193,12 @@ impl Site {
     #[must_use]
     pub fn base(&self, t: usize) -> f64 {
         self.base_kw.get(t).copied().unwrap_or(0.0)
+    }
+
+    /// Whether net power anywhere between `low` and `high` kW, base load included, breaks a limit.
+    #[must_use]
+    pub fn is_breached(&self, (low, high): (f64, f64)) -> bool {
+        high > self.import_kw + BREACH_TOLERANCE_KW || low < -self.export_kw - BREACH_TOLERANCE_KW
     }
 }
 

@@ -1,3 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod case;
+pub mod policy;
 pub mod reference;
+pub mod storage;
