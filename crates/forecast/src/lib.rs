@@ -1,1 +1,19 @@
-//! forecast
+#![doc = include_str!("../README.md")]
+
+mod calendar;
+mod history;
+mod naive;
+mod profile;
+mod quantile;
+mod scenario;
+mod stay;
+
+pub use history::History;
+pub use naive::{Forecast, Naive, NoHistory, Range};
+pub use profile::{Quantity, profile};
+pub use quantile::quantiles;
+pub use scenario::{Days, Scenario, Scenarios};
+pub use stay::{Plugged, Stay};
+
+/// Levels of the score: what a forecast is judged by.
+pub const LEVELS: [f64; 7] = [0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95];
