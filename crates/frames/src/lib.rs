@@ -2,9 +2,11 @@
 
 mod error;
 pub mod frequency;
+mod records;
 pub mod scenario;
 pub mod series;
 pub mod sessions;
 pub mod table;
+mod tree;
 
 pub use error::{InputError, Place};

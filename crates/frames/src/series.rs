@@ -1,5 +1,11 @@
 //! Series over time: as published, and resolved on the grid of a scenario.
 
+mod grid;
+mod points;
+
+pub(crate) use grid::{Window, blocks, grid};
+pub(crate) use points::{SeriesFile, read};
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Published values in order of time, also outside the scenario's period: forecasts learn from what lies before it.

@@ -1,6 +1,25 @@
 //! Canonical charging sessions.
 
+mod file;
+
+pub use file::{read, write};
+
 use chrono::{DateTime, Utc};
+
+/// Column names, in order.
+pub const COLUMNS: [&str; 11] = [
+    "session_id",
+    "evse_id",
+    "vehicle_id",
+    "site_id",
+    "plug_in",
+    "plug_out",
+    "energy_arrival_kwh",
+    "energy_required_kwh",
+    "capacity_kwh",
+    "max_charge_kw",
+    "max_discharge_kw",
+];
 
 /// One stay of a vehicle at a charge point. Energies are inside the battery, powers at the grid side.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,7 +30,7 @@ pub struct Session {
     pub evse_id: String,
     /// Vehicle.
     pub vehicle_id: String,
-    /// Site, as named under `[[site]]`; a site without entry has no limit.
+    /// Site, as named under `[[site]]`; a site without entry has no limit. May be empty.
     pub site_id: String,
     /// Arrival.
     pub plug_in: DateTime<Utc>,

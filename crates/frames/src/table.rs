@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use polars::prelude::{
     Column as Frame, DataFrame, DataType, IntoColumn, IntoSeries, KeyValueMetadata, NamedFrom,
     ParquetReader, ParquetWriter, PolarsError, SerReader, Series, TimeUnit, TimeZone,
 };
 
 use crate::InputError;
+use crate::records::ends_with;
 
 /// The values of one column. Missing is `None`, never zero.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +55,9 @@ pub enum TableError {
     /// Two columns have one name.
     #[error("column {0} is there already")]
     Twice(String),
+    /// The name does not say what to write.
+    #[error("{}: unknown kind of table, expected .csv, .csv.gz or .parquet", .0.display())]
+    Kind(PathBuf),
     /// The disk refused.
     #[error("{}: cannot write", file.display())]
     Write {
@@ -109,6 +116,25 @@ impl Column {
         }
     }
 
+    /// The value of `row` as text, empty when missing or outside.
+    pub(crate) fn text(&self, row: usize) -> String {
+        fn show<T: ToString>(values: &[Option<T>], row: usize) -> Option<String> {
+            values.get(row)?.as_ref().map(T::to_string)
+        }
+        let text = match self {
+            Self::Int(v) => show(v, row),
+            Self::Float(v) => show(v, row),
+            Self::Text(v) => show(v, row),
+            Self::Flag(v) => show(v, row),
+            Self::Instant(v) => v
+                .get(row)
+                .copied()
+                .flatten()
+                .map(|at| at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        };
+        text.unwrap_or_default()
+    }
+
     /// True without rows.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -158,6 +184,50 @@ impl Table {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.columns.first().map_or(0, |(_, c)| c.len())
+    }
+
+    /// Writes the table as its name says: `.csv`, `.csv.gz` or `.parquet`. Notes lead a CSV as `# key: value`.
+    ///
+    /// # Errors
+    /// [`TableError`] for another ending, or when the file cannot be written.
+    pub fn write(&self, file: &Path) -> Result<(), TableError> {
+        if ends_with(file, ".parquet") {
+            return self.write_parquet(file);
+        }
+        let failed = |source| TableError::Write {
+            file: file.to_owned(),
+            source,
+        };
+        let zipped = ends_with(file, ".csv.gz");
+        if !zipped && !ends_with(file, ".csv") {
+            return Err(TableError::Kind(file.to_owned()));
+        }
+        let sink = BufWriter::new(File::create(file).map_err(failed)?);
+        if zipped {
+            let mut packed = GzEncoder::new(sink, Compression::default());
+            self.write_csv(&mut packed).map_err(failed)?;
+            packed
+                .finish()
+                .and_then(|mut sink| sink.flush())
+                .map_err(failed)
+        } else {
+            let mut sink = sink;
+            self.write_csv(&mut sink)
+                .and_then(|()| sink.flush())
+                .map_err(failed)
+        }
+    }
+
+    fn write_csv(&self, sink: &mut dyn Write) -> std::io::Result<()> {
+        for (key, value) in &self.notes {
+            writeln!(sink, "# {key}: {}", value.replace(['\n', '\r'], " "))?;
+        }
+        let mut rows = csv::Writer::from_writer(sink);
+        rows.write_record(self.columns.iter().map(|(n, _)| n))?;
+        for row in 0..self.rows() {
+            rows.write_record(self.columns.iter().map(|(_, c)| c.text(row)))?;
+        }
+        rows.flush()
     }
 
     /// Writes the table as one Parquet file (zstd), replacing what is there.

@@ -1,6 +1,10 @@
 //! Scenario files: what a back-test reads.
 
+mod load;
+mod prices;
 mod types;
+
+pub use load::load;
 
 pub use types::{
     Afrr, Costs, Fcr, FleetParameters, Headroom, Imbalance, Markets, Prices, Scenario, Site,

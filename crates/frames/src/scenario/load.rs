@@ -1,0 +1,286 @@
+//! Reads a scenario file and every table it names.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use chrono::TimeDelta;
+use market::Area;
+use toml::de::DeTable;
+use units::DeliveryDay;
+
+use super::prices::{base_load, prices};
+use super::types::{Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Scenario, Site};
+use crate::records::read_text;
+use crate::series::Window;
+use crate::tree::{Branch, Leaf, Source};
+use crate::{InputError, sessions};
+
+/// What a limit, a fee or a share may be, both ends included.
+pub(super) const ANY: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
+const NOT_NEGATIVE: (f64, f64) = (0.0, f64::INFINITY);
+const SHARE: (f64, f64) = (0.0, 1.0);
+/// An efficiency of zero would make energy vanish and divides.
+const EFFICIENCY: (f64, f64) = (0.01, 1.0);
+const MINUTES_OF_A_DAY: (f64, f64) = (0.0, 1440.0);
+
+// Where the scenario says nothing: the values shown in the contract, section 3; no cost given is no cost.
+const STEP_MINUTES: u32 = 15;
+const ONE_WAY_EFFICIENCY: f64 = 0.94;
+const MIN_ENERGY_FRACTION: f64 = 0.1;
+const FCR_ENDURANCE_MINUTES: f64 = 30.0;
+const FCR_RECOVERY_STEPS: u32 = 2;
+const AFRR_ENDURANCE_MINUTES: f64 = 60.0;
+
+/// What is read along the way.
+pub(super) struct Reading<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) window: Window,
+    pub(super) notes: Vec<String>,
+}
+
+/// Reads the scenario at `file` with its tables.
+///
+/// # Errors
+/// [`InputError`] for the first thing that is not as the contract says, by file, line and key.
+pub fn load(file: &Path) -> Result<Scenario, InputError> {
+    let text = read_text(file)?;
+    let source = Source { file, text: &text };
+    let tree = DeTable::parse(&text).map_err(|e| source.refuse(&e))?;
+    let mut root = Branch::root(source, tree.get_ref());
+
+    let name = root.need("name", "a name")?.text("a name")?.to_owned();
+    let area = root.need("area", "an area, as in \"NL\"")?;
+    let area = area
+        .text("an area")?
+        .parse::<Area>()
+        .map_err(|e| area.error(e.to_string()))?;
+    let (from, to) = (
+        root.need("from", "a local date")?,
+        root.need("to", "a local date")?,
+    );
+    let window = window(area, &from, &to, root.get("step_minutes").as_ref())?;
+    let mut reading = Reading {
+        folder: file.parent().unwrap_or(Path::new(".")),
+        window,
+        notes: Vec::new(),
+    };
+    let markets = markets(root.get("markets"))?;
+    let prices = prices(root.need("prices", "a table [prices]")?, &mut reading)?;
+    require_series(&root, &markets, &prices)?;
+    let fleet = fleet(root.need("fleet", "a table [fleet]")?, &reading)?;
+    let sites = sites(root.get("site"), &mut reading)?;
+    let costs = costs(root.get("costs"))?;
+    let (from, to) = (from.date()?, to.date()?);
+    root.finish()?;
+    Ok(Scenario {
+        file: file.to_owned(),
+        name,
+        area,
+        from,
+        to,
+        start: window.start,
+        end: window.end,
+        step: window.step,
+        prices,
+        fleet,
+        sites,
+        costs,
+        markets,
+        notes: reading.notes,
+    })
+}
+
+fn window(
+    area: Area,
+    from: &Leaf<'_>,
+    to: &Leaf<'_>,
+    step: Option<&Leaf<'_>>,
+) -> Result<Window, InputError> {
+    let midnight = |leaf: &Leaf<'_>| {
+        let day = DeliveryDay::try_new(leaf.date()?, area.zone());
+        day.map(DeliveryDay::start)
+            .map_err(|e| leaf.error(e.to_string()))
+    };
+    let (start, end) = (midnight(from)?, midnight(to)?);
+    if start >= end {
+        return Err(to.error(format!(
+            "{} is not after from, {}, expected a later date",
+            to.date()?,
+            from.date()?
+        )));
+    }
+    let minutes = match step {
+        None => STEP_MINUTES,
+        Some(leaf) => match leaf.count((1, 60))? {
+            minutes if 60 % minutes == 0 => minutes,
+            minutes => return Err(leaf.error(format!("{minutes}, expected a divisor of 60"))),
+        },
+    };
+    Ok(Window {
+        start,
+        end,
+        step: TimeDelta::minutes(i64::from(minutes)),
+        zone: area.zone(),
+    })
+}
+
+fn require_series(
+    root: &Branch<'_>,
+    markets: &Markets,
+    prices: &super::Prices,
+) -> Result<(), InputError> {
+    if markets.fcr.enabled && prices.fcr.is_none() {
+        return Err(root
+            .error("markets.fcr is enabled without prices.fcr, expected a series of FCR prices"));
+    }
+    if markets.afrr.enabled && prices.afrr_up.is_none() && prices.afrr_down.is_none() {
+        return Err(root.error(
+            "markets.afrr is enabled without prices.afrr_up or prices.afrr_down, expected a series of aFRR prices",
+        ));
+    }
+    Ok(())
+}
+
+fn fleet(leaf: Leaf<'_>, reading: &Reading<'_>) -> Result<FleetParameters, InputError> {
+    let mut table = leaf.branch("a table [fleet]")?;
+    for key in ["timetable", "depot"] {
+        if let Some(leaf) = table.get(key) {
+            return Err(leaf.error(
+                "buses built from a timetable are not available yet, expected their stays as rows of fleet.sessions",
+            ));
+        }
+    }
+    let file = table.need("sessions", "a file of sessions")?;
+    let file = existing(&file, reading.folder)?;
+    let fleet = FleetParameters {
+        sessions: sessions::read(&file)?,
+        charge_efficiency: table.number("charge_efficiency", ONE_WAY_EFFICIENCY, EFFICIENCY)?,
+        discharge_efficiency: table.number(
+            "discharge_efficiency",
+            ONE_WAY_EFFICIENCY,
+            EFFICIENCY,
+        )?,
+        min_energy_fraction: table.number("min_energy_fraction", MIN_ENERGY_FRACTION, SHARE)?,
+        v2g_share: table.number("v2g_share", 1.0, SHARE)?,
+        departure_known: table.flag("departure_known", false)?,
+    };
+    table.finish()?;
+    Ok(fleet)
+}
+
+/// The path that `leaf` names, if there is a file.
+pub(super) fn existing(leaf: &Leaf<'_>, folder: &Path) -> Result<std::path::PathBuf, InputError> {
+    let file = folder.join(leaf.text("the path of a file")?);
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(leaf.error(format!(
+        "no file {}, expected a .csv, .csv.gz or .parquet file there",
+        file.display()
+    )))
+}
+
+fn sites(leaf: Option<Leaf<'_>>, reading: &mut Reading<'_>) -> Result<Vec<Site>, InputError> {
+    let mut sites = Vec::new();
+    let mut seen = BTreeSet::new();
+    for leaf in leaf.iter().flat_map(Leaf::list) {
+        let mut table = leaf.branch("a table [[site]]")?;
+        let id = table.need("id", "the site_id of its sessions")?;
+        let name = id.text("the site_id of its sessions")?.to_owned();
+        if !seen.insert(name.clone()) {
+            return Err(id.error(format!("site {name:?} again, expected a name of its own")));
+        }
+        let mut limit = |key| table.get(key).map(|l| l.number(NOT_NEGATIVE)).transpose();
+        let (import_limit_kw, export_limit_kw) =
+            (limit("import_limit_kw")?, limit("export_limit_kw")?);
+        let base_load = table
+            .get("base_load")
+            .map(|l| base_load(&l, reading))
+            .transpose()?;
+        table.finish()?;
+        sites.push(Site {
+            id: name,
+            import_limit_kw,
+            export_limit_kw,
+            base_load,
+        });
+    }
+    Ok(sites)
+}
+
+fn costs(leaf: Option<Leaf<'_>>) -> Result<Costs, InputError> {
+    let Some(leaf) = leaf else {
+        return Ok(Costs::default());
+    };
+    let mut table = leaf.branch("a table [costs]")?;
+    let costs = Costs {
+        import_per_mwh: table.number("import_per_mwh", 0.0, ANY)?,
+        export_per_mwh: table.number("export_per_mwh", 0.0, ANY)?,
+        wear_per_mwh: table.number("wear_per_mwh", 0.0, NOT_NEGATIVE)?,
+        demand_per_kw_month: table.number("demand_per_kw_month", 0.0, NOT_NEGATIVE)?,
+    };
+    table.finish()?;
+    Ok(costs)
+}
+
+fn markets(leaf: Option<Leaf<'_>>) -> Result<Markets, InputError> {
+    let mut table = leaf.map(|l| l.branch("a table [markets]")).transpose()?;
+    let day_ahead = table
+        .as_mut()
+        .map_or(Ok(true), |t| t.flag("day_ahead", true))?;
+    let fcr = fcr(table.as_mut().and_then(|t| t.get("fcr")))?;
+    let afrr = afrr(table.as_mut().and_then(|t| t.get("afrr")))?;
+    table.map_or(Ok(()), Branch::finish)?;
+    Ok(Markets {
+        day_ahead,
+        fcr,
+        afrr,
+    })
+}
+
+fn fcr(leaf: Option<Leaf<'_>>) -> Result<Fcr, InputError> {
+    let mut fcr = Fcr {
+        enabled: false,
+        power_factor: 1.0,
+        endurance_minutes: FCR_ENDURANCE_MINUTES,
+        headroom: Headroom::Snapshot,
+        recovery_steps: FCR_RECOVERY_STEPS,
+    };
+    let Some(leaf) = leaf else { return Ok(fcr) };
+    let mut table = leaf.branch("a table, as in { enabled = true }")?;
+    fcr.enabled = table.flag("enabled", false)?;
+    fcr.power_factor = table.number("power_factor", fcr.power_factor, (1.0, 100.0))?;
+    fcr.endurance_minutes =
+        table.number("endurance_minutes", fcr.endurance_minutes, MINUTES_OF_A_DAY)?;
+    if let Some(leaf) = table.get("headroom") {
+        fcr.headroom = match leaf.text("\"snapshot\" or \"window\"")? {
+            "snapshot" => Headroom::Snapshot,
+            "window" => Headroom::Window,
+            other => {
+                return Err(leaf.error(format!("{other:?}, expected \"snapshot\" or \"window\"")));
+            }
+        };
+    }
+    if let Some(leaf) = table.get("recovery_steps") {
+        fcr.recovery_steps = leaf.count((0, 1440))?;
+    }
+    table.finish()?;
+    Ok(fcr)
+}
+
+fn afrr(leaf: Option<Leaf<'_>>) -> Result<Afrr, InputError> {
+    let mut afrr = Afrr {
+        enabled: false,
+        endurance_minutes: AFRR_ENDURANCE_MINUTES,
+    };
+    let Some(leaf) = leaf else { return Ok(afrr) };
+    let mut table = leaf.branch("a table, as in { enabled = true }")?;
+    afrr.enabled = table.flag("enabled", false)?;
+    afrr.endurance_minutes = table.number(
+        "endurance_minutes",
+        afrr.endurance_minutes,
+        MINUTES_OF_A_DAY,
+    )?;
+    table.finish()?;
+    Ok(afrr)
+}
