@@ -3,6 +3,7 @@
 pub mod admin;
 mod clock;
 pub mod config;
+pub mod latency;
 pub mod pipe;
 pub mod tasks;
 pub mod telemetry;

@@ -1,1 +1,49 @@
-//! store
+#![doc = include_str!("../README.md")]
+
+mod change;
+mod decode;
+mod error;
+mod log;
+mod open;
+mod rows;
+mod tables;
+mod tail;
+pub mod topic;
+mod writer;
+
+pub use change::Change;
+pub use error::{LogError, StoreError};
+pub use log::{Log, Subscription};
+pub use open::{Options, Store};
+pub use rows::ForecastRow;
+pub use tables::Tables;
+pub use topic::Topic;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+/// A record to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Where to.
+    pub topic: Topic,
+    /// What it is about (an EVSE, a bid): records of one key stay in order; compaction keeps the newest of each.
+    pub key: String,
+    /// Contents; nothing here looks inside.
+    pub payload: Bytes,
+}
+
+/// A record as appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Topic it was read from.
+    pub topic: Topic,
+    /// What it is about.
+    pub key: String,
+    /// Contents.
+    pub payload: Bytes,
+    /// Place in the topic, from 1, rising.
+    pub offset: u64,
+    /// When it was appended, by the clock of the store.
+    pub appended_at: DateTime<Utc>,
+}

@@ -1,0 +1,129 @@
+//! Rows, records and commits that happen together or not at all.
+
+use fleet::{Evse, MeterInterval, SessionState, Site};
+use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
+
+use crate::rows::{ForecastRow, PlanRow, Rows};
+use crate::{NewRecord, Topic};
+
+/// One unit of work for the writer: everything in it is stored in one transaction. Rows are upserts, so that a change
+/// applied twice leaves what it left the first time (its records are appended twice).
+///
+/// ```no_run
+/// # async fn example(tables: store::Tables, bid: market::Bid, record: store::NewRecord) -> Result<(), store::StoreError> {
+/// tables.apply(store::Change::default().bids(&[bid]).records(vec![record])).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub(crate) rows: Vec<Rows>,
+    pub(crate) records: Vec<NewRecord>,
+    pub(crate) commits: Vec<Commit>,
+}
+
+/// A group has handled a topic up to and with an offset.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) topic: Topic,
+    pub(crate) group: String,
+    pub(crate) offset: u64,
+}
+
+impl Change {
+    fn with(mut self, rows: Rows) -> Self {
+        if !rows.is_empty() {
+            self.rows.push(rows);
+        }
+        self
+    }
+
+    /// True if applying it would do nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.records.is_empty() && self.commits.is_empty()
+    }
+
+    /// Records to append.
+    #[must_use]
+    pub fn records(mut self, records: impl IntoIterator<Item = NewRecord>) -> Self {
+        self.records.extend(records);
+        self
+    }
+
+    /// `group` has handled `topic` up to and with `offset`; an older offset changes nothing.
+    #[must_use]
+    pub fn commit(mut self, topic: Topic, group: &str, offset: u64) -> Self {
+        self.commits.push(Commit {
+            topic,
+            group: group.to_owned(),
+            offset,
+        });
+        self
+    }
+
+    /// Sites, by id.
+    #[must_use]
+    pub fn sites(self, sites: &[Site]) -> Self {
+        self.with(Rows::Sites(sites.to_vec()))
+    }
+
+    /// EVSEs, by id.
+    #[must_use]
+    pub fn evses(self, evses: &[Evse]) -> Self {
+        self.with(Rows::Evses(evses.to_vec()))
+    }
+
+    /// Stays, by id.
+    #[must_use]
+    pub fn sessions(self, sessions: &[SessionState]) -> Self {
+        self.with(Rows::Sessions(sessions.to_vec()))
+    }
+
+    /// Metered intervals, by EVSE and start; an older version never replaces a newer one.
+    #[must_use]
+    pub fn intervals(self, intervals: &[MeterInterval]) -> Self {
+        self.with(Rows::Intervals(intervals.to_vec()))
+    }
+
+    /// Bids, by id, with their status.
+    #[must_use]
+    pub fn bids(self, bids: &[Bid]) -> Self {
+        self.with(Rows::Bids(bids.to_vec()))
+    }
+
+    /// Where a bid stands now; an unknown bid changes nothing.
+    #[must_use]
+    pub fn bid_status(self, bid: BidId, status: BidStatus) -> Self {
+        self.with(Rows::BidStatus(vec![(bid, status)]))
+    }
+
+    /// Awards, by id.
+    #[must_use]
+    pub fn awards(self, awards: &[Award]) -> Self {
+        self.with(Rows::Awards(awards.to_vec()))
+    }
+
+    /// Clearing prices, by area, product and start of delivery.
+    #[must_use]
+    pub fn clearings(self, clearings: &[Clearing]) -> Self {
+        self.with(Rows::Clearings(clearings.to_vec()))
+    }
+
+    /// Statements, by account, area, day and version.
+    #[must_use]
+    pub fn statements(self, statements: &[Statement]) -> Self {
+        self.with(Rows::Statements(statements.to_vec()))
+    }
+
+    /// A plan, by id, with its schedules. Schedules are kept for the newest four plans of an area.
+    #[must_use]
+    pub fn plan(self, plan: &Plan, schedules: &[fleet::schedule::Schedule]) -> Self {
+        self.with(Rows::Plan(Box::new(PlanRow::new(plan, schedules))))
+    }
+
+    /// Forecasts, by id.
+    #[must_use]
+    pub fn forecasts(self, forecasts: &[ForecastRow]) -> Self {
+        self.with(Rows::Forecasts(forecasts.to_vec()))
+    }
+}

@@ -1,0 +1,181 @@
+//! Opening the database.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::mpsc;
+use units::Clock;
+
+use crate::error::{StoreError, db};
+use crate::log::Log;
+use crate::tables::Tables;
+use crate::tail::Heads;
+use crate::topic::{self, Retention};
+use crate::writer::{QUEUE, Writer};
+
+/// Connections that read at the same time.
+const READERS: u32 = 4;
+
+/// How long a statement waits for another process that holds the database.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Name of the database in its folder.
+const FILE: &str = "shoal.db";
+
+/// What can be chosen when a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Says when a record was appended.
+    pub clock: Arc<dyn Clock>,
+    /// Says what is kept of a topic, by its name.
+    pub retention: fn(&str) -> Retention,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
+    /// The machine's clock and the retention of [`topic::retention`].
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(MachineClock),
+            retention: topic::retention,
+        }
+    }
+}
+
+struct MachineClock;
+
+impl Clock for MachineClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "stamps records of a store that was opened without a clock; decides nothing"
+    )]
+    fn now(&self) -> DateTime<Utc> {
+        std::time::SystemTime::now().into()
+    }
+}
+
+/// The event log and the tables over one database. Cheap to clone; the writer ends, after what is queued, when the last
+/// clone, [`Log`] and [`Tables`] are gone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    log: Log,
+    tables: Tables,
+}
+
+impl Store {
+    /// Opens `dir/shoal.db`, made if absent, with the schema brought up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the folder or the database cannot be used.
+    pub async fn open(dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(dir, Options::default()).await
+    }
+
+    /// [`Store::open`] with a clock and a retention of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        let file = SqliteConnectOptions::new()
+            .filename(dir.join(FILE))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY);
+        let writer = pool(1)
+            .connect_with(file.clone())
+            .await
+            .map_err(db("open"))?;
+        sqlx::migrate!().run(&writer).await?;
+        let readers = pool(READERS)
+            .connect_with(file.read_only(true))
+            .await
+            .map_err(db("open for reading"))?;
+        Self::over(writer, readers, options).await
+    }
+
+    /// A store that is gone with its last clone. Reads and writes share one connection.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be made.
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        Self::in_memory_with(Options::default()).await
+    }
+
+    /// [`Store::in_memory`] with a clock and a retention of the caller's.
+    ///
+    /// # Errors
+    /// As [`Store::in_memory`].
+    pub async fn in_memory_with(options: Options) -> Result<Self, StoreError> {
+        let shared = pool(1)
+            .connect("sqlite::memory:")
+            .await
+            .map_err(db("open"))?;
+        sqlx::migrate!().run(&shared).await?;
+        Self::over(shared.clone(), shared, options).await
+    }
+
+    async fn over(
+        writer: SqlitePool,
+        readers: SqlitePool,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let stored: Vec<(String, i64)> = sqlx::query_as("SELECT topic, newest FROM log_topic")
+            .fetch_all(&readers)
+            .await
+            .map_err(db("newest offsets"))?;
+        let stored = stored
+            .into_iter()
+            .map(|(topic, newest)| (topic, newest.unsigned_abs()));
+        let heads = Arc::new(Heads::load(stored));
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            pool: writer,
+            heads: heads.clone(),
+            clock: options.clock,
+            retention: options.retention,
+            trimmed: HashMap::new(),
+        };
+        tokio::spawn(writer.run(queue));
+        Ok(Self {
+            log: Log::new(jobs.clone(), readers.clone(), heads),
+            tables: Tables::new(jobs, readers),
+        })
+    }
+
+    /// The event log.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        self.tables.clone()
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    // A database in memory is gone with its connection: it is never closed for age or idleness.
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}

@@ -1,0 +1,522 @@
+//! Domain values as rows, and the statements that upsert them.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Utc};
+use fleet::schedule::Schedule;
+use fleet::{Evse, MeterInterval, SessionState, Site};
+use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
+use serde::Serialize;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
+use units::Interval;
+
+use crate::error::{StoreError, db};
+
+/// Rows per statement: large ones spread the cost of a statement, a single one keeps it small; few sizes keep the
+/// cache of prepared statements small. 128 rows of 15 columns stay under the 32 766 parameters of a statement.
+const CHUNKS: [usize; 3] = [128, 16, 1];
+
+/// Plans of one area whose schedules are kept in the table.
+const PLANS_WITH_SCHEDULES: i64 = 4;
+
+pub(crate) type Bound = Query<'static, Sqlite, SqliteArguments>;
+
+/// One published forecast: what it is for and where it came from, the figures as a JSON document of its maker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForecastRow {
+    /// Name.
+    pub id: String,
+    /// What is forecast (`price.day_ahead.NL`, `energy.garage-1`).
+    pub series: String,
+    /// What made it.
+    pub model: String,
+    /// When it was made.
+    pub issued_at: DateTime<Utc>,
+    /// Newest input it rests on.
+    pub data_until: DateTime<Utc>,
+    /// Span it covers.
+    pub covers: Interval,
+    /// The figures, JSON.
+    pub body: String,
+}
+
+/// A plan with its documents written out.
+#[derive(Debug, Clone)]
+pub(crate) struct PlanRow {
+    id: String,
+    area: &'static str,
+    solved_at: i64,
+    plan: String,
+    schedules: String,
+}
+
+impl PlanRow {
+    pub(crate) fn new(plan: &Plan, schedules: &[Schedule]) -> Self {
+        Self {
+            id: plan.id.to_string(),
+            area: plan.area.code(),
+            solved_at: plan.solved_at.timestamp_micros(),
+            plan: json(plan),
+            schedules: json(&schedules),
+        }
+    }
+}
+
+/// Rows of one table.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    Sites(Vec<Site>),
+    Evses(Vec<Evse>),
+    Sessions(Vec<SessionState>),
+    Intervals(Vec<MeterInterval>),
+    Bids(Vec<Bid>),
+    BidStatus(Vec<(BidId, BidStatus)>),
+    Awards(Vec<Award>),
+    Clearings(Vec<Clearing>),
+    Statements(Vec<Statement>),
+    Plan(Box<PlanRow>),
+    Forecasts(Vec<ForecastRow>),
+}
+
+impl Rows {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Sites(rows) => rows.is_empty(),
+            Self::Evses(rows) => rows.is_empty(),
+            Self::Sessions(rows) => rows.is_empty(),
+            Self::Intervals(rows) => rows.is_empty(),
+            Self::Bids(rows) => rows.is_empty(),
+            Self::BidStatus(rows) => rows.is_empty(),
+            Self::Awards(rows) => rows.is_empty(),
+            Self::Clearings(rows) => rows.is_empty(),
+            Self::Statements(rows) => rows.is_empty(),
+            Self::Plan(_) => false,
+            Self::Forecasts(rows) => rows.is_empty(),
+        }
+    }
+
+    pub(crate) async fn write(&self, to: &mut SqliteConnection) -> Result<(), StoreError> {
+        let (what, written) = match self {
+            Self::Sites(rows) => ("upsert of sites", insert(to, &SITE, rows, site).await),
+            Self::Evses(rows) => ("upsert of EVSEs", insert(to, &EVSE, rows, evse).await),
+            Self::Sessions(rows) => (
+                "upsert of sessions",
+                insert(to, &SESSION, rows, session).await,
+            ),
+            Self::Intervals(rows) => (
+                "upsert of metered intervals",
+                insert(to, &INTERVAL, rows, interval).await,
+            ),
+            Self::Bids(rows) => ("upsert of bids", insert(to, &BID, rows, bid).await),
+            Self::BidStatus(rows) => ("status of bids", status(to, rows).await),
+            Self::Awards(rows) => ("upsert of awards", insert(to, &AWARD, rows, award).await),
+            Self::Clearings(rows) => (
+                "upsert of clearing prices",
+                insert(to, &CLEARING, rows, clearing).await,
+            ),
+            Self::Statements(rows) => (
+                "upsert of statements",
+                insert(to, &STATEMENT, rows, statement).await,
+            ),
+            Self::Plan(row) => ("upsert of a plan", plan(to, row).await),
+            Self::Forecasts(rows) => (
+                "upsert of forecasts",
+                insert(to, &FORECAST, rows, forecast).await,
+            ),
+        };
+        written.map_err(db(what))
+    }
+}
+
+/// An upsert: the table, its columns, and what a second row with the same key does.
+pub(crate) struct Upsert {
+    pub(crate) table: &'static str,
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) key: &'static [&'static str],
+    /// Condition under which the second row replaces the first.
+    pub(crate) only_if: Option<&'static str>,
+}
+
+impl Upsert {
+    const fn new(
+        table: &'static str,
+        columns: &'static [&'static str],
+        key: &'static [&'static str],
+    ) -> Self {
+        Self {
+            table,
+            columns,
+            key,
+            only_if: None,
+        }
+    }
+
+    fn sql(&self, rows: usize) -> String {
+        let mut sql = format!("INSERT INTO {} ({})", self.table, self.columns.join(", "));
+        let width = self.columns.len();
+        for row in 0..rows {
+            sql += if row == 0 { " VALUES (" } else { ", (" };
+            for column in 0..width {
+                let comma = if column == 0 { "" } else { ", " };
+                // Writing to a String cannot end in an error.
+                let _ = write!(sql, "{comma}${}", row * width + column + 1);
+            }
+            sql.push(')');
+        }
+        if !self.key.is_empty() {
+            let set: Vec<String> = self
+                .columns
+                .iter()
+                .filter(|c| !self.key.contains(c))
+                .map(|c| format!("{c} = excluded.{c}"))
+                .collect();
+            let _ = write!(
+                sql,
+                " ON CONFLICT ({}) DO UPDATE SET {}",
+                self.key.join(", "),
+                set.join(", ")
+            );
+        }
+        if let Some(condition) = self.only_if {
+            let _ = write!(sql, " WHERE {condition}");
+        }
+        sql
+    }
+}
+
+/// Writes `rows` in as few statements as the chunk sizes allow.
+pub(crate) async fn insert<T: Sync>(
+    to: &mut SqliteConnection,
+    upsert: &Upsert,
+    rows: &[T],
+    bind: impl Fn(Bound, &T) -> Bound,
+) -> Result<(), sqlx::Error> {
+    let mut rest = rows;
+    for size in CHUNKS {
+        if rest.len() < size {
+            continue;
+        }
+        let sql = upsert.sql(size);
+        while let Some((chunk, after)) = rest.split_at_checked(size) {
+            if chunk.is_empty() {
+                break;
+            }
+            let query = sqlx::query(AssertSqlSafe(sql.clone()));
+            chunk.iter().fold(query, &bind).execute(&mut *to).await?;
+            rest = after;
+        }
+    }
+    Ok(())
+}
+
+const SITE: Upsert = Upsert::new(
+    "site",
+    &["id", "name", "import_limit_watts", "export_limit_watts"],
+    &["id"],
+);
+
+fn site(query: Bound, site: &Site) -> Bound {
+    query
+        .bind(site.id.to_string())
+        .bind(site.name.clone())
+        .bind(site.import_limit.watts())
+        .bind(site.export_limit.watts())
+}
+
+const EVSE: Upsert = Upsert::new(
+    "evse",
+    &[
+        "id",
+        "station",
+        "site",
+        "class",
+        "protocol",
+        "max_charge_watts",
+        "max_discharge_watts",
+        "charge_efficiency",
+        "discharge_efficiency",
+    ],
+    &["id"],
+);
+
+fn evse(query: Bound, evse: &Evse) -> Bound {
+    query
+        .bind(evse.id.to_string())
+        .bind(evse.station.to_string())
+        .bind(evse.site.to_string())
+        .bind(evse.class.clone())
+        .bind(evse.protocol.name())
+        .bind(evse.max_charge.watts())
+        .bind(evse.max_discharge.watts())
+        .bind(evse.charge_efficiency.share())
+        .bind(evse.discharge_efficiency.share())
+}
+
+const SESSION: Upsert = Upsert::new(
+    "session",
+    &[
+        "id",
+        "evse",
+        "site",
+        "vehicle",
+        "plugged_in",
+        "unplugged",
+        "needs",
+        "added_joules",
+        "soc_ratio",
+    ],
+    &["id"],
+);
+
+fn session(query: Bound, state: &SessionState) -> Bound {
+    let session = &state.session;
+    query
+        .bind(session.id.to_string())
+        .bind(session.evse.to_string())
+        .bind(session.site.to_string())
+        .bind(session.vehicle.as_ref().map(ToString::to_string))
+        .bind(session.plugged_in.timestamp_micros())
+        .bind(session.unplugged.map(|at| at.timestamp_micros()))
+        .bind(session.needs.as_ref().map(json))
+        .bind(state.added.map(units::Energy::joules))
+        .bind(state.soc.map(units::Soc::share))
+}
+
+const INTERVAL: Upsert = Upsert {
+    table: "meter_interval",
+    columns: &[
+        "evse",
+        "starts_at",
+        "ends_at",
+        "site",
+        "import_joules",
+        "export_joules",
+        "covered_seconds",
+        "version",
+    ],
+    key: &["evse", "starts_at"],
+    only_if: Some("excluded.version >= meter_interval.version"),
+};
+
+fn interval(query: Bound, row: &MeterInterval) -> Bound {
+    query
+        .bind(row.evse.to_string())
+        .bind(row.interval.start().timestamp_micros())
+        .bind(row.interval.end().timestamp_micros())
+        .bind(row.site.to_string())
+        .bind(row.import.joules())
+        .bind(row.export.joules())
+        .bind(i64::from(row.covered_seconds))
+        .bind(i64::from(row.version))
+}
+
+const BID: Upsert = Upsert::new(
+    "bid",
+    &[
+        "id",
+        "area",
+        "product",
+        "direction",
+        "starts_at",
+        "ends_at",
+        "volume_watts",
+        "price",
+        "currency",
+        "divisible",
+        "gate_closes",
+        "built_at",
+        "delivery_probability",
+        "reason",
+        "status",
+    ],
+    &["id"],
+);
+
+fn bid(query: Bound, bid: &Bid) -> Bound {
+    query
+        .bind(bid.id.to_string())
+        .bind(bid.area.code())
+        .bind(bid.product.name())
+        .bind(word(&bid.direction))
+        .bind(bid.delivery.start().timestamp_micros())
+        .bind(bid.delivery.end().timestamp_micros())
+        .bind(bid.volume.watts())
+        .bind(bid.price.map(|p| p.per_unit().to_string()))
+        .bind(bid.price.map(|p| p.currency().code()))
+        .bind(i64::from(bid.divisible))
+        .bind(bid.gate_closes.timestamp_micros())
+        .bind(bid.built_at.timestamp_micros())
+        .bind(bid.delivery_probability)
+        .bind(bid.reason.clone())
+        .bind(word(&bid.status))
+}
+
+async fn status(to: &mut SqliteConnection, rows: &[(BidId, BidStatus)]) -> Result<(), sqlx::Error> {
+    for (bid, status) in rows {
+        sqlx::query("UPDATE bid SET status = $1 WHERE id = $2")
+            .bind(word(status))
+            .bind(bid.to_string())
+            .execute(&mut *to)
+            .await?;
+    }
+    Ok(())
+}
+
+const AWARD: Upsert = Upsert::new(
+    "award",
+    &[
+        "id",
+        "bid",
+        "area",
+        "product",
+        "direction",
+        "starts_at",
+        "ends_at",
+        "volume_watts",
+        "price",
+        "currency",
+        "awarded_at",
+    ],
+    &["id"],
+);
+
+fn award(query: Bound, award: &Award) -> Bound {
+    query
+        .bind(award.id.to_string())
+        .bind(award.bid.to_string())
+        .bind(award.area.code())
+        .bind(award.product.name())
+        .bind(word(&award.direction))
+        .bind(award.delivery.start().timestamp_micros())
+        .bind(award.delivery.end().timestamp_micros())
+        .bind(award.volume.watts())
+        .bind(award.price.per_unit().to_string())
+        .bind(award.price.currency().code())
+        .bind(award.awarded_at.timestamp_micros())
+}
+
+const CLEARING: Upsert = Upsert::new(
+    "clearing",
+    &[
+        "area",
+        "product",
+        "starts_at",
+        "ends_at",
+        "price",
+        "currency",
+        "published_at",
+    ],
+    &["area", "product", "starts_at"],
+);
+
+fn clearing(query: Bound, clearing: &Clearing) -> Bound {
+    query
+        .bind(clearing.area.code())
+        .bind(clearing.product.name())
+        .bind(clearing.delivery.start().timestamp_micros())
+        .bind(clearing.delivery.end().timestamp_micros())
+        .bind(clearing.price.per_unit().to_string())
+        .bind(clearing.price.currency().code())
+        .bind(clearing.published_at.timestamp_micros())
+}
+
+const STATEMENT: Upsert = Upsert::new(
+    "statement",
+    &[
+        "account",
+        "area",
+        "starts_at",
+        "ends_at",
+        "version",
+        "lines",
+        "total",
+        "currency",
+    ],
+    &["account", "area", "starts_at", "version"],
+);
+
+fn statement(query: Bound, statement: &Statement) -> Bound {
+    query
+        .bind(statement.account.clone())
+        .bind(statement.area.code())
+        .bind(statement.day.start().timestamp_micros())
+        .bind(statement.day.end().timestamp_micros())
+        .bind(i64::from(statement.version))
+        .bind(json(&statement.lines))
+        .bind(statement.total.amount().to_string())
+        .bind(statement.total.currency().code())
+}
+
+const FORECAST: Upsert = Upsert::new(
+    "forecast",
+    &[
+        "id",
+        "series",
+        "model",
+        "issued_at",
+        "data_until",
+        "starts_at",
+        "ends_at",
+        "body",
+    ],
+    &["id"],
+);
+
+fn forecast(query: Bound, row: &ForecastRow) -> Bound {
+    query
+        .bind(row.id.clone())
+        .bind(row.series.clone())
+        .bind(row.model.clone())
+        .bind(row.issued_at.timestamp_micros())
+        .bind(row.data_until.timestamp_micros())
+        .bind(row.covers.start().timestamp_micros())
+        .bind(row.covers.end().timestamp_micros())
+        .bind(row.body.clone())
+}
+
+const PLAN: Upsert = Upsert::new("plan", &["id", "area", "solved_at", "body"], &["id"]);
+
+const SCHEDULES: Upsert = Upsert::new(
+    "plan_schedules",
+    &["plan", "area", "solved_at", "body"],
+    &["plan"],
+);
+
+async fn plan(to: &mut SqliteConnection, row: &PlanRow) -> Result<(), sqlx::Error> {
+    let bind = |body: fn(&PlanRow) -> &str| {
+        move |query: Bound, row: &PlanRow| {
+            query
+                .bind(row.id.clone())
+                .bind(row.area)
+                .bind(row.solved_at)
+                .bind(body(row).to_owned())
+        }
+    };
+    let rows = std::slice::from_ref(row);
+    insert(to, &PLAN, rows, bind(|row| &row.plan)).await?;
+    insert(to, &SCHEDULES, rows, bind(|row| &row.schedules)).await?;
+    sqlx::query(
+        "DELETE FROM plan_schedules WHERE area = $1 AND plan NOT IN \
+         (SELECT plan FROM plan_schedules WHERE area = $1 ORDER BY solved_at DESC, plan DESC LIMIT $2)",
+    )
+    .bind(row.area)
+    .bind(PLANS_WITH_SCHEDULES)
+    .execute(to)
+    .await?;
+    Ok(())
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "derived serialisation of structs with text keys has no failing case"
+)]
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("a struct with text keys is JSON")
+}
+
+/// The name that serde gives to a variant without fields.
+fn word<T: Serialize>(value: &T) -> String {
+    json(value).trim_matches('"').to_owned()
+}

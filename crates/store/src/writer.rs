@@ -1,0 +1,270 @@
+//! The one writer: takes what many callers ask, stores it in one transaction, then answers all of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot};
+use units::Clock;
+
+use crate::change::{Change, Commit};
+use crate::error::{StoreError, db};
+use crate::rows::{Bound, Upsert, insert};
+use crate::tail::Heads;
+use crate::topic::Retention;
+use crate::{Record, Topic};
+
+/// Changes that wait for the writer before callers have to.
+pub(crate) const QUEUE: usize = 1_024;
+
+/// Changes stored in one transaction.
+const GROUP: usize = 256;
+
+/// Records stored in one transaction, beyond which no further change joins: bounds how long callers wait.
+const GROUP_RECORDS: usize = 20_000;
+
+/// Records appended to a topic between two rounds of its retention.
+const TRIM_EVERY: u64 = 20_000;
+
+/// Records that one round deletes at most, so that a round never holds up appends for long.
+const TRIM_AT_ONCE: u64 = 40_000;
+
+/// A change and where its answer goes: the offsets of its records, in their order.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) change: Change,
+    pub(crate) answer: oneshot::Sender<Result<Vec<u64>, StoreError>>,
+}
+
+pub(crate) struct Writer {
+    pub(crate) pool: SqlitePool,
+    pub(crate) heads: Arc<Heads>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) retention: fn(&str) -> Retention,
+    pub(crate) trimmed: HashMap<Topic, u64>,
+}
+
+/// Records of a group with their offsets, and how many of them each change brought.
+struct Placed {
+    records: Vec<Record>,
+    per_change: Vec<usize>,
+}
+
+impl Writer {
+    /// Runs until every sender is gone.
+    pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(first) = jobs.recv().await {
+            let mut records = first.change.records.len();
+            let mut group = vec![first];
+            while group.len() < GROUP && records < GROUP_RECORDS {
+                let Ok(next) = jobs.try_recv() else { break };
+                records += next.change.records.len();
+                group.push(next);
+            }
+            self.serve(group).await;
+        }
+    }
+
+    /// Stores a group; if it is refused, each of its changes alone, so that one bad change harms no other.
+    async fn serve(&mut self, group: Vec<Job>) {
+        let (changes, answers): (Vec<Change>, Vec<_>) = group
+            .into_iter()
+            .map(|job| (job.change, job.answer))
+            .unzip();
+        let topics: BTreeSet<Topic> = changes
+            .iter()
+            .flat_map(|change| change.records.iter().map(|record| record.topic))
+            .collect();
+        match self.store(&changes).await {
+            Ok(offsets) => {
+                for (answer, offsets) in answers.into_iter().zip(offsets) {
+                    // A caller that gave up needs no answer.
+                    let _ = answer.send(Ok(offsets));
+                }
+            }
+            Err(refused) if changes.len() == 1 => {
+                for (answer, refused) in answers.into_iter().zip([refused]) {
+                    let _ = answer.send(Err(refused));
+                }
+            }
+            Err(_) => {
+                for (change, answer) in changes.iter().zip(answers) {
+                    let stored = self.store(std::slice::from_ref(change)).await;
+                    let _ =
+                        answer.send(stored.map(|mut offsets| offsets.pop().unwrap_or_default()));
+                }
+            }
+        }
+        self.trim(topics).await;
+    }
+
+    /// Stores changes in one transaction and shows their records to readers; answers the offsets per change.
+    async fn store(&self, changes: &[Change]) -> Result<Vec<Vec<u64>>, StoreError> {
+        let placed = self.place(changes);
+        let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
+        let mut within = connection
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(db("begin"))?;
+        write_records(&mut within, &placed.records).await?;
+        for rows in changes.iter().flat_map(|change| &change.rows) {
+            rows.write(&mut within).await?;
+        }
+        write_commits(&mut within, changes.iter().flat_map(|c| &c.commits)).await?;
+        within.commit().await.map_err(db("commit"))?;
+        drop(connection);
+        let mut offsets = placed.records.iter().map(|record| record.offset);
+        let answer = placed
+            .per_change
+            .iter()
+            .map(|count| offsets.by_ref().take(*count).collect())
+            .collect();
+        self.heads.push(placed.records);
+        Ok(answer)
+    }
+
+    /// Gives each record its offset. Nothing is given out for good before the transaction is committed.
+    fn place(&self, changes: &[Change]) -> Placed {
+        let now = to_micros(self.clock.now());
+        let mut newest: HashMap<Topic, u64> = HashMap::new();
+        let mut records = Vec::new();
+        for record in changes.iter().flat_map(|change| &change.records) {
+            let offset = newest
+                .entry(record.topic)
+                .or_insert_with(|| self.heads.of(record.topic).newest());
+            *offset += 1;
+            records.push(Record {
+                topic: record.topic,
+                key: record.key.clone(),
+                payload: record.payload.clone(),
+                offset: *offset,
+                appended_at: now,
+            });
+        }
+        let per_change = changes.iter().map(|c| c.records.len()).collect();
+        Placed {
+            records,
+            per_change,
+        }
+    }
+
+    /// Applies retention to topics that have grown enough since the last time. A refusal is met again next time.
+    async fn trim(&mut self, topics: BTreeSet<Topic>) {
+        for topic in topics {
+            let newest = self.heads.of(topic).newest();
+            let last = *self.trimmed.entry(topic).or_insert(newest);
+            if newest < last + TRIM_EVERY {
+                continue;
+            }
+            self.trimmed.insert(topic, newest);
+            if let Err(refused) = self.trim_topic(topic, newest).await {
+                tracing::warn!(topic = %topic, error = %refused, "retention of topic {topic} was refused");
+            }
+        }
+    }
+
+    async fn trim_topic(&self, topic: Topic, newest: u64) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
+        let deleting = match (self.retention)(topic.name()) {
+            Retention::Newest(kept) => sqlx::query(
+                "DELETE FROM log WHERE topic = $1 AND log_offset <= $2 AND log_offset < \
+                 (SELECT MIN(log_offset) FROM log WHERE topic = $1) + $3",
+            )
+            .bind(topic.name())
+            .bind(to_i64(newest.saturating_sub(kept)))
+            .bind(to_i64(TRIM_AT_ONCE)),
+            Retention::LatestPerKey { grace } => sqlx::query(
+                "DELETE FROM log WHERE topic = $1 AND log_offset <= $2 AND log_offset NOT IN \
+                 (SELECT MAX(log_offset) FROM log WHERE topic = $1 GROUP BY record_key)",
+            )
+            .bind(topic.name())
+            .bind(to_i64(newest.saturating_sub(grace))),
+        };
+        deleting
+            .execute(&mut *connection)
+            .await
+            .map_err(db("retention"))?;
+        Ok(())
+    }
+}
+
+const LOG: Upsert = Upsert {
+    table: "log",
+    columns: &[
+        "topic",
+        "log_offset",
+        "record_key",
+        "payload",
+        "appended_at",
+    ],
+    key: &[],
+    only_if: None,
+};
+
+const NEWEST: Upsert = Upsert {
+    table: "log_topic",
+    columns: &["topic", "newest"],
+    key: &["topic"],
+    only_if: None,
+};
+
+const COMMITTED: Upsert = Upsert {
+    table: "log_group",
+    columns: &["topic", "group_name", "committed"],
+    key: &["topic", "group_name"],
+    only_if: Some("excluded.committed > log_group.committed"),
+};
+
+async fn write_records(to: &mut SqliteConnection, records: &[Record]) -> Result<(), StoreError> {
+    insert(to, &LOG, records, |query: Bound, record: &Record| {
+        query
+            .bind(record.topic.name())
+            .bind(to_i64(record.offset))
+            .bind(record.key.clone())
+            .bind(record.payload.to_vec())
+            .bind(record.appended_at.timestamp_micros())
+    })
+    .await
+    .map_err(db("append"))?;
+    let newest: HashMap<Topic, u64> = records.iter().map(|r| (r.topic, r.offset)).collect();
+    let newest: Vec<(Topic, u64)> = newest.into_iter().collect();
+    insert(to, &NEWEST, &newest, |query: Bound, (topic, newest)| {
+        query.bind(topic.name()).bind(to_i64(*newest))
+    })
+    .await
+    .map_err(db("newest offset"))
+}
+
+async fn write_commits<'a>(
+    to: &mut SqliteConnection,
+    commits: impl Iterator<Item = &'a Commit>,
+) -> Result<(), StoreError> {
+    let commits: Vec<&Commit> = commits.collect();
+    for commit in commits {
+        insert(
+            to,
+            &COMMITTED,
+            std::slice::from_ref(commit),
+            |query: Bound, commit: &Commit| {
+                query
+                    .bind(commit.topic.name())
+                    .bind(commit.group.clone())
+                    .bind(to_i64(commit.offset))
+            },
+        )
+        .await
+        .map_err(db("commit of an offset"))?;
+    }
+    Ok(())
+}
+
+/// Offsets count records: none reaches 2^63.
+pub(crate) fn to_i64(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+/// The same instant as it comes back from the database.
+fn to_micros(at: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
+}
