@@ -1,8 +1,24 @@
 //! The reference problem R: its numbers, its solver and its independent checker.
+//!
+//! ```text
+//! Problem ── each session alone: dynamic programme ──────────────┬── within every limit ──> schedule, exact bound
+//!    └── joined by binding limits and blocks: interior point ────┴── repaired ───────────> schedule, proven bound
+//! ```
 
+mod check;
+mod columns;
+mod coupling;
+mod interior;
 mod problem;
+mod program;
+mod repair;
+mod solve;
+mod valid;
 
+pub use check::{Row, Violation, Violations, check, net_cost, objective};
 pub use problem::{
     Answer, Block, Direction, Duals, Headroom, Held, Infeasible, Outcome, Problem, Reserve,
     Schedule, Session, SessionSchedule, Site,
 };
+pub use solve::{solve, solve_on};
+pub use valid::ProblemError;

@@ -132,6 +132,19 @@ pub struct Reserve {
     pub blocks: Vec<Block>,
 }
 
+impl Reserve {
+    /// Steps an activation window covers: the endurance over `step_hours`, rounded up (a hair of rounding aside).
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "endurances are hours, steps minutes"
+    )]
+    pub fn window_steps(&self, step_hours: f64) -> usize {
+        (self.endurance_hours / step_hours - 1e-9).ceil().max(1.0) as usize
+    }
+}
+
 /// One tradable block of a reserve product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Block {

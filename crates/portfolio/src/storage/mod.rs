@@ -17,6 +17,7 @@ mod curve;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bound::Sum;
 pub use bound::bound;
 
 use curve::{Segment, Vertex};

@@ -1,0 +1,134 @@
+//! The interior-point solver, behind one function. No other module knows its name or its matrices.
+
+use clarabel::algebra::CscMatrix;
+use clarabel::solver::{
+    DefaultSettings, DefaultSettingsBuilder, DefaultSolver, IPSolver, SolverStatus,
+    SupportedConeT::NonnegativeConeT,
+};
+
+use super::program::Program;
+
+/// What the solver left behind; to be judged by bound and repair, never taken at its word.
+#[derive(Debug)]
+pub(super) struct Iterate {
+    /// One value per column.
+    pub(super) x: Vec<f64>,
+    /// One price per row; for [`Verdict::Infeasible`] the weights of the rows in the proof.
+    pub(super) prices: Vec<f64>,
+    pub(super) verdict: Verdict,
+    pub(super) iterations: u32,
+    /// The solver's own name for how it ended.
+    pub(super) word: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Worth repairing and bounding.
+    Candidate,
+    /// The rows exclude each other.
+    Infeasible,
+    /// Nothing usable.
+    Failed,
+}
+
+/// Ways to run the solver, tried in order until the gap is small.
+pub(super) const ATTEMPTS: usize = 3;
+
+/// More iterations than any problem that converges has been seen to take (20 to 60).
+const MOST_ITERATIONS: u32 = 200;
+
+fn settings(attempt: usize) -> Option<DefaultSettings<f64>> {
+    let mut builder = DefaultSettingsBuilder::default();
+    builder
+        .verbose(false)
+        .max_iter(MOST_ITERATIONS)
+        .max_threads(1)
+        .presolve_enable(false);
+    match attempt {
+        0 => &mut builder,
+        // Stuck on badly scaled pivots: regularise more and refine longer.
+        1 => builder
+            .static_regularization_constant(1e-7)
+            .dynamic_regularization_delta(1e-6)
+            .iterative_refinement_max_iter(30),
+        // Stuck at the border: shorter steps, no scaling of rows and columns.
+        _ => builder.equilibrate_enable(false).max_step_fraction(0.9),
+    };
+    builder.build().ok()
+}
+
+/// Minimises a programme.
+pub(super) fn minimise(program: &Program, attempt: usize) -> Iterate {
+    let (columns, rows) = (program.cost.len(), program.limit.len());
+    let matrix = by_column(program);
+    let cones = [NonnegativeConeT(rows)];
+    let failed = |word: String| Iterate {
+        x: Vec::new(),
+        prices: Vec::new(),
+        verdict: Verdict::Failed,
+        iterations: 0,
+        word,
+    };
+    let Some(settings) = settings(attempt) else {
+        return failed("its settings were refused".to_owned());
+    };
+    let quadratic = CscMatrix::zeros((columns, columns));
+    match DefaultSolver::new(
+        &quadratic,
+        &program.cost,
+        &matrix,
+        &program.limit,
+        &cones,
+        settings,
+    ) {
+        Err(error) => failed(format!("{error:?}")),
+        Ok(mut solver) => {
+            solver.solve();
+            let solution = &solver.solution;
+            let finite = solution.x.iter().all(|x| x.is_finite());
+            Iterate {
+                x: solution.x.clone(),
+                prices: solution.z.clone(),
+                verdict: match solution.status {
+                    SolverStatus::PrimalInfeasible => Verdict::Infeasible,
+                    SolverStatus::Solved
+                    | SolverStatus::AlmostSolved
+                    | SolverStatus::MaxIterations
+                    | SolverStatus::MaxTime
+                    | SolverStatus::NumericalError
+                    | SolverStatus::InsufficientProgress
+                        if finite =>
+                    {
+                        Verdict::Candidate
+                    }
+                    _ => Verdict::Failed,
+                },
+                iterations: solution.iterations,
+                word: format!("{:?}", solution.status),
+            }
+        }
+    }
+}
+
+/// The rows as compressed columns; row numbers rise within a column because rows are met in order.
+fn by_column(program: &Program) -> CscMatrix<f64> {
+    let (columns, rows) = (program.cost.len(), program.limit.len());
+    let mut starts = vec![0_usize; columns + 1];
+    for (column, _) in &program.terms {
+        starts[column + 1] += 1;
+    }
+    for column in 0..columns {
+        starts[column + 1] += starts[column];
+    }
+    let mut next = starts.clone();
+    let mut row_of = vec![0_usize; program.terms.len()];
+    let mut values = vec![0.0; program.terms.len()];
+    for row in 0..rows {
+        for (column, by) in &program.terms[program.starts[row]..program.starts[row + 1]] {
+            row_of[next[*column]] = row;
+            values[next[*column]] = *by;
+            next[*column] += 1;
+        }
+    }
+    CscMatrix::new(rows, columns, starts, row_of, values)
+}

@@ -1,0 +1,231 @@
+//! A linear programme in inequality form, and the lower bound any prices on its rows give.
+
+use crate::storage::Sum;
+
+/// `min cost'x` subject to `rows x <= limit`; every feasible `x` lies within `low..=high`.
+///
+/// The box is not imposed: it is what the rows imply, known beforehand, and serves the bound.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    pub(super) cost: Vec<f64>,
+    /// Cost that no column moves.
+    pub(super) offset: f64,
+    pub(super) low: Vec<f64>,
+    pub(super) high: Vec<f64>,
+    /// Start of each row in `terms`, and the end of the last.
+    pub(super) starts: Vec<usize>,
+    /// Column and coefficient, row by row, each column at most once in a row.
+    pub(super) terms: Vec<(usize, f64)>,
+    pub(super) limit: Vec<f64>,
+}
+
+/// A short affine expression in the columns.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Expression {
+    terms: [(usize, f64); 3],
+    len: usize,
+    pub(super) constant: f64,
+}
+
+impl Expression {
+    pub(super) fn constant(value: f64) -> Self {
+        Self {
+            constant: value,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn column(column: usize) -> Self {
+        Self::default().plus(column, 1.0)
+    }
+
+    /// Adds a column; at most three fit, which is what a vehicle's powers need.
+    fn plus(mut self, column: usize, factor: f64) -> Self {
+        if let Some(slot) = self.terms.get_mut(self.len) {
+            *slot = (column, factor);
+            self.len += 1;
+        }
+        self
+    }
+
+    /// `self + factor * other`.
+    pub(super) fn add(mut self, factor: f64, other: Self) -> Self {
+        self.constant += factor * other.constant;
+        for (column, by) in other.terms() {
+            match self.terms[..self.len]
+                .iter_mut()
+                .find(|(known, _)| *known == column)
+            {
+                Some((_, known)) => *known += factor * by,
+                None => self = self.plus(column, factor * by),
+            }
+        }
+        self
+    }
+
+    pub(super) fn terms(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.terms[..self.len].iter().copied()
+    }
+
+    pub(super) fn is_constant(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn value(&self, x: &[f64]) -> f64 {
+        self.constant + self.terms().map(|(column, by)| by * x[column]).sum::<f64>()
+    }
+}
+
+/// A row under construction: a sum of expressions to be at most something.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    terms: Vec<(usize, f64)>,
+    constant: f64,
+}
+
+impl Row {
+    pub(super) fn add(&mut self, factor: f64, expression: Expression) {
+        self.constant += factor * expression.constant;
+        self.terms
+            .extend(expression.terms().map(|(column, by)| (column, factor * by)));
+    }
+}
+
+impl Program {
+    /// A new column within a box.
+    pub(super) fn column(&mut self, cost: f64, low: f64, high: f64) -> usize {
+        self.cost.push(cost);
+        self.low.push(low);
+        self.high.push(high.max(low));
+        self.cost.len() - 1
+    }
+
+    /// Adds an expression to the cost at a price.
+    pub(super) fn charge(&mut self, expression: Expression, price: f64) {
+        self.offset += price * expression.constant;
+        for (column, by) in expression.terms() {
+            self.cost[column] += price * by;
+        }
+    }
+
+    /// Adds `row <= limit` and empties the row; returns its index unless no column is in it.
+    pub(super) fn at_most(&mut self, row: &mut Row, limit: f64) -> Option<usize> {
+        if self.starts.is_empty() {
+            self.starts.push(0);
+        }
+        row.terms.sort_unstable_by_key(|(column, _)| *column);
+        let begin = self.terms.len();
+        for (column, by) in row.terms.drain(..) {
+            match self.terms[begin..].last_mut() {
+                Some((last, known)) if *last == column => *known += by,
+                _ => self.terms.push((column, by)),
+            }
+        }
+        let limit = limit - std::mem::take(&mut row.constant);
+        if self.terms.len() == begin {
+            return None;
+        }
+        self.limit.push(limit);
+        self.starts.push(self.terms.len());
+        Some(self.limit.len() - 1)
+    }
+
+    /// Adds `expression <= limit`.
+    pub(super) fn below(&mut self, expression: Expression, limit: f64) {
+        let mut row = Row::default();
+        row.add(1.0, expression);
+        self.at_most(&mut row, limit);
+    }
+
+    /// Adds `expression >= limit`.
+    pub(super) fn above(&mut self, expression: Expression, limit: f64) {
+        let mut row = Row::default();
+        row.add(-1.0, expression);
+        self.at_most(&mut row, -limit);
+    }
+
+    fn row(&self, index: usize) -> &[(usize, f64)] {
+        &self.terms[self.starts[index]..self.starts[index + 1]]
+    }
+
+    /// Least cost over the box when every row is charged its price (`solver-study.md` 5).
+    ///
+    /// Valid for any prices: those below zero count as zero, and what rounding may have done to a reduced cost is
+    /// charged against the bound over the width of the box.
+    pub(super) fn bound(&self, prices: &[f64]) -> f64 {
+        let mut reduced = self.cost.clone();
+        let mut size: Vec<f64> = self.cost.iter().map(|cost| cost.abs()).collect();
+        let mut sum = Sum::default();
+        sum.add(self.offset);
+        for (index, limit) in self.limit.iter().enumerate() {
+            let price = prices
+                .get(index)
+                .copied()
+                .filter(|price| price.is_finite())
+                .unwrap_or(0.0)
+                .max(0.0);
+            if price > 0.0 {
+                sum.add(-price * limit);
+                for (column, by) in self.row(index) {
+                    reduced[*column] += by * price;
+                    size[*column] += (by * price).abs();
+                }
+            }
+        }
+        for (column, reduced) in reduced.iter().enumerate() {
+            let error = 64.0 * f64::EPSILON * size[column];
+            let corner = |end: f64| ((reduced - error) * end).min((reduced + error) * end);
+            sum.add(corner(self.low[column]).min(corner(self.high[column])));
+        }
+        sum.from_below()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// min -x - y, x + 2y <= 4, 3x + y <= 6 in the box 0..4: optimum -2.8 at (1.6, 1.2), prices 0.4 and 0.2.
+    fn two_rows() -> Program {
+        let mut program = Program::default();
+        let (x, y) = (
+            program.column(-1.0, 0.0, 4.0),
+            program.column(-1.0, 0.0, 4.0),
+        );
+        let (x, y) = (Expression::column(x), Expression::column(y));
+        program.below(x.add(2.0, y), 4.0);
+        program.below(x.add(3.0 - 1.0, x).add(1.0, y), 6.0);
+        program
+    }
+
+    #[test]
+    fn right_prices_meet_the_optimum_and_wrong_ones_stay_below() {
+        let program = two_rows();
+        assert!((program.bound(&[0.4, 0.2]) + 2.8).abs() < 1e-12);
+        for prices in [
+            [0.0, 0.0],
+            [1.0, 1.0],
+            [-3.0, 0.2],
+            [0.41, 0.19],
+            [f64::NAN, 0.5],
+        ] {
+            assert!(program.bound(&prices) < -2.8, "{prices:?}");
+        }
+    }
+
+    #[test]
+    fn columns_met_twice_in_a_row_are_added_up() {
+        let mut program = Program::default();
+        let x = program.column(0.0, 0.0, 1.0);
+        let mut row = Row::default();
+        row.add(1.0, Expression::column(x));
+        row.add(
+            0.5,
+            Expression::column(x).add(1.0, Expression::constant(2.0)),
+        );
+        assert_eq!(program.at_most(&mut row, 3.0), Some(0));
+        assert_eq!((program.row(0), program.limit[0]), (&[(x, 1.5)][..], 2.0));
+        row.add(1.0, Expression::constant(1.0));
+        assert_eq!(program.at_most(&mut row, 3.0), None);
+    }
+}

@@ -1,0 +1,234 @@
+//! The solver of R against an independent one: HiGHS on the contract's own rows (`reference/solve_r.py`).
+//!
+//! Runs where `SHOAL_PYTHON` names an interpreter with `highspy` and `numpy`; without it the comparison says so.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "numbers made from seeds"
+)]
+
+#[path = "reference/synthetic.rs"]
+mod synthetic;
+
+use portfolio::reference::{Answer, Headroom, Outcome, Problem, check, solve, solve_on};
+use synthetic::{Kind, problem};
+
+const WINDOW: Headroom = Headroom::Window { recovery_steps: 2 };
+
+/// Families of problems, by name.
+fn families() -> Vec<(&'static str, Kind)> {
+    let energy = Kind::energy(12, 96);
+    let sites = Kind {
+        sites: 2,
+        tightness: 0.25,
+        ..energy
+    };
+    vec![
+        ("energy", energy),
+        (
+            "energy at negative prices",
+            Kind {
+                negative_prices: true,
+                ..energy
+            },
+        ),
+        ("one-way energy", Kind { v2g: 0.0, ..energy }),
+        ("sites", sites),
+        (
+            "tight sites at negative prices",
+            Kind {
+                tightness: 0.05,
+                negative_prices: true,
+                ..sites
+            },
+        ),
+        ("one-way sites", Kind { v2g: 0.0, ..sites }),
+        (
+            "FCR, snapshot",
+            Kind {
+                fcr: Some(Headroom::Snapshot),
+                ..energy
+            },
+        ),
+        (
+            "FCR, window",
+            Kind {
+                fcr: Some(WINDOW),
+                ..energy
+            },
+        ),
+        (
+            "FCR, window, one-way",
+            Kind {
+                fcr: Some(WINDOW),
+                v2g: 0.0,
+                ..energy
+            },
+        ),
+        (
+            "FCR, snapshot, one-way, sites",
+            Kind {
+                fcr: Some(Headroom::Snapshot),
+                v2g: 0.0,
+                ..sites
+            },
+        ),
+        (
+            "FCR and aFRR, window",
+            Kind {
+                fcr: Some(WINDOW),
+                afrr: true,
+                ..energy
+            },
+        ),
+        (
+            "FCR and aFRR, snapshot, sites",
+            Kind {
+                fcr: Some(Headroom::Snapshot),
+                afrr: true,
+                ..sites
+            },
+        ),
+        (
+            "FCR and aFRR, long window, sites, negative",
+            Kind {
+                fcr: Some(Headroom::Window { recovery_steps: 4 }),
+                afrr: true,
+                negative_prices: true,
+                ..sites
+            },
+        ),
+        (
+            "aFRR alone",
+            Kind {
+                afrr: true,
+                ..energy
+            },
+        ),
+    ]
+}
+
+fn seeds() -> u64 {
+    std::env::var_os("SHOAL_REFERENCE_SEEDS")
+        .and_then(|n| n.to_str()?.parse().ok())
+        .unwrap_or(4)
+}
+
+fn solved(name: &str, seed: u64, problem: &Problem) -> Option<Answer> {
+    match solve(problem).expect("a valid problem") {
+        Outcome::Solved(answer) => Some(*answer),
+        Outcome::Infeasible(_) => None,
+        Outcome::Stalled { reason } => panic!("{name}, seed {seed}: stalled: {reason}"),
+    }
+}
+
+#[test]
+fn schedules_keep_every_row_and_their_bounds_hold() {
+    for (name, kind) in families() {
+        for seed in 0..seeds() {
+            let problem = problem(kind, seed);
+            let Some(answer) = solved(name, seed, &problem) else {
+                continue;
+            };
+            let violations = check(&problem, &answer.schedule);
+            assert!(violations.is_empty(), "{name}, seed {seed}: {violations}");
+            assert!(
+                answer.lower_bound <= answer.objective,
+                "{name}, seed {seed}"
+            );
+            assert!(
+                answer.relative_gap < 1e-5 || answer.objective - answer.lower_bound < 1e-6,
+                "{name}, seed {seed}: gap {} of {}",
+                answer.relative_gap,
+                answer.objective
+            );
+        }
+    }
+}
+
+#[test]
+fn the_order_of_sessions_and_the_number_of_threads_do_not_change_the_value() {
+    for (name, kind) in families() {
+        let problem = problem(kind, 77);
+        let Some(answer) = solved(name, 77, &problem) else {
+            continue;
+        };
+        let one = solve_on(&problem, 1)
+            .expect("a valid problem")
+            .answer()
+            .expect("an answer");
+        assert_eq!(one, answer, "{name}");
+        let mut turned = problem.clone();
+        turned.sessions.reverse();
+        let turned = solved(name, 77, &turned).expect("as feasible as before");
+        let tolerance = 1e-5 * answer.objective.abs().max(1.0);
+        assert!(
+            (turned.objective - answer.objective).abs() < tolerance,
+            "{name}: {} {}",
+            turned.objective,
+            answer.objective
+        );
+    }
+}
+
+#[test]
+fn an_independent_solver_finds_the_same_objective() {
+    let Some(python) = std::env::var_os("SHOAL_PYTHON") else {
+        eprintln!(
+            "skipped: SHOAL_PYTHON does not name a Python with highspy, so there is nothing to compare with"
+        );
+        return;
+    };
+    let cases: Vec<(&str, u64, Problem)> = families()
+        .into_iter()
+        .flat_map(|(name, kind)| (0..seeds()).map(move |seed| (name, seed, problem(kind, seed))))
+        .collect();
+    let problems: Vec<&Problem> = cases.iter().map(|(_, _, problem)| problem).collect();
+    let file = std::env::temp_dir().join(format!("shoal-reference-{}.json", std::process::id()));
+    std::fs::write(&file, serde_json::to_vec(&problems).expect("plain numbers"))
+        .expect("a writable folder");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/solve_r.py");
+    let output = std::process::Command::new(python)
+        .arg(script)
+        .arg(&file)
+        .output()
+        .expect("an interpreter");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    std::fs::remove_file(&file).expect("our own file");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    assert_eq!(text.lines().count(), cases.len());
+    let mut worst: f64 = 0.0;
+    for ((name, seed, problem), line) in cases.iter().zip(text.lines()) {
+        let theirs: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let ours = solved(name, *seed, problem);
+        let Some(objective) = theirs["objective"].as_f64() else {
+            assert!(
+                ours.is_none(),
+                "{name}, seed {seed}: {theirs} against {:?}",
+                ours.map(|a| a.objective)
+            );
+            continue;
+        };
+        let ours =
+            ours.unwrap_or_else(|| panic!("{name}, seed {seed}: infeasible against {objective}"));
+        let off = (ours.objective - objective).abs() / objective.abs().max(1.0);
+        assert!(
+            off < 1e-5,
+            "{name}, seed {seed}: {} against {objective}",
+            ours.objective
+        );
+        assert!(
+            ours.lower_bound <= objective + 1e-6 * objective.abs().max(1.0),
+            "{name}, seed {seed}: bound above"
+        );
+        worst = worst.max(off);
+    }
+    eprintln!(
+        "{} problems, objectives at most {worst:e} apart",
+        cases.len()
+    );
+}
