@@ -200,9 +200,11 @@ fn an_independent_solver_finds_the_same_objective() {
     );
     std::fs::remove_file(&file).expect("our own file");
     let text = String::from_utf8(output.stdout).expect("JSON");
-    assert_eq!(text.lines().count(), cases.len());
+    // HiGHS itself may print a line of its own in between.
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    assert_eq!(lines.len(), cases.len(), "{text}");
     let mut worst: f64 = 0.0;
-    for ((name, seed, problem), line) in cases.iter().zip(text.lines()) {
+    for ((name, seed, problem), line) in cases.iter().zip(lines) {
         let theirs: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let ours = solved(name, *seed, problem);
         let Some(objective) = theirs["objective"].as_f64() else {
