@@ -1,12 +1,23 @@
 //! What is plugged in now: a fold over what stations told.
+//!
+//! [`FleetState::apply`] is deterministic: the same events in the same order give the same state, on whichever machine
+//! and however often they are applied in between.
 
-use std::collections::BTreeMap;
+mod follow;
+mod live;
+mod tracked;
+
+pub use follow::Following;
+pub use tracked::Tracked;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use units::{Energy, Power, Soc};
 
-use crate::{Evse, EvseId, Session};
+use crate::reading::{self, Limits, Refusal};
+use crate::{Evse, EvseId, Reading, Session, Setpoint, StationId, Telemetry};
 
 /// One stay as far as it went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,21 +58,174 @@ pub struct EvseState {
     pub unresponsive: bool,
 }
 
+/// Rules of the fold.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rules {
+    /// What is believed of a reading.
+    pub limits: Limits,
+    /// When an EVSE counts as not following its set-point.
+    pub following: Following,
+}
+
+/// What an event did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effect {
+    /// EVSEs whose state is another now, in order.
+    pub changed: BTreeSet<EvseId>,
+    /// A stay that ended with it, as far as it went.
+    pub ended: Option<SessionState>,
+    /// What is left of a reading after checks: what metering may count.
+    pub accepted: Option<Reading>,
+    /// What was refused of it; empty if nothing.
+    pub refused: Vec<Refusal>,
+}
+
+impl Effect {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            refused: vec![refusal],
+            ..Self::default()
+        }
+    }
+}
+
 /// The fleet as it stands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FleetState {
-    evses: BTreeMap<EvseId, EvseState>,
+    rules: Rules,
+    tracked: BTreeMap<EvseId, Tracked>,
+    stations: BTreeMap<StationId, BTreeSet<EvseId>>,
 }
 
 impl FleetState {
+    /// An empty fleet under `rules`.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an EVSE, or a correction of one; answers whether anything is new. What it did so far stays.
+    pub fn register(&mut self, evse: Evse, now: DateTime<Utc>) -> bool {
+        let known = self.tracked.get_mut(&evse.id);
+        match known {
+            Some(tracked) if tracked.state.evse == evse => return false,
+            Some(tracked) => {
+                if let Some(same) = self.stations.get_mut(&tracked.state.evse.station) {
+                    same.remove(&evse.id);
+                }
+                tracked.state.evse = evse.clone();
+                tracked.state.changed_at = tracked.state.changed_at.max(now);
+            }
+            None => {
+                let tracked = Tracked::new(evse.clone(), now);
+                self.tracked.insert(evse.id.clone(), tracked);
+            }
+        }
+        self.stations
+            .entry(evse.station)
+            .or_default()
+            .insert(evse.id);
+        true
+    }
+
+    /// Gives back an EVSE as it was saved before a restart.
+    pub fn restore(&mut self, tracked: Tracked) {
+        let evse = &tracked.state.evse;
+        self.stations
+            .entry(evse.station.clone())
+            .or_default()
+            .insert(evse.id.clone());
+        self.tracked.insert(evse.id.clone(), tracked);
+    }
+
+    /// Everything known of one EVSE, to be saved.
+    #[must_use]
+    pub fn tracked(&self, evse: &EvseId) -> Option<&Tracked> {
+        self.tracked.get(evse)
+    }
+
     /// State of one EVSE, if it is registered.
     #[must_use]
     pub fn get(&self, evse: &EvseId) -> Option<&EvseState> {
-        self.evses.get(evse)
+        self.tracked.get(evse).map(|tracked| &tracked.state)
     }
 
     /// All EVSEs in order of their name.
     pub fn iter(&self) -> impl Iterator<Item = &EvseState> {
-        self.evses.values()
+        self.tracked.values().map(|tracked| &tracked.state)
+    }
+
+    /// Takes in one event. `now` is our time of receipt; it only serves to refuse instants that cannot be.
+    pub fn apply(&mut self, event: &Telemetry, now: DateTime<Utc>) -> Effect {
+        if let Err(refusal) = reading::check_instant(event.at(), now, &self.rules.limits) {
+            return Effect::refused(refusal);
+        }
+        let evse = match event {
+            Telemetry::Connection {
+                station,
+                evses,
+                online,
+                at,
+            } => return self.connection(station, evses, *online, *at),
+            Telemetry::PluggedIn { evse, .. }
+            | Telemetry::Needs { evse, .. }
+            | Telemetry::Unplugged { evse, .. } => evse,
+            Telemetry::Reading(reading) => &reading.evse,
+            Telemetry::Acknowledged(ack) => &ack.evse,
+        };
+        let Some(tracked) = self.tracked.get_mut(evse) else {
+            return Effect::refused(Refusal::UnknownEvse(evse.clone()));
+        };
+        let before = tracked.state.clone();
+        let mut effect = tracked.apply(event, now, &self.rules);
+        if tracked.state != before {
+            tracked.state.changed_at = before.changed_at.max(event.at());
+            effect.changed.insert(evse.clone());
+        }
+        effect
+    }
+
+    /// Takes in a set-point on its way to an EVSE: what its acknowledgement will be about.
+    pub fn apply_setpoint(&mut self, setpoint: &Setpoint) -> Effect {
+        let Some(tracked) = self.tracked.get_mut(&setpoint.evse) else {
+            return Effect::refused(Refusal::UnknownEvse(setpoint.evse.clone()));
+        };
+        let before = tracked.state.setpoint;
+        tracked.told(setpoint);
+        let mut effect = Effect::default();
+        if tracked.state.setpoint != before {
+            effect.changed.insert(setpoint.evse.clone());
+        }
+        effect
+    }
+
+    fn connection(
+        &mut self,
+        station: &StationId,
+        evses: &[EvseId],
+        online: bool,
+        at: DateTime<Utc>,
+    ) -> Effect {
+        let registered = self.stations.get(station).cloned().unwrap_or_default();
+        let named = evses.iter().filter(|evse| self.tracked.contains_key(*evse));
+        let all: BTreeSet<EvseId> = named.cloned().chain(registered).collect();
+        if all.is_empty() {
+            return Effect::refused(Refusal::UnknownStation(station.clone()));
+        }
+        let mut effect = Effect::default();
+        for evse in all {
+            if let Some(tracked) = self.tracked.get_mut(&evse)
+                && tracked.connected(online, at)
+            {
+                effect.changed.insert(evse);
+            }
+        }
+        effect
     }
 }
+
+#[cfg(test)]
+mod tests;
