@@ -42,6 +42,21 @@ fn families() -> Vec<(&'static str, Kind)> {
                 ..sites
             },
         ),
+        (
+            "base load that vehicles must make up for",
+            Kind {
+                base: (-0.5, 0.45),
+                ..sites
+            },
+        ),
+        (
+            "base load in the way of FCR",
+            Kind {
+                base: (-0.3, 0.25),
+                fcr: Some(WINDOW),
+                ..sites
+            },
+        ),
         ("one-way sites", Kind { v2g: 0.0, ..sites }),
         (
             "FCR, snapshot",
@@ -203,7 +218,7 @@ fn an_independent_solver_finds_the_same_objective() {
     // HiGHS itself may print a line of its own in between.
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     assert_eq!(lines.len(), cases.len(), "{text}");
-    let mut worst: f64 = 0.0;
+    let (mut worst, mut infeasible) = (0.0_f64, 0);
     for ((name, seed, problem), line) in cases.iter().zip(lines) {
         let theirs: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let ours = solved(name, *seed, problem);
@@ -213,6 +228,7 @@ fn an_independent_solver_finds_the_same_objective() {
                 "{name}, seed {seed}: {theirs} against {:?}",
                 ours.map(|a| a.objective)
             );
+            infeasible += 1;
             continue;
         };
         let ours =

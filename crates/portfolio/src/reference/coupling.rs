@@ -254,8 +254,8 @@ pub(super) struct Model {
     pub(super) site_rows: Vec<Option<usize>>,
 }
 
-/// How far site limits are tightened against the solver's last digits, kW; a milliwatt.
-const MARGIN: f64 = 1e-6;
+/// How far site limits are tightened against the solver's last digits, kW; a tenth of a milliwatt.
+const MARGIN: f64 = 1e-7;
 
 /// Builds a component's programme.
 pub(super) fn model(problem: &Problem, offer: &Offer, component: &Component) -> Model {
@@ -295,7 +295,10 @@ pub(super) fn model(problem: &Problem, offer: &Offer, component: &Component) -> 
                 );
             }
         }
-        program.at_most(&mut row, limit.room - MARGIN.min(limit.slack / 2.0))
+        let margin = MARGIN.min(limit.slack / 2.0);
+        let at = program.at_most(&mut row, limit.room - margin);
+        program.margins.extend(at.map(|at| (at, margin)));
+        at
     });
     let site_rows = site_rows.collect();
     for (product, block) in &component.blocks {

@@ -17,6 +17,8 @@ pub(super) struct Program {
     /// Column and coefficient, row by row, each column at most once in a row.
     pub(super) terms: Vec<(usize, f64)>,
     pub(super) limit: Vec<f64>,
+    /// Rows that are tighter than they need be, and by how much; bounds and proofs use the rows as they should be.
+    pub(super) margins: Vec<(usize, f64)>,
 }
 
 /// A short affine expression in the columns.
@@ -153,17 +155,31 @@ impl Program {
     /// Valid for any prices: those below zero count as zero, and what rounding may have done to a reduced cost is
     /// charged against the bound over the width of the box.
     pub(super) fn bound(&self, prices: &[f64]) -> f64 {
-        let mut reduced = self.cost.clone();
-        let mut size: Vec<f64> = self.cost.iter().map(|cost| cost.abs()).collect();
+        self.least(self.cost.clone(), self.offset, prices)
+    }
+
+    /// Whether weights on the rows prove that they exclude each other: no point of the box keeps their sum.
+    pub(super) fn excludes(&self, weights: &[f64]) -> bool {
+        self.least(vec![0.0; self.cost.len()], 0.0, weights) > 0.0
+    }
+
+    fn least(&self, mut reduced: Vec<f64>, offset: f64, prices: &[f64]) -> f64 {
+        let mut size: Vec<f64> = reduced.iter().map(|cost| cost.abs()).collect();
         let mut sum = Sum::default();
-        sum.add(self.offset);
-        for (index, limit) in self.limit.iter().enumerate() {
-            let price = prices
-                .get(index)
+        sum.add(offset);
+        let usable = |row: usize| {
+            prices
+                .get(row)
                 .copied()
                 .filter(|price| price.is_finite())
                 .unwrap_or(0.0)
-                .max(0.0);
+                .max(0.0)
+        };
+        for (row, margin) in &self.margins {
+            sum.add(-usable(*row) * margin);
+        }
+        for (index, limit) in self.limit.iter().enumerate() {
+            let price = usable(index);
             if price > 0.0 {
                 sum.add(-price * limit);
                 for (column, by) in self.row(index) {
@@ -211,6 +227,18 @@ mod tests {
         ] {
             assert!(program.bound(&prices) < -2.8, "{prices:?}");
         }
+    }
+
+    #[test]
+    fn only_a_real_contradiction_is_a_proof() {
+        let mut program = two_rows();
+        assert!(!program.excludes(&[1.0, 1.0]));
+        program.above(Expression::column(0), 3.0);
+        // 3x <= 6 - y contradicts x >= 3, weighed 1 to 3.
+        assert!(program.excludes(&[0.0, 1.0, 3.0]));
+        assert!(!program.excludes(&[1.0, 0.0, 0.5]));
+        program.margins.push((1, 4.0));
+        assert!(!program.excludes(&[0.0, 1.0, 3.0]));
     }
 
     #[test]

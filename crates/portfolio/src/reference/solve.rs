@@ -195,8 +195,10 @@ fn part(problem: &Problem, offer: &Offer, component: &Component) -> Part {
         iterations += iterate.iterations;
         last_word.clone_from(&iterate.word);
         match iterate.verdict {
-            Verdict::Infeasible => return Part::Infeasible(blame(component, &model, &iterate)),
-            Verdict::Failed => continue,
+            Verdict::Infeasible if model.program.excludes(&iterate.prices) => {
+                return Part::Infeasible(blame(component, &model, &iterate));
+            }
+            Verdict::Infeasible | Verdict::Failed => continue,
             Verdict::Candidate => {}
         }
         lower_bound = lower_bound.max(lower(problem, component, &model, &iterate));

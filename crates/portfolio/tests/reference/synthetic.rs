@@ -34,17 +34,19 @@ impl Seed {
 /// What a problem should hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
-    pub sessions: usize,
-    pub steps: usize,
+    pub(crate) sessions: usize,
+    pub(crate) steps: usize,
     /// Sites, each with limits on what its sessions may draw and feed together; 0 for none.
-    pub sites: usize,
+    pub(crate) sites: usize,
     /// Limits as a share of the power installed.
-    pub tightness: f64,
+    pub(crate) tightness: f64,
+    /// Base load of half the sites, as a share of the power installed: least and most.
+    pub(crate) base: (f64, f64),
     /// Share of vehicles that may discharge.
-    pub v2g: f64,
-    pub negative_prices: bool,
-    pub fcr: Option<Headroom>,
-    pub afrr: bool,
+    pub(crate) v2g: f64,
+    pub(crate) negative_prices: bool,
+    pub(crate) fcr: Option<Headroom>,
+    pub(crate) afrr: bool,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
             steps,
             sites: 0,
             tightness: 0.0,
+            base: (-0.1, 0.2),
             v2g: 0.7,
             negative_prices: false,
             fcr: None,
@@ -160,7 +163,7 @@ fn site(kind: Kind, index: usize, sessions: &[Session], seed: &mut Seed) -> Site
     let peak = powers.iter().copied().fold(1.0, f64::max);
     let base_kw: Vec<f64> = if seed.chance(0.5) {
         (0..kind.steps)
-            .map(|_| seed.real(-0.1, 0.2) * peak)
+            .map(|_| seed.real(kind.base.0, kind.base.1) * peak)
             .collect()
     } else {
         Vec::new()
