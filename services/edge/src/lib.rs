@@ -1,1 +1,159 @@
-//! shoal-edge
+#![doc = include_str!("../README.md")]
+
+mod commands;
+mod config;
+mod connection;
+mod instant;
+mod mailbox;
+mod meter;
+mod needs;
+mod outbox;
+mod registry;
+mod server;
+mod sign;
+mod station;
+mod stay;
+mod v16;
+mod v21;
+mod writer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::Clock;
+use runtime::latency::Probe;
+use store::{Log, LogError, StoreError, Subscription, Tables, topic};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, ConfigError};
+
+/// Real time that connections get to say goodbye.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the edge works with.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// The one clock.
+    pub clock: Clock,
+    /// Telemetry out, set-points in.
+    pub log: Log,
+    /// Registrations and stays in progress.
+    pub tables: Tables,
+    /// Shared with the gateway: how long signals take to the wire.
+    pub latency: Probe,
+}
+
+/// What ends the edge.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address is taken or not ours.
+    #[error("charge points cannot be served at {address}")]
+    Bind {
+        /// Address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Registrations cannot be read.
+    #[error("registrations cannot be read")]
+    Tables(#[from] StoreError),
+    /// Set-points cannot be read any more.
+    #[error("set-points cannot be read")]
+    Log(#[from] LogError),
+}
+
+/// An edge whose socket is open and whose place on the log is taken: nothing that arrives from now on is missed.
+#[derive(Debug)]
+pub struct Edge {
+    listener: TcpListener,
+    address: SocketAddr,
+    setpoints: Subscription,
+    config: Config,
+    deps: Deps,
+}
+
+impl Edge {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// [`Error`] if a setting cannot work, the address is taken or the log cannot be read.
+    pub async fn bind(config: Config, deps: Deps) -> Result<Self, Error> {
+        config.validate()?;
+        let bind = |source| Error::Bind {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let setpoints = deps.log.tail(topic::SETPOINTS).await?;
+        tracing::info!(%address, "charge points are served at ws://{address}/ocpp/{{charge point id}}");
+        Ok(Self {
+            listener,
+            address,
+            setpoints,
+            config,
+            deps,
+        })
+    }
+
+    /// Address that charge points connect to.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves charge points until `stop` fires: then connections are closed and what they said is appended to the log.
+    ///
+    /// # Errors
+    /// [`Error`] when registrations or set-points cannot be read.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let (outbox, appender) = outbox::new(self.deps.log.clone(), self.config.queue_records);
+        // Ends waiting for a log that cannot be written, once connections had their grace.
+        let abandon = CancellationToken::new();
+        let appending = tokio::spawn(appender.run(abandon.clone()));
+        let registry = registry::Registry::new(self.deps.tables.clone());
+        registry.refresh().await?;
+        let edge = Arc::new(connection::Edge {
+            registry,
+            switchboard: mailbox::Switchboard::default(),
+            post: outbox::Post { outbox },
+            probe: self.deps.latency.clone(),
+            clock: self.deps.clock.clone(),
+            stop: stop.child_token(),
+            config: self.config,
+        });
+        let halt = edge.stop.clone();
+        let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
+        let commanded = commands::run(edge, self.setpoints, halt.clone()).await;
+        halt.cancel();
+        let farewell = async {
+            if let Err(error) = (&mut serving).await {
+                tracing::error!(%error, "the listener ended early: {error}");
+            }
+            if let Err(error) = appending.await {
+                tracing::error!(%error, "the appender ended early: {error}");
+            }
+        };
+        if tokio::time::timeout(GRACE, farewell).await.is_err() {
+            tracing::warn!("connections did not end within {GRACE:?} and are cut");
+            serving.abort();
+            abandon.cancel();
+        }
+        Ok(commanded?)
+    }
+}
+
+/// Opens the socket and serves until `stop` fires.
+///
+/// # Errors
+/// [`Error`] if the edge cannot start or loses the log.
+pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
+    Edge::bind(config, deps).await?.run(stop).await
+}

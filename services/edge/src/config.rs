@@ -1,0 +1,144 @@
+//! What an operator can set.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Port for charge points; 9000 and above are free on most hosts.
+const PORT: u16 = 9220;
+/// One depot controller each for 10 000 stations fits one process.
+const MAX_CONNECTIONS: usize = 10_000;
+/// The longest honest messages are meter values of a few kilobytes.
+const MESSAGE_LIMIT: usize = 64 * 1024;
+/// Beyond this the connection is closed rather than the message refused.
+const BUFFER_LIMIT: usize = 1024 * 1024;
+/// A station that has not answered by then will not meet a real-time signal either.
+const CALL_TIMEOUT_MS: u64 = 10_000;
+/// A socket that takes nothing for this long is dead.
+const WRITE_TIMEOUT_MS: u64 = 5_000;
+/// From accepted socket to finished upgrade.
+const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// Silent mobile links are noticed within three of these.
+const PING_SECONDS: u64 = 60;
+/// Told to stations; any other message counts as a heartbeat.
+const HEARTBEAT_SECONDS: u32 = 300;
+/// Records waiting for the log before stations have to wait.
+const QUEUE_RECORDS: usize = 8_192;
+
+/// Settings of the edge.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address for charge points; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Connections at a time; more are refused with 503.
+    pub max_connections: usize,
+    /// Longest message that is read; longer ones are refused and quarantined.
+    pub message_limit_bytes: usize,
+    /// Longest message that is buffered at all; longer ones end the connection.
+    pub buffer_limit_bytes: usize,
+    /// Real time a station has to answer a call.
+    pub call_timeout_ms: u64,
+    /// Real time a socket has to take a message.
+    pub write_timeout_ms: u64,
+    /// Real time a client has to finish the websocket upgrade.
+    pub handshake_timeout_ms: u64,
+    /// Real time between pings; three without a sign of life end the connection.
+    pub ping_seconds: u64,
+    /// Heartbeat interval told to stations.
+    pub heartbeat_seconds: u32,
+    /// Log records that may wait.
+    pub queue_records: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)),
+            max_connections: MAX_CONNECTIONS,
+            message_limit_bytes: MESSAGE_LIMIT,
+            buffer_limit_bytes: BUFFER_LIMIT,
+            call_timeout_ms: CALL_TIMEOUT_MS,
+            write_timeout_ms: WRITE_TIMEOUT_MS,
+            handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS,
+            ping_seconds: PING_SECONDS,
+            heartbeat_seconds: HEARTBEAT_SECONDS,
+            queue_records: QUEUE_RECORDS,
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("edge.{key} is {value}, expected {expected}")]
+pub struct ConfigError {
+    /// Key below `edge`.
+    pub key: &'static str,
+    /// Value met.
+    pub value: u64,
+    /// What would do.
+    pub expected: &'static str,
+}
+
+impl Config {
+    /// Checks everything that the types leave open.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first key that cannot work.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("max_connections", self.max_connections as u64),
+            ("message_limit_bytes", self.message_limit_bytes as u64),
+            ("call_timeout_ms", self.call_timeout_ms),
+            ("write_timeout_ms", self.write_timeout_ms),
+            ("handshake_timeout_ms", self.handshake_timeout_ms),
+            ("ping_seconds", self.ping_seconds),
+            ("heartbeat_seconds", self.heartbeat_seconds.into()),
+            ("queue_records", self.queue_records as u64),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(ConfigError {
+                    key,
+                    value,
+                    expected: "at least 1",
+                });
+            }
+        }
+        if self.buffer_limit_bytes < self.message_limit_bytes {
+            return Err(ConfigError {
+                key: "buffer_limit_bytes",
+                value: self.buffer_limit_bytes as u64,
+                expected: "at least message_limit_bytes",
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+
+    pub(crate) const fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_zeros_are_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let broken = Config {
+            ping_seconds: 0,
+            ..Config::default()
+        };
+        assert_eq!(
+            broken.validate().unwrap_err().to_string(),
+            "edge.ping_seconds is 0, expected at least 1"
+        );
+    }
+}

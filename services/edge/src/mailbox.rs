@@ -1,0 +1,202 @@
+//! Set-points waiting for a station, and which connection serves it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fleet::{Setpoint, StationId};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Set-points that wait for their turn: one per EVSE, the newest.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    setpoints: BTreeMap<i32, Setpoint>,
+    served: i32,
+    closed: bool,
+}
+
+impl Mailbox {
+    /// Leaves a set-point for an outlet. Returns it if nobody will fetch it, and the one it replaced otherwise.
+    pub(crate) fn put(&self, place: i32, setpoint: Setpoint) -> Result<Option<Setpoint>, Setpoint> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(setpoint);
+        }
+        let replaced = waiting.setpoints.insert(place, setpoint);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(replaced)
+    }
+
+    /// Puts a set-point back unless a newer one came.
+    pub(crate) fn put_back(&self, place: i32, setpoint: Setpoint) {
+        self.lock().setpoints.entry(place).or_insert(setpoint);
+    }
+
+    /// The next set-point, outlets in turn.
+    pub(crate) fn take(&self) -> Option<(i32, Setpoint)> {
+        let mut waiting = self.lock();
+        let after = waiting.setpoints.range(waiting.served + 1..).next();
+        let next = after
+            .or_else(|| waiting.setpoints.iter().next())
+            .map(|(place, _)| *place)?;
+        waiting.served = next;
+        waiting.setpoints.remove(&next).map(|s| (next, s))
+    }
+
+    /// Waits for something to be put.
+    pub(crate) async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes everything that waits and refuses what comes.
+    pub(crate) fn close(&self) -> Vec<Setpoint> {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        std::mem::take(&mut waiting.setpoints)
+            .into_values()
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which connection serves which station. The newest connection of an identity wins.
+#[derive(Debug, Default)]
+pub(crate) struct Switchboard {
+    lines: Mutex<HashMap<StationId, Line>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    mailbox: Arc<Mailbox>,
+    hang_up: CancellationToken,
+}
+
+/// One connection's place on the switchboard.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    number: u64,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// Fires when another connection took over.
+    pub(crate) hang_up: CancellationToken,
+}
+
+impl Switchboard {
+    /// Connects a station; an older connection of the same identity is hung up. Returns the seat and whether there was
+    /// an older one.
+    pub(crate) fn connect(&self, station: &StationId) -> (Seat, bool) {
+        let mut lines = self.lock();
+        let older = lines.remove(station);
+        let seat = Seat {
+            number: older.as_ref().map_or(0, |line| line.number + 1),
+            mailbox: Arc::default(),
+            hang_up: CancellationToken::new(),
+        };
+        let line = Line {
+            number: seat.number,
+            mailbox: Arc::clone(&seat.mailbox),
+            hang_up: seat.hang_up.clone(),
+        };
+        lines.insert(station.clone(), line);
+        let replaced = older.is_some();
+        if let Some(line) = older {
+            line.hang_up.cancel();
+        }
+        (seat, replaced)
+    }
+
+    /// Gives up a seat. True if the station is now offline, false if a newer connection serves it.
+    pub(crate) fn disconnect(&self, station: &StationId, seat: &Seat) -> bool {
+        let mut lines = self.lock();
+        let mine = lines
+            .get(station)
+            .is_some_and(|line| line.number == seat.number);
+        if mine {
+            lines.remove(station);
+        }
+        mine
+    }
+
+    /// Where to leave set-points for a station, if it is connected.
+    pub(crate) fn mailbox(&self, station: &StationId) -> Option<Arc<Mailbox>> {
+        self.lock()
+            .get(station)
+            .map(|line| Arc::clone(&line.mailbox))
+    }
+
+    /// Connections in use.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StationId, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use units::Power;
+
+    fn setpoint(watts: i64) -> Setpoint {
+        Setpoint {
+            id: format!("sp-{watts}").parse().unwrap(),
+            evse: "S/1".parse().unwrap(),
+            power: Power::from_watts(watts),
+            issued_at: DateTime::UNIX_EPOCH,
+            expires_at: DateTime::UNIX_EPOCH,
+            signal: None,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_newest_setpoint_waits_and_outlets_take_turns() {
+        let mailbox = Mailbox::default();
+        assert_eq!(mailbox.put(1, setpoint(1)), Ok(None));
+        assert_eq!(mailbox.put(1, setpoint(2)), Ok(Some(setpoint(1))));
+        assert_eq!(mailbox.put(2, setpoint(3)), Ok(None));
+        assert_eq!(mailbox.take(), Some((1, setpoint(2))));
+        assert_eq!(mailbox.put(1, setpoint(4)), Ok(None));
+        assert_eq!(
+            mailbox.take(),
+            Some((2, setpoint(3))),
+            "outlet 2 is not starved"
+        );
+        mailbox.put_back(1, setpoint(5));
+        assert_eq!(
+            mailbox.take(),
+            Some((1, setpoint(4))),
+            "put back never replaces newer"
+        );
+        assert_eq!(mailbox.put(2, setpoint(6)), Ok(None));
+        assert_eq!(mailbox.close(), vec![setpoint(6)]);
+        assert_eq!(mailbox.put(1, setpoint(7)), Err(setpoint(7)));
+    }
+
+    #[test]
+    fn the_newest_connection_wins_and_the_old_one_cannot_take_it_offline() {
+        let board = Switchboard::default();
+        let station: StationId = "S".parse().unwrap();
+        let (old, replaced) = board.connect(&station);
+        assert!(!replaced);
+        let (new, replaced) = board.connect(&station);
+        assert!(replaced && old.hang_up.is_cancelled() && !new.hang_up.is_cancelled());
+        assert!(!board.disconnect(&station, &old));
+        assert!(board.mailbox(&station).is_some());
+        assert!(board.disconnect(&station, &new));
+        assert_eq!(board.len(), 0);
+    }
+}

@@ -1,0 +1,167 @@
+//! Which stations are registered, from the tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleet::{Evse, EvseId, SessionId, StationId};
+use store::{StoreError, Tables};
+use units::Energy;
+
+use crate::station::{Outlets, Station};
+
+/// Unknown identities ask the tables at most this often.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+
+/// Stays in progress by outlet, with the energy added so far.
+pub(crate) type Stays = BTreeMap<EvseId, (SessionId, Option<Energy>)>;
+
+/// Stations by identity and by outlet; asks the tables for those it does not know.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    tables: Tables,
+    known: Mutex<Known>,
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    stations: HashMap<String, Arc<Mutex<Outlets>>>,
+    places: HashMap<EvseId, (StationId, i32)>,
+}
+
+impl Registry {
+    pub(crate) fn new(tables: Tables) -> Self {
+        Self {
+            tables,
+            known: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The station of that identity, if it is registered.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub(crate) async fn station(
+        &self,
+        identity: &str,
+    ) -> Result<Option<Arc<Mutex<Outlets>>>, StoreError> {
+        if let Some(station) = self.lock().stations.get(identity) {
+            return Ok(Some(Arc::clone(station)));
+        }
+        self.refresh().await?;
+        Ok(self.lock().stations.get(identity).map(Arc::clone))
+    }
+
+    /// Station and number of an outlet, if it is registered.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub(crate) async fn place(
+        &self,
+        evse: &EvseId,
+    ) -> Result<Option<(StationId, i32)>, StoreError> {
+        if let Some(place) = self.lock().places.get(evse) {
+            return Ok(Some(place.clone()));
+        }
+        self.refresh().await?;
+        Ok(self.lock().places.get(evse).cloned())
+    }
+
+    /// Reads registrations and stays in progress. Calls that come in a burst share one reading.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let mut last = self.refreshing.lock().await;
+        if last.is_some_and(|at| at.elapsed() < REFRESH_EVERY) {
+            return Ok(());
+        }
+        let evses = self.tables.evses().await?;
+        let stays = self.stays().await?;
+        self.adopt(evses, &stays);
+        *last = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn stays(&self) -> Result<Stays, StoreError> {
+        let open = self.tables.open_sessions().await?.into_iter();
+        Ok(open
+            .map(|s| (s.session.evse, (s.session.id, s.added)))
+            .collect())
+    }
+
+    fn adopt(&self, evses: Vec<Evse>, stays: &Stays) {
+        let mut stations: BTreeMap<StationId, Vec<Evse>> = BTreeMap::new();
+        for evse in evses {
+            stations.entry(evse.station.clone()).or_default().push(evse);
+        }
+        let mut known = self.lock();
+        for (id, mut evses) in stations {
+            evses.sort_by_key(|e| outlet_order(&e.id));
+            for (number, evse) in (1..).zip(&evses) {
+                known.places.insert(evse.id.clone(), (id.clone(), number));
+            }
+            let Some(protocol) = evses.first().map(|e| e.protocol) else {
+                continue;
+            };
+            let station = Station {
+                id: id.clone(),
+                protocol,
+                evses,
+            };
+            match known.stations.get(id.as_str()) {
+                Some(outlets) => {
+                    let mut outlets = outlets.lock().unwrap_or_else(PoisonError::into_inner);
+                    outlets.station = station;
+                }
+                None => {
+                    let outlets = Outlets::new(station, stays);
+                    known
+                        .stations
+                        .insert(id.to_string(), Arc::new(Mutex::new(outlets)));
+                }
+            }
+        }
+    }
+
+    /// Reads the stays of one station again, for a transaction that this process never saw.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub(crate) async fn recall(&self, outlets: &Mutex<Outlets>) -> Result<(), StoreError> {
+        let stays = self.stays().await?;
+        outlets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recall(&stays);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Outlets in order of the number that ends their name (`S/2` before `S/10`), then by name.
+fn outlet_order(evse: &EvseId) -> (u32, String) {
+    let digits = evse.as_str().rsplit(|c: char| !c.is_ascii_digit()).next();
+    let number = digits.and_then(|d| d.parse().ok()).unwrap_or(u32::MAX);
+    (number, evse.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenth_outlet_comes_after_the_second() {
+        let mut names: Vec<EvseId> = ["S/10", "S/2", "S/1"].map(|n| n.parse().unwrap()).to_vec();
+        names.sort_by_key(outlet_order);
+        assert_eq!(
+            names.iter().map(EvseId::as_str).collect::<Vec<_>>(),
+            ["S/1", "S/2", "S/10"]
+        );
+    }
+}

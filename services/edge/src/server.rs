@@ -1,0 +1,178 @@
+//! The listening socket: who may open a websocket, and in which version.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use ocpp_kit::Version;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection::{Edge, lock, serve};
+
+/// Wait after the system refused to accept, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Read and write buffers of a socket: OCPP messages are short and connections many.
+const SOCKET_BUFFER: usize = 4 * 1024;
+
+#[derive(Debug, Clone)]
+struct Desk {
+    edge: Arc<Edge>,
+    connections: TaskTracker,
+}
+
+/// Accepts connections until the edge stops, then waits until each has said goodbye.
+pub(crate) async fn run(listener: TcpListener, edge: Arc<Edge>) {
+    let stop = edge.stop.clone();
+    let connections = TaskTracker::new();
+    let desk = Desk {
+        edge,
+        connections: connections.clone(),
+    };
+    let router = Router::new()
+        .route("/ocpp/{identity}", any(upgrade))
+        .with_state(desk.clone());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                let timeout = Duration::from_millis(desk.edge.config.handshake_timeout_ms);
+                let stop = stop.clone();
+                connections.spawn(handshake(stream, remote, router.clone(), timeout, stop));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a connection cannot be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Speaks HTTP on a new socket until it is upgraded or times out.
+async fn handshake(
+    stream: TcpStream,
+    remote: SocketAddr,
+    router: Router,
+    timeout: Duration,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%remote, %error, "no delay cannot be set for {remote}: {error}");
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout);
+    let service = TowerToHyperService::new(router);
+    let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let ended = tokio::select! {
+        ended = http => ended,
+        () = stop.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%remote, error, "handshake of {remote} ended: {error}");
+    }
+}
+
+async fn upgrade(
+    State(desk): State<Desk>,
+    Path(identity): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let edge = Arc::clone(&desk.edge);
+    let shown: String = identity.chars().take(64).collect();
+    if edge.stop.is_cancelled() || edge.switchboard.len() >= edge.config.max_connections {
+        tracing::warn!(
+            station.id = shown,
+            "station {shown} refused: all {} connections are in use",
+            edge.config.max_connections
+        );
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "all connections are in use\n",
+        )
+            .into_response();
+    }
+    let outlets = match edge.registry.station(&identity).await {
+        Ok(Some(outlets)) => outlets,
+        Ok(None) => {
+            metrics::counter!("shoal_edge_unknown_stations_total").increment(1);
+            tracing::warn!(
+                station.id = shown,
+                "station {shown} refused: it is not registered"
+            );
+            return (
+                StatusCode::NOT_FOUND,
+                "this charge point is not registered\n",
+            )
+                .into_response();
+        }
+        Err(error) => {
+            tracing::error!(station.id = shown, %error, "station {shown} refused: registrations cannot be read: {error}");
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "registrations cannot be read\n",
+            )
+                .into_response();
+        }
+    };
+    let upgrade = upgrade
+        .protocols([Version::V2_1.subprotocol(), Version::V1_6.subprotocol()])
+        .read_buffer_size(SOCKET_BUFFER)
+        .write_buffer_size(SOCKET_BUFFER)
+        .max_message_size(edge.config.buffer_limit_bytes)
+        .max_frame_size(edge.config.buffer_limit_bytes);
+    let selected = upgrade.selected_protocol().and_then(|p| p.to_str().ok());
+    let version = selected.and_then(Version::from_subprotocol);
+    let task = desk.connections.token();
+    upgrade.on_upgrade(move |socket| async move {
+        let _task = task;
+        match version {
+            Some(version) => {
+                let registered = lock(&outlets).station.protocol;
+                if registered.name() != version.subprotocol() {
+                    tracing::warn!(
+                        station.id = shown,
+                        "station {shown} speaks {}, registered is {}",
+                        version.subprotocol(),
+                        registered.name()
+                    );
+                }
+                serve(edge, outlets, version, socket).await;
+            }
+            None => wrong_subprotocol(&shown, socket).await,
+        }
+    })
+}
+
+/// OCPP 2.1 part 4, 3.1.1: the handshake is completed without a subprotocol and the connection closed at once.
+async fn wrong_subprotocol(identity: &str, mut socket: WebSocket) {
+    tracing::warn!(
+        station.id = identity,
+        "station {identity} refused: it offers none of the subprotocols ocpp2.1 and ocpp1.6"
+    );
+    metrics::counter!("shoal_edge_wrong_subprotocol_total").increment(1);
+    let close = CloseFrame {
+        code: close_code::PROTOCOL,
+        reason: "expected subprotocol ocpp2.1 or ocpp1.6".into(),
+    };
+    // The client may be gone already.
+    let _ = socket.send(Message::Close(Some(close))).await;
+}

@@ -1,0 +1,273 @@
+//! OCPP 1.6: what stations say, and what they are told.
+
+use std::cmp::max;
+
+use chrono::{DateTime, Utc};
+use fleet::{Setpoint, VehicleId};
+use ocpp_kit::RawValue;
+use ocpp_kit::rpc::{CallError, ErrorCode};
+use ocpp_kit::types::Decimal;
+use ocpp_kit::v1_6::{
+    AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ChargingProfile,
+    ChargingProfileKind, ChargingProfilePurpose, ChargingRateUnit, ChargingSchedule,
+    ChargingSchedulePeriod, CsRequest, DataTransferResponse, DataTransferStatus,
+    DiagnosticsStatusNotificationResponse, FirmwareStatusNotificationResponse, HeartbeatResponse,
+    IdTagInfo, LogStatusNotificationResponse, MeterValue, MeterValuesRequest, MeterValuesResponse,
+    RegistrationStatus, SecurityEventNotificationResponse, SetChargingProfileRequest,
+    SignedFirmwareStatusNotificationResponse, StartTransactionRequest, StartTransactionResponse,
+    StatusNotificationResponse, StopTransactionRequest, StopTransactionResponse, ValueFormat,
+};
+use serde::Serialize;
+use units::Energy;
+
+use crate::instant::{from_ocpp, to_ocpp};
+use crate::meter::{self, DEFAULT_MEASURAND, Sample};
+use crate::sign;
+use crate::station::{Outlets, Said};
+use crate::stay;
+
+/// Answer to a call, and what the call said.
+pub(crate) type Answer = Result<Box<RawValue>, CallError>;
+
+/// Takes in one message of a registered station.
+pub(crate) fn handle(
+    outlets: &mut Outlets,
+    request: CsRequest,
+    now: DateTime<Utc>,
+    heartbeat_seconds: u32,
+    said: &mut Said,
+) -> Answer {
+    match request {
+        CsRequest::BootNotification(_) => reply(&BootNotificationResponse::new(
+            RegistrationStatus::Accepted,
+            to_ocpp(now),
+            i32::try_from(heartbeat_seconds).unwrap_or(i32::MAX),
+        )),
+        CsRequest::Heartbeat(_) => reply(&HeartbeatResponse::new(to_ocpp(now))),
+        CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
+        CsRequest::StartTransaction(start) => start_transaction(outlets, &start, said),
+        CsRequest::StopTransaction(stop) => stop_transaction(outlets, &stop, said),
+        CsRequest::MeterValues(values) => meter_values(outlets, &values, said),
+        CsRequest::StatusNotification(_) => reply(&StatusNotificationResponse::new()),
+        CsRequest::DataTransfer(_) => reply(&DataTransferResponse::new(
+            DataTransferStatus::UnknownVendorId,
+        )),
+        CsRequest::DiagnosticsStatusNotification(_) => {
+            reply(&DiagnosticsStatusNotificationResponse::new())
+        }
+        CsRequest::FirmwareStatusNotification(_) => {
+            reply(&FirmwareStatusNotificationResponse::new())
+        }
+        CsRequest::LogStatusNotification(_) => reply(&LogStatusNotificationResponse::new()),
+        CsRequest::SecurityEventNotification(_) => reply(&SecurityEventNotificationResponse::new()),
+        CsRequest::SignedFirmwareStatusNotification(_) => {
+            reply(&SignedFirmwareStatusNotificationResponse::new())
+        }
+        other => Err(CallError::not_supported(other.action().as_str())),
+    }
+}
+
+/// Serialises an answer.
+pub(crate) fn reply<R: Serialize>(response: &R) -> Answer {
+    serde_json::value::to_raw_value(response)
+        .map_err(|error| CallError::internal(format!("answer cannot be written: {error}")))
+}
+
+fn accepted() -> IdTagInfo {
+    IdTagInfo::new(AuthorizationStatus::Accepted)
+}
+
+fn refuse(reason: String, said: &mut Said) -> Answer {
+    said.refused.push(reason.clone());
+    Err(CallError::new(
+        ErrorCode::PropertyConstraintViolation,
+        reason,
+    ))
+}
+
+fn start_transaction(
+    outlets: &mut Outlets,
+    start: &StartTransactionRequest,
+    said: &mut Said,
+) -> Answer {
+    let connector = start.connector_id;
+    let Some(evse) = outlets.station.evse(connector).map(|e| e.id.clone()) else {
+        let known = outlets.station.evses.len();
+        return refuse(
+            format!("connectorId is {connector}, registered are 1 to {known}"),
+            said,
+        );
+    };
+    let numbered = from_ocpp(start.timestamp)
+        .and_then(|at| stay::transaction_number(connector, at).map(|number| (at, number)));
+    let Some((at, number)) = numbered else {
+        return refuse(
+            format!(
+                "a transaction at connector {connector} from {} cannot be numbered, expected connectors 1 to 4 and \
+                 instants from 2020 to 2036",
+                start.timestamp
+            ),
+            said,
+        );
+    };
+    let vehicle: Option<VehicleId> = start.id_tag.parse().ok();
+    let session = outlets.begin(connector, &number.to_string(), vehicle, at, said);
+    let reading = register_reading(&evse, session, at, start.meter_start);
+    outlets.read(connector, reading, said);
+    reply(&StartTransactionResponse::new(accepted(), number))
+}
+
+fn stop_transaction(
+    outlets: &mut Outlets,
+    stop: &StopTransactionRequest,
+    said: &mut Said,
+) -> Answer {
+    let transaction = stop.transaction_id;
+    let place = stay::named_by(transaction)
+        .map(|(connector, _)| connector)
+        .and_then(|n| outlets.station.evse(n).map(|e| (n, e.id.clone())));
+    let (Some((connector, evse)), Some(at)) = (place, from_ocpp(stop.timestamp)) else {
+        return refuse(
+            format!("transactionId {transaction} was not given by this system"),
+            said,
+        );
+    };
+    let session = Some(stay::session_id(&evse, &transaction.to_string()));
+    for values in stop.transaction_data.iter().flatten() {
+        take_values(outlets, connector, session.clone(), values, said);
+    }
+    let reading = register_reading(&evse, session, at, stop.meter_stop);
+    outlets.read(connector, reading, said);
+    outlets.end(connector, &transaction.to_string(), at, said);
+    let mut response = StopTransactionResponse::new();
+    response.id_tag_info = Some(accepted());
+    reply(&response)
+}
+
+fn meter_values(outlets: &mut Outlets, values: &MeterValuesRequest, said: &mut Said) -> Answer {
+    let connector = values.connector_id;
+    // Connector 0 is the meter of the whole station; outlets are read on their own.
+    if connector != 0 {
+        let Some(evse) = outlets.station.evse(connector) else {
+            let known = outlets.station.evses.len();
+            return refuse(
+                format!("connectorId is {connector}, registered are 1 to {known}"),
+                said,
+            );
+        };
+        let session = match values.transaction_id {
+            Some(number) => Some(stay::session_id(&evse.id, &number.to_string())),
+            None => outlets.session(connector),
+        };
+        for value in &values.meter_value {
+            take_values(outlets, connector, session.clone(), value, said);
+        }
+    }
+    reply(&MeterValuesResponse::new())
+}
+
+fn register_reading(
+    evse: &fleet::EvseId,
+    session: Option<fleet::SessionId>,
+    at: DateTime<Utc>,
+    register_wh: i32,
+) -> fleet::Reading {
+    fleet::Reading {
+        evse: evse.clone(),
+        session,
+        at,
+        power: None,
+        import_register: Some(Energy::from_wh(register_wh.into())),
+        export_register: None,
+        soc: None,
+    }
+}
+
+fn take_values(
+    outlets: &mut Outlets,
+    connector: i32,
+    session: Option<fleet::SessionId>,
+    values: &MeterValue,
+    said: &mut Said,
+) {
+    let (Some(at), Some(evse)) = (from_ocpp(values.timestamp), outlets.station.evse(connector))
+    else {
+        said.refused.push(format!(
+            "timestamp {} is outside the calendar",
+            values.timestamp
+        ));
+        return;
+    };
+    let samples = samples(values, said);
+    let (reading, refused) = meter::reading(&evse.id, session, at, &samples);
+    said.refused.extend(refused);
+    if meter::says_something(&reading) {
+        outlets.read(connector, reading, said);
+    }
+}
+
+fn samples(values: &MeterValue, said: &mut Said) -> Vec<Sample> {
+    let mut samples = Vec::with_capacity(values.sampled_value.len());
+    for value in &values.sampled_value {
+        // Signed records pass to billing untouched; the plain register is sent beside them.
+        if value.format == Some(ValueFormat::SignedData) {
+            continue;
+        }
+        let measurand = value
+            .measurand
+            .as_ref()
+            .map_or(DEFAULT_MEASURAND, |m| m.as_str());
+        match value.value.parse::<Decimal>() {
+            Ok(number) => samples.push(Sample {
+                measurand: measurand.to_owned(),
+                value: number,
+                unit: value.unit.as_ref().map(|u| u.as_str().to_owned()),
+                exponent: 0,
+                phase: value.phase.as_ref().map(|p| p.as_str().to_owned()),
+                location: value.location.as_ref().map(|l| l.as_str().to_owned()),
+            }),
+            Err(_) => said.refused.push(format!(
+                "{measurand} is {:?}, expected a number",
+                value.value.chars().take(40).collect::<String>()
+            )),
+        }
+    }
+    samples
+}
+
+/// A set-point as a 1.6 profile: a limit for the transaction that holds until the set-point expires. `None` if it asks
+/// for discharge, which 1.6 cannot say.
+pub(crate) fn profile(
+    connector: i32,
+    transaction: &str,
+    setpoint: &Setpoint,
+    now: DateTime<Utc>,
+) -> Option<SetChargingProfileRequest> {
+    let limit = sign::charge_limit(setpoint.power)?;
+    let mut schedule = ChargingSchedule::new(
+        ChargingRateUnit::W,
+        vec![ChargingSchedulePeriod::new(0, limit)],
+    );
+    schedule.duration = Some(life_seconds(setpoint.expires_at, now));
+    schedule.start_schedule = Some(to_ocpp(now));
+    let mut profile = ChargingProfile::new(
+        connector,
+        PROFILE_STACK_LEVEL,
+        ChargingProfilePurpose::TxProfile,
+        ChargingProfileKind::Absolute,
+        schedule,
+    );
+    profile.transaction_id = transaction.parse().ok();
+    Some(SetChargingProfileRequest::new(connector, profile))
+}
+
+/// Level of our profiles; an installer's local defaults lie below.
+pub(crate) const PROFILE_STACK_LEVEL: i32 = 1;
+
+/// Whole seconds that a set-point still holds, rounded up, at least one.
+pub(crate) fn life_seconds(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> i32 {
+    const MILLIS: i64 = 1_000;
+    let life = (expires_at - now).num_milliseconds();
+    let seconds = life.div_euclid(MILLIS) + i64::from(life.rem_euclid(MILLIS) > 0);
+    i32::try_from(max(seconds, 1)).unwrap_or(i32::MAX)
+}
