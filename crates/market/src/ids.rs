@@ -54,3 +54,20 @@ impl BidId {
         Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()))
     }
 }
+
+impl PlanId {
+    /// The name of the plan made for `area` at `solved_at`: the same plan made twice has the same name.
+    #[must_use]
+    pub fn derive(area: &str, solved_at: chrono::DateTime<chrono::Utc>) -> Self {
+        let key = format!("plan|{area}|{}", solved_at.timestamp_micros());
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()))
+    }
+}
+
+impl AwardId {
+    /// The name of the award of `bid`: the same result read twice has the same name.
+    #[must_use]
+    pub fn derive(bid: BidId) -> Self {
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("award|{bid}").as_bytes()))
+    }
+}
