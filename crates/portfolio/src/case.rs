@@ -311,6 +311,8 @@ pub struct Case {
     pub prices: Prices,
     /// Sessions of the account in the order of the file.
     pub sessions: Vec<Session>,
+    /// Vehicles that may discharge.
+    pub may_discharge: BTreeSet<String>,
     /// Stays outside the account (arrival energy unknown, or not wholly inside the period): history to learn from.
     pub others: Vec<Stay>,
     /// Connection points.
@@ -352,12 +354,12 @@ impl Case {
             stays.iter().map(|s| s.vehicle_id.as_str()),
             self.fleet.v2g_share,
         );
-        let may: BTreeSet<String> = may.into_iter().map(str::to_owned).collect();
+        self.may_discharge = may.into_iter().map(str::to_owned).collect();
         for stay in stays {
             let inside = stay.plug_in >= self.grid.start && stay.plug_out <= self.grid.end();
             match stay.arrival_kwh {
                 Some(arrival) if inside => {
-                    let v2g = may.contains(&stay.vehicle_id);
+                    let v2g = self.may_discharge.contains(&stay.vehicle_id);
                     let session = self.session(stay, arrival, v2g);
                     self.sessions.push(session);
                 }

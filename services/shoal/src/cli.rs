@@ -5,6 +5,7 @@ use std::io;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::backtest;
 use crate::import;
 use crate::output::Output;
 
@@ -25,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Convert foreign price, reserve, frequency and session files to canonical tables
     Import(import::Args),
+    /// Replay history under each policy and write a report
+    Backtest(backtest::Args),
 }
 
 impl Command {
@@ -32,6 +35,7 @@ impl Command {
     pub(crate) fn run(self, output: Output) -> Result<(), CliError> {
         match self {
             Self::Import(args) => import::run(&args, output),
+            Self::Backtest(args) => backtest::run(&args, output),
         }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backtest;
 mod cli;
 mod import;
 mod output;

@@ -1,0 +1,531 @@
+//! `v1g` and `v2g`: step by step through the period, on what was known at each moment.
+//!
+//! ```text
+//! D-1 noon   bid for D: schedules of the vehicles plugged in and expected, one per picture of the price
+//! D-1 12:45  prices of D are out; the schedule that was cheapest at them is the position
+//! each step  vehicles come and go; all answer the others' plans (see `pool`); the step's powers are carried out
+//! ```
+//!
+//! **The promise.** No vehicle leaves short that would have been filled by charging at once, and no site limit is
+//! broken. With a known departure the goal binds at departure, and a missing kWh costs more than any market pays. With
+//! an unknown departure the stored energy never falls behind charging at once, so that only energy above the
+//! requirement and power above what charging needs are used. Behind a tight site room is kept for vehicles that past
+//! days say may still come, and where that is not enough the least lax is served first.
+
+mod ahead;
+mod known;
+mod player;
+mod pool;
+mod sites;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use units::{DeliveryDay, local_instant};
+
+use super::unmanaged::record;
+use super::{Policy, Run};
+use crate::case::{Case, Stay};
+use known::Known;
+use player::Player;
+use pool::{Market, Pool};
+
+/// Rounds of best answers after something has changed: the second settles what the first has moved, a third changes
+/// costs by less than a thousandth (measured on the reference scenarios).
+const ROUNDS: usize = 2;
+
+/// Steps between two looks at who may still come.
+const REFRESH_HOURS: i64 = 1;
+
+/// The walk through the period.
+struct Rolling<'a> {
+    case: &'a Case,
+    policy: Policy,
+    players: Vec<Player>,
+    pool: Pool,
+    market: Market,
+    /// Sessions by arrival, index of the next to come.
+    arrivals: Vec<usize>,
+    next_arrival: usize,
+    /// Stays by local date of arrival.
+    by_date: BTreeMap<NaiveDate, Vec<&'a Stay>>,
+    /// What was done: charging and discharging, kW per session and step.
+    done: Vec<(Vec<f64>, Vec<f64>)>,
+    /// Bids whose result is not out.
+    pending: Vec<ahead::Offer>,
+    /// Bids of all days, for the record.
+    offers: Vec<ahead::Offer>,
+}
+
+/// Runs `v1g` or `v2g`.
+pub(super) fn run(case: &Case, policy: Policy) -> Run {
+    let mut rolling = Rolling::new(case, policy);
+    rolling.bid_before_the_period();
+    for t in 0..case.grid.steps {
+        rolling.step(t);
+    }
+    rolling.finish()
+}
+
+impl<'a> Rolling<'a> {
+    fn new(case: &'a Case, policy: Policy) -> Self {
+        let mut arrivals: Vec<usize> = (0..case.sessions.len()).collect();
+        arrivals.sort_by(|a, b| {
+            let (a, b) = (&case.sessions[*a].stay, &case.sessions[*b].stay);
+            (a.plug_in, &a.session_id).cmp(&(b.plug_in, &b.session_id))
+        });
+        let zone = case.area.zone();
+        let mut by_date: BTreeMap<NaiveDate, Vec<&Stay>> = BTreeMap::new();
+        for stay in case.sessions.iter().map(|s| &s.stay).chain(&case.others) {
+            let date = stay.plug_in.with_timezone(&zone).date_naive();
+            by_date.entry(date).or_default().push(stay);
+        }
+        let unsold = (!case.day_ahead).then_some(0.0);
+        Self {
+            case,
+            policy,
+            players: Vec::new(),
+            pool: Pool::new(case),
+            market: Market {
+                price: vec![0.0; case.grid.steps],
+                sold: vec![unsold; case.grid.steps],
+                spreads: (0.0, 0.0),
+            },
+            arrivals,
+            next_arrival: 0,
+            by_date,
+            done: case
+                .sessions
+                .iter()
+                .map(|s| (vec![0.0; s.share.len()], vec![0.0; s.share.len()]))
+                .collect(),
+            pending: Vec::new(),
+            offers: Vec::new(),
+        }
+    }
+
+    fn discharges(&self) -> bool {
+        self.policy.discharges()
+    }
+
+    /// The gate of the first day closes before the period begins.
+    fn bid_before_the_period(&mut self) {
+        let day = DeliveryDay::containing(self.case.grid.start, self.case.area.exchange_zone());
+        let gate = known::gate_of(self.case.area, market::Product::DayAhead, day);
+        let at = gate.closes.min(self.case.grid.start);
+        let known = Known::at_instant(self.case, 0, at);
+        self.look(&known);
+        self.expect_arrivals(&known, at);
+        self.bid_day_ahead(&known, day);
+    }
+
+    fn step(&mut self, t: usize) {
+        let known = Known::at(self.case, t);
+        let begins = self.case.grid.at(t);
+        let mut changed = self.leave(begins);
+        changed |= self.join(&known, begins);
+        changed |= self.linger(t);
+        let hourly = (begins - self.case.grid.start).num_seconds()
+            % TimeDelta::hours(REFRESH_HOURS).num_seconds()
+            < self.case.grid.step.num_seconds();
+        let cleared = self.clear(&known);
+        if hourly || cleared || t == 0 {
+            self.look(&known);
+            self.expect_arrivals(&known, begins);
+            changed = true;
+        }
+        changed |= self.relieve_sites(&known);
+        if changed {
+            self.settle(&known);
+        }
+        self.bid_if_a_gate_closes(&known);
+        self.carry_out(t, None);
+        self.join_within(&known, t);
+    }
+
+    /// Removes vehicles that have left.
+    fn leave(&mut self, now: DateTime<Utc>) -> bool {
+        let before = self.players.len();
+        let (case, pool) = (self.case, &mut self.pool);
+        self.players.retain(|p| {
+            let gone = p
+                .real
+                .is_some_and(|i| case.sessions[i].stay.plug_out <= now);
+            if gone {
+                pool.count(p, -1.0);
+            }
+            !gone
+        });
+        self.players.len() != before
+    }
+
+    /// Takes in vehicles that plugged in at or before `until`.
+    fn join(&mut self, known: &Known<'_>, until: DateTime<Utc>) -> bool {
+        let mut joined = false;
+        while let Some(index) = self.arrivals.get(self.next_arrival).copied() {
+            if self.case.sessions[index].stay.plug_in > until {
+                break;
+            }
+            self.next_arrival += 1;
+            self.arrive(known, index);
+            joined = true;
+        }
+        joined
+    }
+
+    /// One vehicle plugs in: it answers the plans of the others.
+    fn arrive(&mut self, known: &Known<'_>, index: usize) -> usize {
+        let case = self.case;
+        let session = &case.sessions[index];
+        let player = if case.fleet.departure_known {
+            Player::new(session.clone(), 1.0, Some(index))
+        } else {
+            let stay = Stay {
+                plug_out: self.expected_departure(&session.stay, session.stay.plug_in),
+                ..session.stay.clone()
+            };
+            let v2g = session.discharge_kw > 0.0;
+            let assumed = case.session(stay, session.arrival, v2g);
+            Player::new(assumed, 1.0, Some(index)).departing_any_time(case)
+        };
+        self.players.push(player);
+        let last = self.players.len() - 1;
+        self.answer(known, last);
+        last
+    }
+
+    /// When a vehicle whose departure is not known may leave: an early guess from stays at the same site that are over
+    /// and lasted longer than this one so far; at least the end of the step in hand.
+    fn expected_departure(&self, stay: &Stay, now: DateTime<Utc>) -> DateTime<Utc> {
+        /// Share of like stays that leave before the guess.
+        const EARLY: f64 = 0.25;
+        let case = self.case;
+        let so_far = now - stay.plug_in;
+        let mut lengths: Vec<TimeDelta> = self
+            .by_date
+            .values()
+            .flatten()
+            .filter(|s| s.plug_out <= now && s.site_id == stay.site_id)
+            .map(|s| s.plug_out - s.plug_in)
+            .filter(|length| *length > so_far)
+            .collect();
+        lengths.sort_unstable();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index into a list"
+        )]
+        let index = (lengths.len() as f64 * EARLY) as usize;
+        let step_end = case.grid.at(case.grid.containing(now) + 1);
+        let guess = lengths.get(index).map_or(step_end, |l| stay.plug_in + *l);
+        guess.max(step_end).min(case.grid.end())
+    }
+
+    /// Vehicles that are still there when they were thought to leave get a new guess.
+    fn linger(&mut self, t: usize) -> bool {
+        let mut lingers = false;
+        if self.case.fleet.departure_known {
+            return lingers;
+        }
+        let now = self.case.grid.at(t);
+        for index in 0..self.players.len() {
+            let player = &self.players[index];
+            if player.real.is_none() || player.session.steps().end > t + 1 {
+                continue;
+            }
+            let guess = self.expected_departure(&player.session.stay, now);
+            let player = &mut self.players[index];
+            self.pool.count(player, -1.0);
+            player.stays_until(self.case, guess);
+            self.pool.count(player, 1.0);
+            lingers = true;
+        }
+        lingers
+    }
+
+    /// Takes in prices published by now.
+    fn look(&mut self, known: &Known<'_>) {
+        let expected =
+            known.outlook(known.now..self.case.grid.steps.min(known.now + self.steps_of_days(3)));
+        let mut last_day = Vec::new();
+        let day = self.steps_of_days(1).max(1);
+        for (k, price) in expected.iter().enumerate() {
+            self.market.price[known.now + k] = price.unwrap_or(0.0);
+        }
+        let seen = known.now + expected.len();
+        last_day.extend_from_slice(&self.market.price[seen.saturating_sub(day)..seen]);
+        for t in seen..self.case.grid.steps {
+            self.market.price[t] = last_day.get((t - seen) % day).copied().unwrap_or(0.0);
+        }
+        self.market.spreads = known.spreads();
+    }
+
+    fn steps_of_days(&self, days: i64) -> usize {
+        let steps = TimeDelta::days(days).num_milliseconds()
+            / self.case.grid.step.num_milliseconds().max(1);
+        usize::try_from(steps).unwrap_or(usize::MAX)
+    }
+
+    /// Replaces the expected vehicles by those that past days say may come after `now`, until the end of tomorrow.
+    fn expect_arrivals(&mut self, known: &Known<'_>, now: DateTime<Utc>) {
+        for player in self.players.iter().filter(|p| p.real.is_none()) {
+            self.pool.count(player, -1.0);
+        }
+        self.players.retain(|p| p.real.is_some());
+        let zone = self.case.area.zone();
+        let Some(first) = self.first_date(now) else {
+            self.keep_for_arrivals(known);
+            return;
+        };
+        let today = now.with_timezone(&zone).date_naive();
+        for ahead in 0..=1 {
+            let date = today + TimeDelta::days(ahead);
+            let like = known.days_like(date, first);
+            #[expect(clippy::cast_precision_loss, reason = "a handful of days")]
+            let weight = 1.0 / like.len().max(1) as f64;
+            for (picture, past) in like.iter().enumerate() {
+                self.expect_day(now, date, *past, weight, picture);
+            }
+        }
+        self.keep_for_arrivals(known);
+        for index in 0..self.players.len() {
+            if self.players[index].real.is_none() {
+                self.answer(known, index);
+            }
+        }
+    }
+
+    /// First local date of the past that is known at `now`.
+    fn first_date(&self, now: DateTime<Utc>) -> Option<NaiveDate> {
+        let zone = self.case.area.zone();
+        let today = now.with_timezone(&zone).date_naive();
+        self.by_date.keys().next().copied().filter(|d| *d < today)
+    }
+
+    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`.
+    fn expect_day(
+        &mut self,
+        now: DateTime<Utc>,
+        date: NaiveDate,
+        past: NaiveDate,
+        weight: f64,
+        picture: usize,
+    ) {
+        let case = self.case;
+        let zone = case.area.zone();
+        let shift = date - past;
+        let moved =
+            |at: DateTime<Utc>| local_instant(zone, at.with_timezone(&zone).naive_local() + shift);
+        let stays = self.by_date.get(&past).into_iter().flatten();
+        for stay in stays.filter(|s| s.plug_out <= now) {
+            let Some(arrival) = stay.arrival_kwh else {
+                continue;
+            };
+            let (plug_in, plug_out) = (moved(stay.plug_in), moved(stay.plug_out));
+            if plug_in <= now
+                || plug_in < case.grid.start
+                || plug_out > case.grid.end()
+                || plug_out <= plug_in
+            {
+                continue;
+            }
+            let v2g = case.may_discharge.contains(&stay.vehicle_id);
+            let stay = Stay {
+                plug_in,
+                plug_out,
+                ..(*stay).clone()
+            };
+            let session = case.session(stay, arrival, v2g);
+            if session.share.is_empty() {
+                continue;
+            }
+            let mut player = Player::new(session, weight, None);
+            if !case.fleet.departure_known {
+                player = player.departing_any_time(case);
+            }
+            player.picture = picture;
+            self.players.push(player);
+        }
+    }
+
+    /// Keeps room behind limited sites for vehicles still to come: the most that any of the pictures would draw if
+    /// all its vehicles charged at once. Without a picture everything is kept: what comes is not known at all.
+    fn keep_for_arrivals(&mut self, known: &Known<'_>) {
+        for (index, site) in self.case.sites.iter().enumerate() {
+            if site.import_kw.is_infinite() {
+                continue;
+            }
+            let mut pictures: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+            for player in &self.players {
+                if player.real.is_some() || player.session.site != Some(index) {
+                    continue;
+                }
+                let load = pictures
+                    .entry(player.picture)
+                    .or_insert_with(|| vec![0.0; self.case.grid.steps]);
+                let (ec, hours) = (self.case.fleet.charge_efficiency, self.case.grid.hours());
+                let powers = super::unmanaged::charge_at_once(&player.session, ec, hours);
+                for (t, power) in player.session.steps().zip(powers) {
+                    load[t] += power;
+                }
+            }
+            let blind = self.first_date(known.instant()).is_none();
+            for t in known.now..self.case.grid.steps {
+                let most = pictures.values().map(|l| l[t]).fold(0.0, f64::max);
+                self.pool.kept[index][t] = if blind { f64::INFINITY } else { most };
+            }
+        }
+    }
+
+    /// Lets one vehicle answer; a plugged-in one that would leave short because room is kept for others gets it.
+    fn answer(&mut self, known: &Known<'_>, index: usize) {
+        let discharge = self.discharges();
+        let player = &mut self.players[index];
+        if player.ahead().is_empty() {
+            return;
+        }
+        let answer = pool::respond(
+            self.case,
+            known,
+            &mut self.pool,
+            &self.market,
+            player,
+            discharge,
+        );
+        let served = answer.is_ok_and(|plan| plan.short_kwh < 1e-6);
+        let (real, site) = (player.real.is_some(), player.session.site);
+        if let (false, true, Some(site)) = (served, real, site) {
+            sites::serve(
+                self.case,
+                known,
+                &mut self.pool,
+                &mut self.players,
+                site,
+                discharge,
+            );
+        }
+    }
+
+    /// Sites whose plans no longer fit what is measured now are served anew.
+    fn relieve_sites(&mut self, known: &Known<'_>) -> bool {
+        let mut changed = false;
+        let discharge = self.discharges();
+        for (index, site) in self.case.sites.iter().enumerate() {
+            let over = (known.now..self.case.grid.steps)
+                .take_while(|t| *t < known.now + self.steps_of_days(1).max(1))
+                .any(|t| {
+                    let net = self.pool.site_net(index, t);
+                    let load = known.base(index, t) + net;
+                    let idle = net.abs() < 1e-9 && t != known.now;
+                    !idle && site.is_breached((load, load))
+                });
+            if over {
+                sites::serve(
+                    self.case,
+                    known,
+                    &mut self.pool,
+                    &mut self.players,
+                    index,
+                    discharge,
+                );
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Rounds of best answers of all vehicles, plugged-in ones in order of their sessions.
+    fn settle(&mut self, known: &Known<'_>) {
+        for _ in 0..ROUNDS {
+            for index in 0..self.players.len() {
+                if self.players[index].real.is_some() {
+                    self.answer(known, index);
+                }
+            }
+        }
+    }
+
+    /// Vehicles that plug in within step `t`, after its powers were set: they take what is left.
+    fn join_within(&mut self, known: &Known<'_>, t: usize) {
+        let ends = self.case.grid.at(t + 1);
+        while let Some(index) = self.arrivals.get(self.next_arrival).copied() {
+            if self.case.sessions[index].stay.plug_in >= ends {
+                break;
+            }
+            self.next_arrival += 1;
+            let player = self.arrive(known, index);
+            self.carry_out(t, Some(player));
+        }
+    }
+
+    /// Carries out step `t` for the vehicles that are there (or only for one that has just come).
+    fn carry_out(&mut self, t: usize, only: Option<usize>) {
+        let range = only.map_or(0..self.players.len(), |i| i..i + 1);
+        for player in &mut self.players[range] {
+            let Some(index) = player.real else { continue };
+            if player.begins() != t {
+                continue;
+            }
+            let session = &self.case.sessions[index];
+            let (charge, discharge) = carried(self.case, player, session.share_at(t));
+            let j = t - session.first;
+            if j < session.share.len() {
+                self.done[index].0[j] = charge;
+                self.done[index].1[j] = discharge;
+            }
+            let fleet = self.case.fleet;
+            player.energy += self.case.grid.hours()
+                * (fleet.charge_efficiency * charge - discharge / fleet.discharge_efficiency);
+            player.next += 1;
+        }
+    }
+
+    fn finish(self) -> Run {
+        let case = self.case;
+        let sessions = case
+            .sessions
+            .iter()
+            .zip(self.done)
+            .map(|(s, (charge, discharge))| record(case, s, charge, discharge))
+            .collect();
+        Run {
+            policy: self.policy,
+            sessions,
+            sold_kw: Some(self.market.sold.iter().map(|q| q.unwrap_or(0.0)).collect()),
+            sold_mw: Vec::new(),
+            missing_mw: Vec::new(),
+            relative_gap: None,
+            lower_bound: None,
+            limits: Vec::new(),
+        }
+    }
+}
+
+/// What a vehicle does in its step in hand when it is there for `share` of the step, kW over the whole step.
+///
+/// Energy that is owed is charged first and at full power, as a vehicle left alone would, so that one that leaves
+/// within the step has as much; the rest of the plan follows.
+fn carried(case: &Case, player: &Player, share: f64) -> (f64, f64) {
+    let j = player.next;
+    let (charge, discharge) = (player.charge[j], player.discharge[j]);
+    let assumed = player.session.share[j];
+    if share >= assumed || assumed <= 0.0 {
+        return (charge, discharge);
+    }
+    let most = player.session.stay.charge_kw.max(1e-9);
+    let wanted = player
+        .session
+        .stay
+        .required_kwh
+        .min(player.session.stay.capacity_kwh);
+    let hours = case.grid.hours();
+    let owed =
+        ((wanted - player.energy).max(0.0) / (case.fleet.charge_efficiency * hours)).min(charge);
+    let first = owed.min(share * most);
+    let rest = (share - owed / most).max(0.0) / (assumed - owed / most).max(1e-9);
+    (
+        first + (charge - owed) * rest.min(1.0),
+        discharge * rest.min(1.0),
+    )
+}

@@ -1,0 +1,222 @@
+//! The pool's plan so far, and the best answer of one vehicle to it.
+//!
+//! Each vehicle solves its own storage problem exactly, against what the others have planned: the price of the pool's
+//! energy has a kink where the pool meets its sold position, and a site's limit leaves what the others do not use. An
+//! answer never leaves a site worse than it was, and a vehicle's plan so far always stays possible, so the plan stays
+//! feasible after every single answer.
+
+use crate::case::Case;
+use crate::storage::{self, Battery, NoPlan, Piece, Plan, Step};
+
+use super::known::Known;
+use super::player::Player;
+
+/// Price of energy missing at departure, currency per kWh: above anything a market can pay, so that a vehicle is
+/// short only where nothing else is possible.
+const MISSING_PER_KWH: f64 = 1000.0;
+
+/// Preference for charging early, currency per `MWh` and step: decides between equal prices, in favour of what is safe.
+const EARLY_PER_STEP: f64 = 1e-3;
+
+/// Expected prices and the position, per step of the grid.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Market {
+    /// Expected or published day-ahead price.
+    pub(crate) price: Vec<f64>,
+    /// Position sold, kW; `None` where it is still to be sold.
+    pub(crate) sold: Vec<Option<f64>>,
+    /// Expected distance of the price for being short and for being long, per `MWh`.
+    pub(crate) spreads: (f64, f64),
+}
+
+/// What all vehicles plan together.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    /// Expected net power, kW per step.
+    pub(crate) load: Vec<f64>,
+    /// Charging and discharging of plugged-in vehicles behind each site, kW: `[site][step]`.
+    charge: Vec<Vec<f64>>,
+    discharge: Vec<Vec<f64>>,
+    /// Expected net power of vehicles still to come, kW: `[site][step]`.
+    coming: Vec<Vec<f64>>,
+    /// Power kept free for vehicles still to come, kW: `[site][step]`.
+    pub(crate) kept: Vec<Vec<f64>>,
+}
+
+impl Pool {
+    /// Nobody has planned anything.
+    pub(crate) fn new(case: &Case) -> Self {
+        let none = vec![vec![0.0; case.grid.steps]; case.sites.len()];
+        Self {
+            load: vec![0.0; case.grid.steps],
+            charge: none.clone(),
+            discharge: none.clone(),
+            coming: none.clone(),
+            kept: none,
+        }
+    }
+
+    /// Counts a vehicle's plan from its next step on (`sign` 1), or takes it out (-1).
+    pub(crate) fn count(&mut self, player: &Player, sign: f64) {
+        for t in player.ahead() {
+            let j = t - player.session.first;
+            let (charge, discharge) = (player.charge[j], player.discharge[j]);
+            self.load[t] += sign * player.weight * (charge - discharge);
+            if let Some(site) = player.session.site {
+                if player.real.is_some() {
+                    self.charge[site][t] += sign * charge;
+                    self.discharge[site][t] += sign * discharge;
+                } else {
+                    self.coming[site][t] += sign * player.weight * (charge - discharge);
+                }
+            }
+        }
+    }
+
+    /// Net power that plugged-in vehicles behind a site have planned in a step, kW.
+    pub(crate) fn site_net(&self, site: usize, t: usize) -> f64 {
+        self.charge[site][t] - self.discharge[site][t]
+    }
+
+    /// Least and most net power a vehicle may take beside the others' plans, kW. The vehicle itself must not be
+    /// counted. `own` is its plan so far, which stays allowed even where it uses what is kept for others.
+    fn room(
+        &self,
+        known: &Known<'_>,
+        case: &Case,
+        player: &Player,
+        t: usize,
+        own: f64,
+    ) -> (f64, f64) {
+        let Some(index) = player.session.site else {
+            return (f64::NEG_INFINITY, f64::INFINITY);
+        };
+        let site = &case.sites[index];
+        if site.import_kw.is_infinite() && site.export_kw.is_infinite() {
+            return (f64::NEG_INFINITY, f64::INFINITY);
+        }
+        let base = known.base(index, t);
+        let (charge, discharge) = (self.charge[index][t], self.discharge[index][t]);
+        // A vehicle that may leave at any time cannot be counted on to offset another.
+        let (above, below) = if case.fleet.departure_known {
+            (charge - discharge, charge - discharge)
+        } else {
+            (charge, -discharge)
+        };
+        if player.real.is_none() {
+            let others = base + above + self.coming[index][t];
+            let low = (-site.export_kw - base - below - self.coming[index][t]) / player.weight;
+            return (
+                low.min(0.0),
+                ((site.import_kw - others) / player.weight).max(0.0),
+            );
+        }
+        let most = site.import_kw - base - above;
+        let spared = most - self.kept[index][t];
+        let low = -site.export_kw - base - below;
+        (low, spared.max(own.min(most)))
+    }
+}
+
+/// A vehicle's steps as the storage kernel takes them.
+pub(crate) fn steps(
+    case: &Case,
+    known: &Known<'_>,
+    pool: &Pool,
+    market: &Market,
+    player: &Player,
+    discharge: bool,
+) -> Vec<Step> {
+    let session = &player.session;
+    player
+        .ahead()
+        .map(|t| {
+            let j = t - session.first;
+            let share = session.share[j];
+            let charge_kw = share * session.stay.charge_kw;
+            let discharge_kw = if discharge {
+                share * session.discharge_kw
+            } else {
+                0.0
+            };
+            let (low, high) = pool.room(known, case, player, t, player.net(t));
+            let price = market.price[t];
+            #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+            let wait = EARLY_PER_STEP * (t - known.now.min(t)) as f64;
+            let (energy, net) = pool_price(market, pool, player.weight, t, price);
+            Step {
+                hours: case.grid.hours(),
+                charge_kw,
+                discharge_kw,
+                charge_price: energy + case.costs.import + wait,
+                discharge_price: case.costs.export + case.costs.wear - energy,
+                net,
+                low_kw: low.min(charge_kw),
+                high_kw: high.max(-discharge_kw),
+                floor_kwh: player
+                    .at_once
+                    .as_ref()
+                    .map_or(session.floor, |levels| session.floor.max(levels[j])),
+                ceiling_kwh: session.stay.capacity_kwh,
+            }
+        })
+        .collect()
+}
+
+/// Price of the pool's energy as one vehicle sees it: a plain price, or one with a kink where the pool, this vehicle
+/// included, meets its position.
+fn pool_price(
+    market: &Market,
+    pool: &Pool,
+    weight: f64,
+    t: usize,
+    price: f64,
+) -> (f64, Vec<Piece>) {
+    let Some(sold) = market.sold[t] else {
+        return (price, Vec::new());
+    };
+    let (short, long) = market.spreads;
+    let kink = (sold - pool.load[t]) / weight;
+    let pieces = vec![
+        Piece {
+            up_to_kw: kink,
+            eur_per_mwh: -long,
+        },
+        Piece {
+            up_to_kw: f64::INFINITY,
+            eur_per_mwh: short,
+        },
+    ];
+    (price, pieces)
+}
+
+/// Lets one vehicle answer the others' plans; its plan in the pool is replaced.
+///
+/// # Errors
+/// [`NoPlan`] where limits leave the vehicle no schedule; its plan so far then stands.
+pub(crate) fn respond(
+    case: &Case,
+    known: &Known<'_>,
+    pool: &mut Pool,
+    market: &Market,
+    player: &mut Player,
+    discharge: bool,
+) -> Result<Plan, NoPlan> {
+    pool.count(player, -1.0);
+    let steps = steps(case, known, pool, market, player, discharge);
+    let battery = Battery {
+        arrival_kwh: player.energy,
+        charge_efficiency: case.fleet.charge_efficiency,
+        discharge_efficiency: case.fleet.discharge_efficiency,
+        goal_kwh: player.session.goal,
+        shortfall: MISSING_PER_KWH,
+        end_value: 0.0,
+    };
+    let answer = storage::cheapest(&battery, &steps);
+    if let Ok(plan) = &answer {
+        player.charge[player.next..].copy_from_slice(&plan.charge_kw);
+        player.discharge[player.next..].copy_from_slice(&plan.discharge_kw);
+    }
+    pool.count(player, 1.0);
+    answer
+}
