@@ -295,6 +295,14 @@ impl Meter {
         }
     }
 
+    /// Start of the first interval that a sample could still change; `None` before the first sample.
+    #[must_use]
+    pub fn first_interval(&self) -> Option<DateTime<Utc>> {
+        self.samples
+            .first_key_value()
+            .map(|(at, _)| interval_start(*at))
+    }
+
     /// Energy in all intervals known, open ones too: import and export.
     #[must_use]
     pub fn total(&self) -> (Energy, Energy) {

@@ -61,6 +61,16 @@ impl Change {
         self
     }
 
+    /// What `group` needs to resume, by key: saved with the offset it belongs to. An empty body forgets the key.
+    #[must_use]
+    pub fn keep(self, group: &str, kept: impl IntoIterator<Item = (String, String)>) -> Self {
+        let kept = kept
+            .into_iter()
+            .map(|(key, body)| (group.to_owned(), key, body))
+            .collect();
+        self.with(Rows::Kept(kept))
+    }
+
     /// Sites, by id.
     #[must_use]
     pub fn sites(self, sites: &[Site]) -> Self {

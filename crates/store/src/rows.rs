@@ -78,6 +78,8 @@ pub(crate) enum Rows {
     Statements(Vec<Statement>),
     Plan(Box<PlanRow>),
     Forecasts(Vec<ForecastRow>),
+    /// Group, key and body.
+    Kept(Vec<(String, String, String)>),
 }
 
 impl Rows {
@@ -94,6 +96,7 @@ impl Rows {
             Self::Statements(rows) => rows.is_empty(),
             Self::Plan(_) => false,
             Self::Forecasts(rows) => rows.is_empty(),
+            Self::Kept(rows) => rows.is_empty(),
         }
     }
 
@@ -125,6 +128,7 @@ impl Rows {
                 "upsert of forecasts",
                 insert(to, &FORECAST, rows, forecast).await,
             ),
+            Self::Kept(rows) => ("state of a consumer", kept(to, rows).await),
         };
         written.map_err(db(what))
     }
@@ -474,6 +478,31 @@ fn forecast(query: Bound, row: &ForecastRow) -> Bound {
         .bind(row.covers.start().timestamp_micros())
         .bind(row.covers.end().timestamp_micros())
         .bind(row.body.clone())
+}
+
+const KEPT: Upsert = Upsert::new(
+    "consumer_state",
+    &["group_name", "state_key", "body"],
+    &["group_name", "state_key"],
+);
+
+async fn kept(
+    to: &mut SqliteConnection,
+    rows: &[(String, String, String)],
+) -> Result<(), sqlx::Error> {
+    insert(to, &KEPT, rows, |query: Bound, (group, key, body)| {
+        query
+            .bind(group.clone())
+            .bind(key.clone())
+            .bind(body.clone())
+    })
+    .await?;
+    if rows.iter().any(|(_, _, body)| body.is_empty()) {
+        sqlx::query("DELETE FROM consumer_state WHERE body = ''")
+            .execute(to)
+            .await?;
+    }
+    Ok(())
 }
 
 const PLAN: Upsert = Upsert::new("plan", &["id", "area", "solved_at", "body"], &["id"]);

@@ -312,6 +312,20 @@ impl Tables {
         self.read("forecast", query, forecast).await
     }
 
+    /// What `group` saved to resume from: key and body, by key. It belongs to the offset that the group committed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub async fn kept(&self, group: &str) -> Result<Vec<(String, String)>, StoreError> {
+        sqlx::query_as(
+            "SELECT state_key, body FROM consumer_state WHERE group_name = $1 ORDER BY state_key",
+        )
+        .bind(group.to_owned())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(db("state of a consumer"))
+    }
+
     /// Number of messages refused so far.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `shoal.fleet.v1`: what is plugged in now, and past stays.
 
 use fleet::state::PowerAt;
-use fleet::{Evse, EvseState, Protocol, Session, SessionState};
+use fleet::{Evse, EvseState, Protocol, Session, SessionState, Site};
 use units::{Efficiency, Energy, Power, Soc};
 
 use crate::proto::fleet::v1 as proto;
@@ -45,6 +45,29 @@ impl TryFrom<proto::Evse> for Evse {
                 "discharge_efficiency",
                 wire.discharge_efficiency,
             )?,
+        })
+    }
+}
+
+impl From<&Site> for proto::Site {
+    fn from(site: &Site) -> Self {
+        Self {
+            site_id: site.id.to_string(),
+            name: site.name.clone(),
+            import_limit_watts: site.import_limit.watts(),
+            export_limit_watts: site.export_limit.watts(),
+        }
+    }
+}
+
+impl TryFrom<proto::Site> for Site {
+    type Error = WireError;
+    fn try_from(wire: proto::Site) -> Result<Self, WireError> {
+        Ok(Self {
+            id: field::text("site_id", &wire.site_id)?,
+            name: wire.name,
+            import_limit: field::size("import_limit_watts", wire.import_limit_watts)?,
+            export_limit: field::size("export_limit_watts", wire.export_limit_watts)?,
         })
     }
 }

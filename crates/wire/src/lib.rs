@@ -13,7 +13,7 @@ pub mod telemetry;
 pub use error::WireError;
 
 use bytes::Bytes;
-use prost::Message;
+pub use prost::Message;
 
 /// The bytes of a message, as the log carries them.
 #[must_use]

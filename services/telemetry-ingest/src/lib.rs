@@ -1,1 +1,86 @@
-//! shoal-telemetry-ingest
+#![doc = include_str!("../README.md")]
+
+mod consumer;
+mod fold;
+mod live;
+mod server;
+mod settings;
+
+pub use settings::Config;
+
+use runtime::Clock;
+use runtime::pipe::{Listener, PipeError};
+use store::{Log, LogError, StoreError, Tables};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use wire::proto::fleet::v1::fleet_service_server::FleetServiceServer;
+
+use crate::consumer::Consumer;
+use crate::live::Live;
+use crate::server::Fleet;
+
+/// Group under which offsets are committed and state is saved.
+pub const GROUP: &str = "telemetry-ingest";
+
+/// What the service is given.
+#[derive(Debug)]
+pub struct Deps {
+    /// Says what time it is.
+    pub clock: Clock,
+    /// Readings and set-points in; state, intervals and quarantine out.
+    pub log: Log,
+    /// Sites, EVSEs, sessions, intervals.
+    pub tables: Tables,
+    /// Where `FleetService` is served.
+    pub listener: Listener,
+}
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that cannot be used.
+    #[error("telemetry_ingest.{key}: {what}")]
+    Config {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        what: String,
+    },
+    /// The log is lost.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The tables are lost.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The gRPC server ended.
+    #[error(transparent)]
+    Serve(#[from] PipeError),
+}
+
+/// Runs the service until `stop`; what was taken in by then is stored before it returns.
+///
+/// # Errors
+/// [`Error`] for settings that cannot be used, or when the log, the tables or the server are lost. A restart resumes from the last
+/// checkpoint.
+pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
+    config.check()?;
+    let live = Live::load(&config, &deps.tables, &deps.clock).await?;
+    let server = Fleet {
+        live: live.clone(),
+        clock: deps.clock,
+        log: deps.log.clone(),
+        tables: deps.tables.clone(),
+        stop: stop.clone(),
+    };
+    let router = Server::builder().add_service(FleetServiceServer::new(server));
+    let consumer = Consumer::new(config, live, deps.clock, &deps.log, deps.tables).await?;
+    let ended = stop.child_token();
+    let serving = async {
+        let served = deps.listener.serve(router, stop.clone()).await;
+        ended.cancel();
+        served.map_err(Error::from)
+    };
+    let (served, consumed) = tokio::join!(serving, consumer.run(ended.clone()));
+    consumed.and(served)
+}
