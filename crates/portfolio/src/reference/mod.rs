@@ -13,6 +13,8 @@ mod problem;
 mod program;
 mod repair;
 mod solve;
+#[cfg(test)]
+mod tests;
 mod valid;
 
 pub use check::{Row, Violation, Violations, check, net_cost, objective};
