@@ -3,4 +3,5 @@
 pub mod case;
 pub mod policy;
 pub mod reference;
+pub mod rolling;
 pub mod storage;

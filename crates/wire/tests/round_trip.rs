@@ -502,6 +502,12 @@ proptest! {
     }
 
     #[test]
+    fn sites_survive(id in name(), label in ".*", import_limit in size(), export_limit in size()) {
+        let value = fleet::Site { id, name: label, import_limit, export_limit };
+        prop_assert_eq!(&there_and_back::<_, proto::fleet::v1::Site>(&value), &value);
+    }
+
+    #[test]
     fn metered_intervals_survive(evse in name(), site in name(), interval in interval(), import in content(), export in content(),
                                  covered_seconds: u32, version: u32) {
         let value = MeterInterval { evse, site, interval, import, export, covered_seconds, version };
