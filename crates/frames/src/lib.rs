@@ -2,6 +2,7 @@
 
 mod error;
 pub mod frequency;
+pub mod import;
 mod records;
 pub mod scenario;
 pub mod series;

@@ -4,7 +4,7 @@ mod grid;
 mod points;
 
 pub(crate) use grid::{Window, blocks, grid};
-pub(crate) use points::{SeriesFile, read};
+pub(crate) use points::{START_COLUMNS, SeriesFile, read};
 
 use chrono::{DateTime, TimeDelta, Utc};
 

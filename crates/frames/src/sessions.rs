@@ -2,6 +2,7 @@
 
 mod file;
 
+pub(crate) use file::table;
 pub use file::{read, write};
 
 use chrono::{DateTime, Utc};

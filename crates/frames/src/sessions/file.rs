@@ -106,7 +106,7 @@ pub fn write(
     table.write(file)
 }
 
-fn table(sessions: &[Session]) -> Result<Table, TableError> {
+pub(crate) fn table(sessions: &[Session]) -> Result<Table, TableError> {
     let texts = |f: fn(&Session) -> &str| Column::texts(sessions.iter().map(f));
     let floats = |f: fn(&Session) -> f64| Column::floats(sessions.iter().map(f));
     Table::new()
