@@ -33,7 +33,7 @@ fn keep(name: &str, picture: &[u8]) {
 
 async fn shown(page: &mut Page, address: std::net::SocketAddr) {
     page.go(&format!("http://{address}/")).await;
-    page.until("document.documentElement.dataset.ready === 'true'")
+    page.until("document.documentElement?.dataset.ready === 'true'")
         .await;
 }
 

@@ -202,7 +202,7 @@ async fn new_target(port: u16) -> String {
 async fn get(host: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut socket = TcpStream::connect(host).await.unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let mut part = [0; 4096];

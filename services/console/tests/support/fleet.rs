@@ -10,7 +10,7 @@ use wire::proto::market::v1::{Award, Bid, Gate, Statement, StatementLine};
 use wire::proto::portfolio::v1::{Held, Plan, PlanStep, Schedule, ScheduleStep};
 use wire::proto::telemetry::v1::Needs;
 
-use super::{Streamed, World, start, stream};
+use super::{Streamed, World, start};
 
 const KWH: i64 = 3_600_000;
 
@@ -34,7 +34,7 @@ impl FleetService for World {
         &self,
         _: Request<GetFleetRequest>,
     ) -> Result<Response<Streamed<EvseState>>, Status> {
-        Ok(Response::new(stream(Vec::new(), &self.evses)))
+        Ok(Response::new(self.stream(Vec::new(), &self.evses)))
     }
     async fn state_needs(
         &self,

@@ -3,7 +3,11 @@
 use tonic::{Request, Response, Status};
 use wire::proto::dispatch::v1::Activation;
 use wire::proto::market::v1::market_service_server::{MarketService, MarketServiceServer};
-use wire::proto::market::v1::*;
+use wire::proto::market::v1::{
+    Award, Bid, Gate, GatesRequest, GatesResponse, ListAwardsResponse, ListBidsResponse,
+    ListPricesResponse, ListRequest, ListStatementsResponse, Statement, WithdrawBidRequest,
+    WithdrawBidResponse,
+};
 
 use super::World;
 

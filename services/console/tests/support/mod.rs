@@ -41,8 +41,11 @@ pub struct World {
     pub past: Arc<Mutex<Vec<Cycle>>>,
     pub cycles: broadcast::Sender<Cycle>,
     pub forecasts: Arc<Mutex<Vec<Forecast>>>,
+    pub more_forecasts: broadcast::Sender<Forecast>,
     pub market: Arc<Mutex<market::Book>>,
     pub commands: Arc<Mutex<Vec<CommandRequest>>>,
+    /// Ends the services and their streams.
+    pub stop: CancellationToken,
 }
 
 impl Default for World {
@@ -55,8 +58,10 @@ impl Default for World {
             past: Arc::default(),
             cycles: broadcast::Sender::new(KEPT),
             forecasts: Arc::default(),
+            more_forecasts: broadcast::Sender::new(KEPT),
             market: Arc::default(),
             commands: Arc::default(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -84,7 +89,7 @@ pub fn start() -> DateTime<Utc> {
 
 /// Starts the console at [`start`] with the services of `world`; none of them if `alone`.
 pub async fn stage(world: World, speed: f64, config: Config, alone: bool) -> Stage {
-    let services = CancellationToken::new();
+    let services = world.stop.clone();
     let listen = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listen.local_addr().unwrap();
     let (fleet, fleet_server) = Pipe::new("fleet");
@@ -162,19 +167,23 @@ fn serve(
 }
 
 /// `first`, then what comes.
-pub fn stream<T: Clone + Send + 'static>(
-    first: Vec<T>,
-    more: &broadcast::Sender<T>,
-) -> Streamed<T> {
-    let mut more = more.subscribe();
-    Box::pin(async_stream::stream! {
-        for message in first {
-            yield Ok(message);
-        }
-        while let Ok(message) = more.recv().await {
-            yield Ok(message);
-        }
-    })
+impl World {
+    fn stream<T: Clone + Send + 'static>(
+        &self,
+        first: Vec<T>,
+        more: &broadcast::Sender<T>,
+    ) -> Streamed<T> {
+        let stop = self.stop.clone();
+        let mut more = more.subscribe();
+        Box::pin(async_stream::stream! {
+            for message in first {
+                yield Ok(message);
+            }
+            while let Some(Ok(message)) = stop.run_until_cancelled(more.recv()).await {
+                yield Ok(message);
+            }
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -189,7 +198,7 @@ impl PlanService for World {
         &self,
         _: Request<GetPlanRequest>,
     ) -> Result<Response<Streamed<Plan>>, Status> {
-        Ok(Response::new(stream(Vec::new(), &self.plans)))
+        Ok(Response::new(self.stream(Vec::new(), &self.plans)))
     }
 }
 
@@ -213,7 +222,7 @@ impl ForecastService for World {
         _: Request<WatchForecastsRequest>,
     ) -> Result<Response<Streamed<Forecast>>, Status> {
         let first = self.forecasts.lock().unwrap().clone();
-        Ok(Response::new(stream(first, &broadcast::Sender::new(1))))
+        Ok(Response::new(self.stream(first, &self.more_forecasts)))
     }
 }
 
@@ -222,7 +231,7 @@ impl DispatchService for World {
     type WatchStream = Streamed<Cycle>;
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Streamed<Cycle>>, Status> {
         let past = self.past.lock().unwrap().clone();
-        Ok(Response::new(stream(past, &self.cycles)))
+        Ok(Response::new(self.stream(past, &self.cycles)))
     }
     async fn list_activations(
         &self,
