@@ -89,24 +89,39 @@ pub(super) fn minimise(program: &Program, attempt: usize) -> Iterate {
             Iterate {
                 x: solution.x.clone(),
                 prices: solution.z.clone(),
-                verdict: match solution.status {
-                    SolverStatus::PrimalInfeasible => Verdict::Infeasible,
-                    SolverStatus::Solved
-                    | SolverStatus::AlmostSolved
-                    | SolverStatus::MaxIterations
-                    | SolverStatus::MaxTime
-                    | SolverStatus::NumericalError
-                    | SolverStatus::InsufficientProgress
-                        if finite =>
-                    {
-                        Verdict::Candidate
-                    }
-                    _ => Verdict::Failed,
-                },
+                verdict: verdict(solution.status, finite),
                 iterations: solution.iterations,
                 word: format!("{:?}", solution.status),
             }
         }
+    }
+}
+
+fn verdict(status: SolverStatus, finite: bool) -> Verdict {
+    use SolverStatus as Status;
+    match status {
+        Status::PrimalInfeasible | Status::AlmostPrimalInfeasible => Verdict::Infeasible,
+        Status::Solved
+        | Status::AlmostSolved
+        | Status::MaxIterations
+        | Status::MaxTime
+        | Status::NumericalError
+        | Status::InsufficientProgress
+        | Status::CallbackTerminated
+            if finite =>
+        {
+            Verdict::Candidate
+        }
+        Status::Unsolved
+        | Status::Solved
+        | Status::DualInfeasible
+        | Status::AlmostDualInfeasible
+        | Status::MaxIterations
+        | Status::MaxTime
+        | Status::NumericalError
+        | Status::InsufficientProgress
+        | Status::AlmostSolved
+        | Status::CallbackTerminated => Verdict::Failed,
     }
 }
 

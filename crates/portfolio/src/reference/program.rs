@@ -193,7 +193,7 @@ impl Program {
             let corner = |end: f64| ((reduced - error) * end).min((reduced + error) * end);
             sum.add(corner(self.low[column]).min(corner(self.high[column])));
         }
-        sum.from_below()
+        sum.at_least()
     }
 }
 

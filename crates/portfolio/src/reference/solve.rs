@@ -109,7 +109,7 @@ fn assemble(problem: &Problem, parts: Vec<Part>) -> Outcome {
         }
     }
     let objective = objective(problem, &schedule);
-    let lower_bound = bound.from_below().min(objective);
+    let lower_bound = bound.at_least().min(objective);
     let net_cost = net_cost(problem, &schedule);
     let relative_gap = gap(objective, lower_bound);
     Outcome::Solved(Box::new(Answer {
@@ -264,7 +264,7 @@ fn alone(problem: &Problem, component: &Component) -> Result<Solved, String> {
         energy.push((*index, plan.energy_value.clone()));
         sessions.push((*index, as_schedule(problem, session, plan)));
     }
-    let lower_bound = bound.from_below();
+    let lower_bound = bound.at_least();
     Ok(Solved {
         sessions,
         volumes: Vec::new(),
@@ -360,7 +360,7 @@ fn by_sessions(problem: &Problem, component: &Component, prices: &[(SiteRow, f64
         let plan = storage::cheapest(&battery, &steps).ok()?;
         bound.add(storage::bound(&battery, &steps, &plan.energy_value).ok()?);
     }
-    Some(bound.from_below())
+    Some(bound.at_least())
 }
 
 /// The repaired schedule of an iterate and its cost, if it keeps every row.

@@ -166,7 +166,10 @@ fn a_vehicle_discharges_to_keep_the_base_load_within_its_limit_while_it_can() {
     );
     problem.sites = vec![limited(8.0, 0.0, &[15.0, 15.0])];
     let kept = answer(&problem);
-    assert!(close(kept.schedule.sessions[0].discharge_kw[1], 7.0), "{kept:?}");
+    assert!(
+        close(kept.schedule.sessions[0].discharge_kw[1], 7.0),
+        "{kept:?}"
+    );
     // 14 kWh must come out of the battery; with 13 above the floor there is no way.
     problem.sessions[0].arrival = 18.0;
     let outcome = solve(&problem).expect("a valid problem");

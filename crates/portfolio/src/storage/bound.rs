@@ -46,7 +46,7 @@ pub fn bound(battery: &Battery, steps: &[Step], energy_value: &[f64]) -> Result<
     if steps.is_empty() {
         sum.add(battery.end_cost(battery.arrival_kwh));
     }
-    Ok(sum.from_below())
+    Ok(sum.at_least())
 }
 
 /// A compensated sum that knows how much its terms can have been rounded.
@@ -76,7 +76,7 @@ impl Sum {
     }
 
     /// A figure the exact sum cannot be below: a dozen units in the last place per term.
-    pub(crate) fn from_below(&self) -> f64 {
+    pub(crate) fn at_least(&self) -> f64 {
         self.value() - 12.0 * f64::EPSILON * self.size
     }
 }
