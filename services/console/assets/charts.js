@@ -1,5 +1,5 @@
 // Target, actual and tolerance; the tracking error; frequency. One time axis, one cursor.
-import { clockTime, element, flow, fullTime, number, utc } from './format.js';
+import { clockTime, element, flow, fullTime, now as present, number, utc } from './format.js';
 
 const points = [];
 let seconds = 900;
@@ -39,7 +39,7 @@ const columns = () => {
 
 function draw() {
   const boxes = ['power', 'error', 'frequency'].map((name) => document.getElementById(`chart-${name}`));
-  if (boxes.some((box) => box.clientHeight < 20)) return;
+  if (points.length === 0 || boxes.some((box) => box.clientHeight < 20)) return;
   charts ??= build(boxes);
   const data = columns();
   charts.forEach((chart, i) => chart.setData(data[i]));
@@ -57,9 +57,9 @@ function build(boxes) {
   const font = '11px system-ui, "DejaVu Sans", sans-serif';
   const axis = (label, more = {}) => ({ stroke: colour('dim'), font, size: 56, gap: 4, ticks: { show: false }, grid: { stroke: colour('faint'), width: 1 }, ...more, label: undefined, title: label });
   const time = (show) => axis('', { size: show ? 20 : 0, space: 90, values: show ? (_, at) => at.map((s) => clockTime(s * 1000)) : (_, at) => at.map(() => '') });
-  const now = () => points.at(-1)?.ms / 1000 || 0;
+  const now = () => (points.at(-1)?.ms ?? present()) / 1000;
   const common = (box, scale) => ({
-    width: box.clientWidth, height: box.clientHeight, padding: [6, 64, 0, 0], legend: { show: false },
+    width: box.clientWidth, height: box.clientHeight, padding: [6, 56, 0, 0], legend: { show: false },
     cursor: { sync: { key: 'control' }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
     scales: { x: { time: true, range: () => [now() - seconds, Math.max(now(), 1)] }, y: scale },
   });
@@ -82,7 +82,7 @@ function build(boxes) {
     ...common(boxes[1], { range: (_, low, high) => { const most = Math.max(Math.abs(low ?? 0), Math.abs(high ?? 0), 1) * 1.15; return [-most, most]; } }),
     series: [{}, area, area, line('error', 'error', { width: 1.5, fill: colour('error-soft'), fillTo: 0 })],
     bands: [{ series: [1, 2], fill: colour('accent-soft') }],
-    axes: [time(false), axis('kW', { values: kw, space: 22 })],
+    axes: [time(false), axis('kW', { values: kw, splits: () => { const most = points.at(-1)?.tolerance_kw ?? 0; return most > 0 ? [-most, 0, most] : [0]; } })],
     hooks: { draw: [labels(colour, font, [[3, 'error', 'error']])] },
   }, [[]], boxes[1]);
   const frequencyChart = new uPlot({
@@ -104,6 +104,7 @@ function labels(colour, font, wanted) {
     const over = ends.length ? Math.max(0, ends.at(-1).y - (bbox.top + bbox.height - 5 * scale)) : 0;
     ctx.save();
     ctx.font = font.replace('11px', `${11 * scale}px`);
+    ctx.textAlign = 'left';
     ctx.textBaseline = 'middle';
     for (const end of ends) {
       ctx.fillStyle = colour(end.name);

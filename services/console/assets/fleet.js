@@ -48,13 +48,15 @@ function siteTile(site) {
   tile.type = 'button';
   tile.dataset.site = site.site;
   tile.setAttribute('aria-pressed', String(chosen.site === site.site));
-  tile.append(element('b', '', site.name), bar(site));
+  const name = element('b', '', site.name);
+  name.append(element('span', 'dim', `${site.attention ? '▲ ' : ''}${site.plugged}/${site.evses}`));
+  tile.append(name, bar(site));
   const power = element('span');
   if (site.power_kw === null) power.append(missing(null, 'not metered'));
-  else power.textContent = `${arrow(site.power_kw)} ${number(Math.abs(site.power_kw), 1)} kW ${flow(site.power_kw)}`;
-  tile.append(power, element('span', 'dim', `${site.plugged} of ${site.evses} plugged in${site.attention ? ` · ▲ ${site.attention}` : ''}`));
+  else power.textContent = `${arrow(site.power_kw)} ${number(Math.abs(site.power_kw))} kW ${flow(site.power_kw)}`;
+  tile.append(power);
   const limit = site.import_limit_kw === null ? 'limits unknown' : `limits ${number(site.import_limit_kw)} kW import, ${number(site.export_limit_kw)} kW export`;
-  tile.title = `${site.name}: ${site.charging} charging, ${site.discharging} discharging, ${site.offline} offline, ${site.unmeasured} not metered; ${limit}${site.power_at ? `; oldest reading ${span(now() - Date.parse(site.power_at))} ago` : ''}`;
+  tile.title = `${site.name}: ${site.plugged} of ${site.evses} plugged in, ${site.attention} need attention, ${site.charging} charging, ${site.discharging} discharging, ${site.offline} offline, ${site.unmeasured} not metered; ${limit}${site.power_at ? `; oldest reading ${span(now() - Date.parse(site.power_at))} ago` : ''}`;
   return tile;
 }
 
@@ -78,7 +80,7 @@ function row(evse) {
   const tr = document.createElement('tr');
   const cell = (className, ...content) => { const td = element('td', className); td.append(...content); tr.append(td); return td; };
   const amount = (kw, at, word) => {
-    if (kw === null) return cell('n', evse.plugged ? missing(at, word) : '–');
+    if (kw === null) return cell('n', evse.plugged ? unknown(at, word) : '–');
     const td = cell('n', `${number(Math.abs(kw), 1)} ${arrow(kw)}`);
     td.title = `${number(Math.abs(kw), 1)} kW ${flow(kw)}${at ? `, ${span(now() - Date.parse(at))} ago (${utc(Date.parse(at))})` : ''}`;
     return td;
@@ -90,9 +92,16 @@ function row(evse) {
   amount(evse.setpoint_kw, evse.setpoint_at, 'none');
   amount(evse.planned_kw, null, 'none');
   leaves(cell, evse);
-  cell('n', evse.missing_kwh === null ? (evse.plugged ? missing(null, 'unknown') : '–') : number(evse.missing_kwh, 1));
+  cell('n', evse.missing_kwh === null ? (evse.plugged ? unknown(null, '?') : '–') : number(evse.missing_kwh, 1));
   why(cell, evse);
   return tr;
+}
+
+/** A missing value in a narrow cell: since when, or a word. */
+function unknown(at, word) {
+  const made = missing(at);
+  made.firstChild.textContent = at ? `since ${clockTime(Date.parse(at))}` : word;
+  return made;
 }
 
 function leaves(cell, evse) {

@@ -57,7 +57,8 @@ function frequency(f) {
 
 const poolNote = (cycle) => {
   const { pool: p } = cycle;
-  return `target ${number(Math.abs(p.target_kw))} kW ${flow(p.target_kw)} · ${p.measured_evses} of ${p.connected_evses} metered · ${age(cycle.at)}`;
+  const wanted = flow(p.target_kw) === flow(p.actual_kw) ? '' : ` ${flow(p.target_kw)}`;
+  return `target ${number(Math.abs(p.target_kw))}${wanted} · ${p.measured_evses} of ${p.connected_evses} metered · ${age(cycle.at)}`;
 };
 
 function pool(cycle) {
@@ -80,9 +81,11 @@ function reserve(cycle) {
   reserves.replaceChildren(...['fcr', 'afrr_up', 'afrr_down'].map((product) => {
     const box = element('div', 'reserve');
     const found = known.find((r) => r.product === product);
-    box.append(element('b', '', `${productName(product)}${product === 'fcr' ? ' up and down' : ''}`));
+    const name = element('div', 'name');
+    name.append(element('b', '', `${productName(product)}${product === 'fcr' ? ' up, down' : ''}`));
+    box.append(name);
     if (!found) {
-      box.append(element('div', '', ''), missing(cycle?.at));
+      box.append(missing(cycle?.at));
       return box;
     }
     const scale = Math.max(found.held_mw, found.sold_mw, 0.001);
@@ -94,8 +97,8 @@ function reserve(cycle) {
     bar.append(held, sold);
     const short = found.margin_mw < -0.0005;
     const figures = element('div', 'figures');
-    figures.append(`${number(found.sold_mw, 2)} sold of ${number(found.held_mw, 2)} · `,
-      element('span', short ? 'short' : '', short ? `▼ short ${number(-found.margin_mw, 2)}` : `margin ${number(found.margin_mw, 2)}`));
+    name.append(element('span', short ? 'short' : '', short ? `■ short ${number(-found.margin_mw, 2)}` : `margin ${number(found.margin_mw, 2)}`));
+    figures.textContent = `${number(found.sold_mw, 2)} sold, ${number(found.held_mw, 2)} held`;
     figures.title = `${productName(product)}: sold ${number(found.sold_mw, 3)} MW, held ${number(found.held_mw, 3)} MW, ${found.direction}; ${span(now() - Date.parse(cycle.at))} old`;
     box.append(bar, figures);
     return box;

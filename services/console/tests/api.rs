@@ -105,9 +105,9 @@ async fn the_snapshot_says_what_the_services_said() {
     assert_eq!(snapshot["fleet"]["total"], 230);
     let alarms = snapshot["alarms"].to_string();
     for expected in [
-        "afrr_up sold beyond what is held",
-        "1 of 230 charge points cannot be full in time",
-        "do not follow",
+        "aFRR up sold beyond held",
+        "cannot be full in time: 1 of 230",
+        "not following set-point: 1",
     ] {
         assert!(alarms.contains(expected), "{expected}: {alarms}");
     }

@@ -293,6 +293,17 @@ fn pool(cycle: &Cycle) -> PoolView {
     }
 }
 
+/// Name of a product for people.
+fn name(product: &str) -> &str {
+    match product {
+        "day_ahead" => "Day-ahead",
+        "fcr" => "FCR",
+        "afrr_up" => "aFRR up",
+        "afrr_down" => "aFRR down",
+        other => other,
+    }
+}
+
 /// Up is less charging or more discharging.
 fn direction(product: &str) -> &'static str {
     if product.ends_with("_up") {
@@ -321,9 +332,8 @@ fn asking(cycle: &Cycle, fleet: &FleetView) -> Vec<AskView> {
         who: "driver",
         kw: None,
         text: match drivers {
-            0 => "no vehicle needs full power now".to_owned(),
-            1 => "1 vehicle must charge at full power".to_owned(),
-            n => format!("{n} vehicles must charge at full power"),
+            0 => "none needs full power now".to_owned(),
+            n => format!("{n} must charge at full power"),
         },
         won: won("driver"),
     });
@@ -423,7 +433,7 @@ fn alarms(
         for reserve in cycle.reserves.iter().filter(|r| r.margin_mw < 0.0) {
             raise(
                 "critical",
-                format!("{} sold beyond what is held", reserve.product),
+                format!("{} sold beyond held", name(&reserve.product)),
             );
         }
     }
@@ -437,17 +447,14 @@ fn alarms(
     }
     let codes = [
         ("short", "critical", "cannot be full in time"),
-        ("unresponsive", "warning", "do not follow their set-point"),
-        ("offline", "warning", "are not connected"),
-        ("silent", "warning", "send no meter values"),
+        ("unresponsive", "warning", "not following set-point"),
+        ("offline", "warning", "not connected"),
+        ("silent", "warning", "no meter values"),
     ];
     for (code, severity, text) in codes {
         let count = fleet.count(code);
         if count > 0 {
-            raise(
-                severity,
-                format!("{count} of {} charge points {text}", fleet.total),
-            );
+            raise(severity, format!("{text}: {count} of {}", fleet.total));
         }
     }
     alarms.sort_by_key(|a| a.severity);
