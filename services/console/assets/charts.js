@@ -15,7 +15,7 @@ export function takePoints(message) {
   const newest = points.at(-1)?.ms ?? 0;
   while (points.length && points[0].ms < newest - seconds * 1000) points.shift();
   document.getElementById('empty').hidden = points.length > 0;
-  document.getElementById('window').textContent = `last ${seconds < 3600 ? `${Math.round(seconds / 60)} minutes` : `${number(seconds / 3600, seconds % 3600 ? 1 : 0)} hours`}, kW, positive charges`;
+  document.getElementById('window').textContent = `last ${seconds < 3600 ? `${Math.round(seconds / 60)} minutes` : `${number(seconds / 3600, seconds % 3600 ? 1 : 0)} hours`}`;
   draw();
 }
 

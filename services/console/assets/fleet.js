@@ -43,6 +43,8 @@ function showSites(sites) {
   byId('sites').replaceChildren(...ordered.map(siteTile));
 }
 
+const size = (kw) => (kw < 999.5 ? `${number(kw)} kW` : `${number(kw / 1000, 2)} MW`);
+
 function siteTile(site) {
   const tile = element('button', `site${site.attention ? ' look' : ''}`);
   tile.type = 'button';
@@ -53,7 +55,7 @@ function siteTile(site) {
   tile.append(name, bar(site));
   const power = element('span');
   if (site.power_kw === null) power.append(missing(null, 'not metered'));
-  else power.textContent = `${arrow(site.power_kw)} ${number(Math.abs(site.power_kw))} kW ${flow(site.power_kw)}`;
+  else power.textContent = `${arrow(site.power_kw)} ${size(Math.abs(site.power_kw))} ${flow(site.power_kw)}`;
   tile.append(power);
   const limit = site.import_limit_kw === null ? 'limits unknown' : `limits ${number(site.import_limit_kw)} kW import, ${number(site.export_limit_kw)} kW export`;
   tile.title = `${site.name}: ${site.plugged} of ${site.evses} plugged in, ${site.attention} need attention, ${site.charging} charging, ${site.discharging} discharging, ${site.offline} offline, ${site.unmeasured} not metered; ${limit}${site.power_at ? `; oldest reading ${span(now() - Date.parse(site.power_at))} ago` : ''}`;
@@ -108,7 +110,7 @@ function leaves(cell, evse) {
   if (!evse.departure) return cell('dim', evse.plugged ? 'not stated' : '–');
   const at = Date.parse(evse.departure);
   const slack = evse.slack_minutes;
-  const td = cell('', `${clockTime(at)} `, element('span', 'dim', slack === null ? '' : slack < 0 ? `${number(-slack)} min late` : `${span(slack * 60_000)} slack`));
+  const td = cell('', `${clockTime(at)} `, element('span', 'dim', slack === null ? '' : slack < 0 ? `${number(-slack)} min late` : span(slack * 60_000)));
   td.title = `leaves ${utc(at)}; slack is the time left beyond charging at full power`;
   return td;
 }

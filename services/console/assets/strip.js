@@ -28,7 +28,7 @@ export function tick() {
   if (!next) return gateless();
   const closes = Date.parse(next.closes_at);
   tiles.gate.value.textContent = countdown(closes - now());
-  tiles.gate.note.textContent = `${productName(next.product)} closes ${dayTime(closes)}`;
+  tiles.gate.note.textContent = `${productName(next.product)}, ${dayTime(closes)}`;
   tiles.gate.note.title = live.gates.map((gate) => `${productName(gate.product)}: ${utc(Date.parse(gate.closes_at))}`).join('\n');
   tiles.gate.root.classList.toggle('warn', closes - now() < 15 * 60_000);
 }
@@ -97,10 +97,10 @@ function reserve(cycle) {
     bar.append(held, sold);
     const short = found.margin_mw < -0.0005;
     const figures = element('div', 'figures');
-    name.append(element('span', short ? 'short' : '', short ? `■ short ${number(-found.margin_mw, 2)}` : `margin ${number(found.margin_mw, 2)}`));
+    const margin = element('div', short ? 'figures short' : 'figures', short ? `■ short ${number(-found.margin_mw, 2)}` : `margin ${number(found.margin_mw, 2)}`);
     figures.textContent = `${number(found.sold_mw, 2)} sold, ${number(found.held_mw, 2)} held`;
     figures.title = `${productName(product)}: sold ${number(found.sold_mw, 3)} MW, held ${number(found.held_mw, 3)} MW, ${found.direction}; ${span(now() - Date.parse(cycle.at))} old`;
-    box.append(bar, figures);
+    box.append(bar, figures, margin);
     return box;
   }));
 }

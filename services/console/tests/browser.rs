@@ -95,7 +95,7 @@ async fn the_control_room_is_live_on_one_screen_light_and_dark() {
         "charging",
         "aFRR up",
         "short 0.02",
-        "Day-ahead closes",
+        "Day-ahead, Mon 12:00",
         "optimal",
         "does not follow its set-point",
         "cannot be full in time",
