@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::tables::Tables;
 use crate::tail::Heads;
 use crate::topic::{self, Retention};
-use crate::writer::{QUEUE, Writer};
+use crate::writer::{QUEUE, Writer, newest_offsets};
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
@@ -134,14 +134,8 @@ impl Store {
         readers: SqlitePool,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let stored: Vec<(String, i64)> = sqlx::query_as("SELECT topic, newest FROM log_topic")
-            .fetch_all(&readers)
-            .await
-            .map_err(db("newest offsets"))?;
-        let stored = stored
-            .into_iter()
-            .map(|(topic, newest)| (topic, newest.unsigned_abs()));
-        let heads = Arc::new(Heads::load(stored));
+        let heads = Arc::new(Heads::default());
+        heads.advance(newest_offsets(&readers).await?);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer {
             pool: writer,

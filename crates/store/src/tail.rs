@@ -73,6 +73,14 @@ impl Head {
         self.newest.send_replace(newest);
     }
 
+    /// Another writer has given out offsets up to `newest`: its records are in the database, not here.
+    fn advance(&self, newest: u64) {
+        if newest > self.newest() {
+            *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Tail::default();
+            self.newest.send_replace(newest);
+        }
+    }
+
     /// At most `max` records after `offset`.
     pub(crate) fn after(&self, offset: u64, max: usize) -> Hot {
         let newest = self.newest();
@@ -95,17 +103,6 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Heads as stored: topic and newest offset.
-    pub(crate) fn load(stored: impl IntoIterator<Item = (String, u64)>) -> Self {
-        let heads = stored
-            .into_iter()
-            .map(|(topic, newest)| (topic, Arc::new(Head::new(newest))))
-            .collect();
-        Self {
-            heads: RwLock::new(heads),
-        }
-    }
-
     /// Head of `topic`; a new topic is empty.
     pub(crate) fn of(&self, topic: Topic) -> Arc<Head> {
         let known = {
@@ -119,6 +116,20 @@ impl Heads {
                 .or_insert_with(|| Arc::new(Head::new(0)))
                 .clone()
         })
+    }
+
+    /// Takes in what is stored: topic and newest offset.
+    pub(crate) fn advance(&self, stored: impl IntoIterator<Item = (String, u64)>) {
+        for (topic, newest) in stored {
+            let head = {
+                let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
+                heads
+                    .entry(topic)
+                    .or_insert_with(|| Arc::new(Head::new(0)))
+                    .clone()
+            };
+            head.advance(newest);
+        }
     }
 
     /// Takes in committed records of any topics, each topic's in order of offset.

@@ -84,11 +84,13 @@ impl Writer {
                 }
             }
             Err(refused) if changes.len() == 1 => {
+                self.look_again().await;
                 for (answer, refused) in answers.into_iter().zip([refused]) {
                     let _ = answer.send(Err(refused));
                 }
             }
             Err(_) => {
+                self.look_again().await;
                 for (change, answer) in changes.iter().zip(answers) {
                     let stored = self.store(std::slice::from_ref(change)).await;
                     let _ =
@@ -97,6 +99,14 @@ impl Writer {
             }
         }
         self.trim(topics).await;
+    }
+
+    /// Another store over the same file may have appended: takes offsets up where it left them.
+    async fn look_again(&self) {
+        match newest_offsets(&self.pool).await {
+            Ok(stored) => self.heads.advance(stored),
+            Err(error) => tracing::warn!(error = %error, "newest offsets cannot be read"),
+        }
     }
 
     /// Stores changes in one transaction and shows their records to readers; answers the offsets per change.
@@ -187,6 +197,18 @@ impl Writer {
             .map_err(db("retention"))?;
         Ok(())
     }
+}
+
+/// Newest offset ever given out, per topic.
+pub(crate) async fn newest_offsets(from: &SqlitePool) -> Result<Vec<(String, u64)>, StoreError> {
+    let stored: Vec<(String, i64)> = sqlx::query_as("SELECT topic, newest FROM log_topic")
+        .fetch_all(from)
+        .await
+        .map_err(db("newest offsets"))?;
+    Ok(stored
+        .into_iter()
+        .map(|(topic, newest)| (topic, newest.unsigned_abs()))
+        .collect())
 }
 
 const LOG: Upsert = Upsert {

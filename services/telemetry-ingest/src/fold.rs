@@ -82,15 +82,13 @@ impl Fold {
         self.took(records);
     }
 
-    /// Takes in a registration; answers whether anything is new.
-    pub(crate) fn register(&mut self, evse: Evse, now: DateTime<Utc>) -> bool {
+    /// Takes in a registration; answers the state of the EVSE.
+    pub(crate) fn register(&mut self, evse: Evse, now: DateTime<Utc>) -> Option<EvseState> {
         let id = evse.id.clone();
-        let new = self.state.register(evse, now);
-        if new {
-            self.changed.insert(id.clone());
-            self.unsaved.insert(id);
+        if self.state.register(evse, now) {
+            self.unsaved.insert(id.clone());
         }
-        new
+        self.state.get(&id).cloned()
     }
 
     fn event(&mut self, event: &Telemetry, record: &Record, now: DateTime<Utc>) {

@@ -50,20 +50,14 @@ impl FleetService for Fleet {
         let rows = Change::default().sites(&sites).evses(&evses);
         self.tables.apply(rows).await.map_err(unavailable)?;
         let now = self.clock.now();
-        let changed: Vec<EvseState> = self.live.write(|fold| {
-            let new = evses
-                .iter()
-                .filter(|evse| fold.register((*evse).clone(), now))
-                .map(|evse| evse.id.clone())
-                .collect::<Vec<_>>();
-            new.iter()
-                .filter_map(|evse| fold.state.get(evse).cloned())
-                .collect()
+        let registered: Vec<EvseState> = self.live.write(|fold| {
+            let states = evses.iter().map(|evse| fold.register(evse.clone(), now));
+            states.flatten().collect()
         });
-        let records = changed.iter().map(state_record);
+        let records = registered.iter().map(state_record);
         let published = Change::default().records(records);
         self.tables.apply(published).await.map_err(unavailable)?;
-        self.live.announce(changed);
+        self.live.announce(registered);
         tracing::info!(
             sites = sites.len(),
             evses = evses.len(),
