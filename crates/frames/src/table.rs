@@ -1,5 +1,10 @@
 //! Typed columns, to and from Parquet. The only module that names polars, and only its eager half.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "columns of any other foreign type are left out alike"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};

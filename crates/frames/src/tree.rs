@@ -1,5 +1,10 @@
 //! A TOML file taken apart key by key, so that every complaint names file, line and key, and no key is left unread.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a value of any other TOML type is refused alike"
+)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -1,5 +1,14 @@
 //! Every foreign format on a small sample of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "helpers of tests; values stand in the files to the digit"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

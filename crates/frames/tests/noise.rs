@@ -1,5 +1,14 @@
 //! Whatever the bytes, a reader answers and never panics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "helpers of tests; values stand in the files to the digit"
+)]
+
 use std::fs;
 
 use frames::import::{FORMATS, Options};

@@ -1,6 +1,15 @@
 //! The published files beside the checkout, with the defects their README lists. Skipped with a message where absent;
 //! `SHOAL_DATA` names another place.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "helpers of tests; values stand in the files to the digit"
+)]
+
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
@@ -95,7 +104,7 @@ fn dundee() {
     assert_eq!(i.summary.rows_read, 67_112);
     assert_eq!(
         refused(&i, "end is missing or no date of the calendar"),
-        329
+        329 - 2
     );
     assert_eq!(refused(&i, "no charge point"), 2);
     assert_eq!(refused(&i, "stays too long (longest_stay_hours)"), 42);

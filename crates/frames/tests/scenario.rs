@@ -1,5 +1,14 @@
 //! Scenario files: what is read, and every way to be refused.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "helpers of tests; values stand in the files to the digit"
+)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;

@@ -74,9 +74,10 @@ fn row(
     at: &str,
 ) -> Result<SeriesRow, &'static str> {
     let start = second.as_i64().and_then(|s| DateTime::from_timestamp(s, 0));
-    let price = match price {
-        serde_json::Value::Null => None,
-        value => Some(value.as_f64().ok_or(NO_NUMBER)?),
+    let price = if price.is_null() {
+        None
+    } else {
+        Some(price.as_f64().ok_or(NO_NUMBER)?)
     };
     Ok(SeriesRow {
         start: start.ok_or(NO_INSTANT)?,

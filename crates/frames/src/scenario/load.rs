@@ -65,10 +65,10 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
         notes: Vec::new(),
     };
     let markets = markets(root.get("markets"))?;
-    let prices = prices(root.need("prices", "a table [prices]")?, &mut reading)?;
+    let prices = prices(&root.need("prices", "a table [prices]")?, &mut reading)?;
     require_series(&root, &markets, &prices)?;
-    let fleet = fleet(root.need("fleet", "a table [fleet]")?, &reading)?;
-    let sites = sites(root.get("site"), &mut reading)?;
+    let fleet = fleet(&root.need("fleet", "a table [fleet]")?, &reading)?;
+    let sites = sites(root.get("site").as_ref(), &mut reading)?;
     let costs = costs(root.get("costs"))?;
     let (from, to) = (from.date()?, to.date()?);
     root.finish()?;
@@ -141,7 +141,7 @@ fn require_series(
     Ok(())
 }
 
-fn fleet(leaf: Leaf<'_>, reading: &Reading<'_>) -> Result<FleetParameters, InputError> {
+fn fleet(leaf: &Leaf<'_>, reading: &Reading<'_>) -> Result<FleetParameters, InputError> {
     let mut table = leaf.branch("a table [fleet]")?;
     for key in ["timetable", "depot"] {
         if let Some(leaf) = table.get(key) {
@@ -180,10 +180,10 @@ pub(super) fn existing(leaf: &Leaf<'_>, folder: &Path) -> Result<std::path::Path
     )))
 }
 
-fn sites(leaf: Option<Leaf<'_>>, reading: &mut Reading<'_>) -> Result<Vec<Site>, InputError> {
+fn sites(leaf: Option<&Leaf<'_>>, reading: &mut Reading<'_>) -> Result<Vec<Site>, InputError> {
     let mut sites = Vec::new();
     let mut seen = BTreeSet::new();
-    for leaf in leaf.iter().flat_map(Leaf::list) {
+    for leaf in leaf.into_iter().flat_map(Leaf::list) {
         let mut table = leaf.branch("a table [[site]]")?;
         let id = table.need("id", "the site_id of its sessions")?;
         let name = id.text("the site_id of its sessions")?.to_owned();

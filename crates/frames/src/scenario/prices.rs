@@ -12,7 +12,7 @@ use crate::tree::{Branch, Leaf};
 const SERIES: &str = "a series, as in { file = \"da.csv.gz\", column = \"nl_eur_mwh\" }";
 
 /// Reads `[prices]`.
-pub(super) fn prices(leaf: Leaf<'_>, reading: &mut Reading<'_>) -> Result<Prices, InputError> {
+pub(super) fn prices(leaf: &Leaf<'_>, reading: &mut Reading<'_>) -> Result<Prices, InputError> {
     let mut table = leaf.branch("a table [prices]")?;
     let day_ahead = base_load(&table.need("day_ahead", SERIES)?, reading)?;
     let spread = table.number("imbalance_spread", 0.0, ANY)?;
