@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod fleet;
 pub mod frequency;
 pub mod price;
+pub mod station;
 mod timetable;
 pub mod twin;
 mod waves;

@@ -1,0 +1,452 @@
+//! One station: a task that tells what happens at its outlet, and a handler that takes what it is told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ::fleet::{Evse, Needs, Protocol};
+use chrono::{DateTime, TimeDelta, Utc};
+use ocpp_kit::decode::DecodeOptions;
+use ocpp_kit::engine::{
+    CallFailure, CallOptions, EngineConfig, IncomingRequest, RetryPolicy, Role,
+};
+use ocpp_kit::message::{Confirmed, Request};
+use ocpp_kit::rpc::CallError;
+use ocpp_kit::transport::{BasicAuthPassword, BoxFuture, Ctx, Handle, Handler, TransportError};
+use ocpp_kit::types::DateTime as OcppTime;
+use ocpp_kit::{RawValue, Version};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use units::{Energy, Power};
+
+use super::outlet::{Order, Outlet, Report, What};
+use super::{DriverApp, Options, SiteEnergy, Stated, Time, Truth, speak16, speak21};
+use crate::fleet::{Stay, Vehicle};
+
+/// Attempts and real time between them for messages of a transaction that are refused or not answered.
+const RETRIES: RetryPolicy = RetryPolicy {
+    attempts: 20,
+    interval: Duration::from_secs(1),
+};
+/// Key of the simulated stations; profile 1 wants sixteen characters.
+const PASSWORD: &str = "simulated-station";
+
+/// A 2.1 profile that later updates refer to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Dynamic {
+    pub(super) id: i32,
+    pub(super) life: Option<TimeDelta>,
+    /// The profile limits charging only, it is no set-point.
+    pub(super) charging_only: bool,
+}
+
+/// What handler and task share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) outlet: Outlet,
+    /// Transaction in progress, as told to the other side.
+    pub(super) transaction: Option<String>,
+    pub(super) dynamic: Option<Dynamic>,
+}
+
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) evse: Evse,
+    pub(super) vehicle: Vehicle,
+    pub(super) options: Options,
+    time: Arc<dyn Time>,
+    state: Mutex<State>,
+    changed: Notify,
+    messages: AtomicU64,
+    failed: AtomicU64,
+    setpoints: AtomicU64,
+}
+
+impl Station {
+    pub(super) fn new(
+        evse: Evse,
+        vehicle: Vehicle,
+        outlet: Outlet,
+        options: Options,
+        time: Arc<dyn Time>,
+    ) -> Self {
+        let state = State {
+            outlet,
+            transaction: None,
+            dynamic: None,
+        };
+        Self {
+            evse,
+            vehicle,
+            options,
+            time,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            messages: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            setpoints: AtomicU64::new(0),
+        }
+    }
+
+    /// The shared state, advanced to now.
+    pub(super) fn look(&self) -> (MutexGuard<'_, State>, DateTime<Utc>) {
+        let mut state = self.lock();
+        let now = self.time.now();
+        state.outlet.advance(now);
+        (state, now)
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.time.now()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an order that lives for `life` from now; false if nobody is plugged in.
+    pub(super) fn obey(
+        &self,
+        state: &mut State,
+        now: DateTime<Utc>,
+        power: Power,
+        until: Option<DateTime<Utc>>,
+    ) -> bool {
+        let order = Order {
+            power,
+            from: now + self.options.reaction,
+            until,
+        };
+        let taken = state.outlet.order(order);
+        if taken {
+            self.setpoints.fetch_add(1, Ordering::Relaxed);
+            self.changed.notify_one();
+        }
+        taken
+    }
+
+    pub(super) fn add_to(&self, truth: &mut Truth, site: &::fleet::SiteId, now: DateTime<Utc>) {
+        let mut state = self.lock();
+        state.outlet.advance(now);
+        let departures = state.outlet.departures();
+        truth.stays_begun += departures.begun;
+        truth.stays_ended += departures.ended;
+        truth.left_short += departures.left_short;
+        truth.short += departures.short;
+        truth.stored += state.outlet.level();
+        truth.power += state.outlet.meter().power;
+        truth.plugged_in += u64::from(state.outlet.stay().is_some());
+        truth.messages += self.messages.load(Ordering::Relaxed);
+        truth.failed += self.failed.load(Ordering::Relaxed);
+        truth.setpoints += self.setpoints.load(Ordering::Relaxed);
+        for (start, import, export) in state.outlet.quarters() {
+            let sum: &mut SiteEnergy = truth.energy.entry((site.clone(), start)).or_default();
+            sum.import += import;
+            sum.export += export;
+        }
+    }
+}
+
+struct Ears(Arc<Station>);
+
+impl Handler for Ears {
+    fn on_request(
+        &self,
+        ctx: Ctx,
+        request: IncomingRequest,
+    ) -> BoxFuture<'_, Result<Box<RawValue>, CallError>> {
+        Box::pin(async move {
+            let options = DecodeOptions::strict();
+            if ctx.version() == Version::V1_6 {
+                speak16::obey(&self.0, &ctx, &request, &options)
+            } else {
+                speak21::obey(&self.0, &ctx, &request, &options)
+            }
+        })
+    }
+}
+
+/// Opens the station's connection and keeps it open.
+pub(super) fn connect(station: &Arc<Station>) -> Result<Handle, TransportError> {
+    let version = match station.evse.protocol {
+        Protocol::Ocpp16 => Version::V1_6,
+        Protocol::Ocpp201 | Protocol::Ocpp21 => Version::V2_1,
+    };
+    let engine = EngineConfig::new(Role::ChargingStation, version)
+        .with_call_timeout(station.options.call_timeout)
+        .with_retry(RETRIES);
+    ocpp_kit::transport::Station::builder()
+        .identity(station.evse.station.as_str())?
+        .url(station.options.url.clone())
+        .versions([version])
+        .password(BasicAuthPassword::utf8(PASSWORD)?)
+        .backoff(station.options.backoff)
+        .engine_config(engine)
+        .handler(Ears(Arc::clone(station)))
+        .build()?
+        .spawn()
+}
+
+/// The mouth of a station: calls, counted.
+pub(super) struct Mouth<'a> {
+    pub(super) station: &'a Station,
+    client: &'a Handle,
+}
+
+impl Mouth<'_> {
+    /// Makes a call that waits for a lost connection. `None` if it was refused or never answered.
+    pub(super) async fn call<R>(&self, request: R) -> Option<R::Response>
+    where
+        R: Request + Confirmed,
+    {
+        self.station.messages.fetch_add(1, Ordering::Relaxed);
+        let waits = CallOptions::default().queue_when_offline(true);
+        match self.client.call_with(request, waits).await {
+            Ok(response) => Some(response),
+            Err(failure) => {
+                self.failed(&failure);
+                None
+            }
+        }
+    }
+
+    fn failed(&self, failure: &CallFailure) {
+        self.station.failed.fetch_add(1, Ordering::Relaxed);
+        let station = &self.station.evse.station;
+        tracing::warn!(station.id = %station, "simulated station {station} was not heard: {failure}");
+    }
+}
+
+/// Lives until `stop`.
+pub(super) async fn run(
+    station: Arc<Station>,
+    client: Handle,
+    app: Arc<dyn DriverApp>,
+    number: usize,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = live(&station, &client, &*app, number) => {}
+    }
+    let goodbye = Duration::from_millis(200);
+    // A peer that is gone does not answer a goodbye.
+    let _ = tokio::time::timeout(goodbye * 2, client.shutdown(goodbye)).await;
+}
+
+async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: usize) {
+    let mouth = Mouth { station, client };
+    match station.evse.protocol {
+        Protocol::Ocpp16 => speak16::boot(&mouth).await,
+        Protocol::Ocpp201 | Protocol::Ocpp21 => speak21::boot(&mouth).await,
+    }
+    let mut teller = Teller {
+        mouth,
+        app,
+        stay: None,
+        sequence: 0,
+    };
+    let mut sample_at = first_sample(station, number);
+    let mut change_at: Option<DateTime<Utc>> = None;
+    loop {
+        let next = {
+            let (state, _) = station.look();
+            state.outlet.next_event()
+        };
+        let sample = teller.stay.is_some().then_some(sample_at);
+        let due = [next, sample, change_at].into_iter().flatten().min();
+        let wake = due.unwrap_or_else(|| station.time.now() + TimeDelta::hours(1));
+        tokio::select! {
+            () = station.time.sleep_until(wake) => {}
+            () = station.changed.notified() => {
+                if station.options.sample_changes && change_at.is_none() {
+                    // Just after the power has followed.
+                    let settled = station.options.reaction + TimeDelta::milliseconds(100);
+                    change_at = Some(station.time.now() + settled);
+                }
+                continue;
+            }
+        }
+        let mut aligned = false;
+        while let Some(report) = next_report(station) {
+            aligned |= report.what == What::Aligned;
+            teller.tell(report).await;
+        }
+        let now = station.time.now();
+        let sampled = sample_at <= now || change_at.is_some_and(|at| at <= now);
+        if sampled {
+            change_at = None;
+            while sample_at <= now {
+                sample_at += station
+                    .options
+                    .sample_period
+                    .max(TimeDelta::milliseconds(100));
+            }
+            // A quarter hour just told says it all.
+            if !aligned && teller.stay.is_some() {
+                teller.sample().await;
+            }
+        }
+    }
+}
+
+/// Samples of a fleet are spread over the period.
+fn first_sample(station: &Station, number: usize) -> DateTime<Utc> {
+    let spread = i64::try_from(number % 64).unwrap_or_default();
+    let period = station.options.sample_period.num_milliseconds();
+    station.time.now() + TimeDelta::milliseconds(period * spread / 64)
+}
+
+fn next_report(station: &Station) -> Option<Report> {
+    let (mut state, _) = station.look();
+    state.outlet.take_report()
+}
+
+/// Tells what happened, in order, one call at a time.
+struct Teller<'a> {
+    mouth: Mouth<'a>,
+    app: &'a dyn DriverApp,
+    stay: Option<Told>,
+    sequence: i32,
+}
+
+/// The stay as told so far: it may be over at the outlet already.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) transaction: String,
+}
+
+impl Teller<'_> {
+    async fn tell(&mut self, report: Report) {
+        let one_way = self.mouth.station.evse.protocol == Protocol::Ocpp16;
+        match &report.what {
+            What::PluggedIn { stay, arrival } if one_way => {
+                let transaction = speak16::start(&self.mouth, &report.meter).await;
+                self.begin(transaction);
+                self.tell_app(stay, *arrival).await;
+            }
+            What::PluggedIn { stay, arrival } => {
+                self.sequence = 0;
+                let transaction = stay.id.to_string();
+                let needs = self.needs(stay, *arrival);
+                // Orders may come before the start is answered.
+                self.begin(Some(transaction.clone()));
+                speak21::start(&self.mouth, &transaction, &report.meter).await;
+                self.sequence = 1;
+                speak21::needs(&self.mouth, &needs, report.meter.at).await;
+            }
+            What::Aligned if one_way => {
+                speak16::values(&self.mouth, self.stay.as_ref(), &report.meter, true).await;
+            }
+            What::Aligned => {
+                let sequence = self.next();
+                speak21::values(
+                    &self.mouth,
+                    self.stay.as_ref(),
+                    &report.meter,
+                    true,
+                    sequence,
+                )
+                .await;
+            }
+            What::Left { .. } => self.left(&report, one_way).await,
+        }
+    }
+
+    async fn left(&mut self, report: &Report, one_way: bool) {
+        let sequence = self.next();
+        let Some(told) = self.stay.take() else {
+            return;
+        };
+        if one_way {
+            speak16::stop(&self.mouth, &told, &report.meter).await;
+        } else {
+            speak21::stop(&self.mouth, &told, &report.meter, sequence).await;
+        }
+        let mut state = self.mouth.station.lock();
+        if state.transaction.as_ref() == Some(&told.transaction) {
+            state.transaction = None;
+            state.dynamic = None;
+        }
+    }
+
+    async fn sample(&mut self) {
+        let meter = {
+            let (state, _) = self.mouth.station.look();
+            state.outlet.meter()
+        };
+        if self.mouth.station.evse.protocol == Protocol::Ocpp16 {
+            speak16::values(&self.mouth, self.stay.as_ref(), &meter, false).await;
+        } else {
+            let sequence = self.next();
+            speak21::values(&self.mouth, self.stay.as_ref(), &meter, false, sequence).await;
+        }
+    }
+
+    fn next(&mut self) -> i32 {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        sequence
+    }
+
+    fn begin(&mut self, transaction: Option<String>) {
+        let Some(transaction) = transaction else {
+            return;
+        };
+        let mut state = self.mouth.station.lock();
+        state.transaction = Some(transaction.clone());
+        state.dynamic = None;
+        drop(state);
+        self.stay = Some(Told { transaction });
+    }
+
+    fn needs(&self, stay: &Stay, arrival: Energy) -> Needs {
+        let (evse, vehicle) = (&self.mouth.station.evse, &self.mouth.station.vehicle);
+        Needs {
+            departure: Some(stay.plug_out),
+            energy: (stay.required - arrival).max(Energy::ZERO),
+            stored: Some(arrival),
+            capacity: Some(vehicle.capacity),
+            max_charge: evse.max_charge,
+            max_discharge: evse.max_discharge,
+            floor: vehicle.floor,
+        }
+    }
+
+    /// The driver of a one-way station says in the app what the station cannot.
+    async fn tell_app(&self, stay: &Stay, arrival: Energy) {
+        let Some(told) = &self.stay else {
+            return;
+        };
+        let evse = &self.mouth.station.evse;
+        let Ok(session) = format!("{}:{}", evse.id, told.transaction).parse() else {
+            tracing::warn!(evse.id = %evse.id, "session of {} has no name that an app could use", evse.id);
+            return;
+        };
+        let needs = Needs {
+            stored: None,
+            capacity: None,
+            max_discharge: Power::ZERO,
+            floor: Energy::ZERO,
+            ..self.needs(stay, arrival)
+        };
+        let stated = Stated {
+            evse: evse.id.clone(),
+            session,
+            vehicle: self.mouth.station.vehicle.id.clone(),
+            needs,
+        };
+        self.app.state(stated).await;
+    }
+}
+
+/// Our instant as OCPP writes it, to the microsecond.
+pub(super) fn ocpp_time(at: DateTime<Utc>) -> OcppTime {
+    jiff::Timestamp::from_microsecond(at.timestamp_micros())
+        .map_or(OcppTime::UNIX_EPOCH, OcppTime::from_timestamp)
+}
+
+/// Their instant as ours.
+pub(super) fn our_time(at: OcppTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(at.timestamp().as_microsecond())
+}

@@ -1,0 +1,147 @@
+//! What a one-way station says and takes in OCPP 1.6.
+
+use chrono::TimeDelta;
+use ocpp_kit::RawValue;
+use ocpp_kit::decode::DecodeOptions;
+use ocpp_kit::engine::IncomingRequest;
+use ocpp_kit::rpc::CallError;
+use ocpp_kit::transport::Ctx;
+use ocpp_kit::v1_6::{
+    Action, AuthorizationStatus, BootNotificationRequest, ChargePointErrorCode, ChargePointStatus,
+    ChargingProfile, ChargingProfileStatus, ChargingRateUnit, ClearChargingProfileResponse,
+    ClearChargingProfileStatus, CsmsRequest, Measurand, MeterValue, MeterValuesRequest,
+    ReadingContext, Reason, SampledValue, SetChargingProfileResponse, StartTransactionRequest,
+    StatusNotificationRequest, StopTransactionRequest, UnitOfMeasure,
+};
+use units::{Energy, Power};
+
+use super::outlet::Meter;
+use super::run::{Mouth, Station, Told, ocpp_time, our_time};
+
+const CONNECTOR: i32 = 1;
+
+pub(super) async fn boot(mouth: &Mouth<'_>) {
+    mouth
+        .call(BootNotificationRequest::new("Shoal", "Simulated 1.6"))
+        .await;
+    status(mouth, ChargePointStatus::Available).await;
+}
+
+async fn status(mouth: &Mouth<'_>, status: ChargePointStatus) {
+    let error = ChargePointErrorCode::NoError;
+    mouth
+        .call(StatusNotificationRequest::new(CONNECTOR, error, status))
+        .await;
+}
+
+/// Begins a transaction; `None` if it was refused.
+pub(super) async fn start(mouth: &Mouth<'_>, meter: &Meter) -> Option<String> {
+    status(mouth, ChargePointStatus::Preparing).await;
+    let request = StartTransactionRequest::new(
+        CONNECTOR,
+        mouth.station.vehicle.id.as_str(),
+        watt_hours(meter.import),
+        ocpp_time(meter.at),
+    );
+    let started = mouth.call(request).await?;
+    let accepted = started.id_tag_info.status == AuthorizationStatus::Accepted;
+    accepted.then(|| started.transaction_id.to_string())
+}
+
+pub(super) async fn stop(mouth: &Mouth<'_>, told: &Told, meter: &Meter) {
+    let Ok(transaction) = told.transaction.parse() else {
+        return;
+    };
+    let register = watt_hours(meter.import);
+    let mut request = StopTransactionRequest::new(register, ocpp_time(meter.at), transaction);
+    request.reason = Some(Reason::EVDisconnected);
+    mouth.call(request).await;
+    status(mouth, ChargePointStatus::Available).await;
+}
+
+pub(super) async fn values(mouth: &Mouth<'_>, told: Option<&Told>, meter: &Meter, aligned: bool) {
+    let context = if aligned {
+        ReadingContext::SampleClock
+    } else {
+        ReadingContext::SamplePeriodic
+    };
+    let sample = |value: i64, measurand: Measurand, unit: UnitOfMeasure| {
+        let mut sample = SampledValue::new(value.to_string());
+        sample.context = Some(context.clone());
+        sample.measurand = Some(measurand);
+        sample.unit = Some(unit);
+        sample
+    };
+    let power = meter.power.max(Power::ZERO).watts();
+    let register = i64::from(watt_hours(meter.import));
+    let samples = vec![
+        sample(power, Measurand::PowerActiveImport, UnitOfMeasure::W),
+        sample(
+            register,
+            Measurand::EnergyActiveImportRegister,
+            UnitOfMeasure::Wh,
+        ),
+    ];
+    let mut request = MeterValuesRequest::new(
+        CONNECTOR,
+        vec![MeterValue::new(ocpp_time(meter.at), samples)],
+    );
+    request.transaction_id = told.and_then(|t| t.transaction.parse().ok());
+    mouth.call(request).await;
+}
+
+/// The register as a 1.6 meter shows it: whole watt hours, rounded down.
+fn watt_hours(register: Energy) -> i32 {
+    i32::try_from(register.joules() / Energy::from_wh(1).joules()).unwrap_or(i32::MAX)
+}
+
+/// Takes a request of the other side.
+pub(super) fn obey(
+    station: &Station,
+    ctx: &Ctx,
+    request: &IncomingRequest,
+    options: &DecodeOptions,
+) -> Result<Box<RawValue>, CallError> {
+    let action = Action::from_wire(&request.action)
+        .ok_or_else(|| CallError::not_implemented(&request.action))?;
+    match CsmsRequest::decode(action, &request.payload, options)? {
+        CsmsRequest::SetChargingProfile(set) => {
+            let taken = set.connector_id == CONNECTOR && take(station, &set.cs_charging_profiles);
+            let status = if taken {
+                ChargingProfileStatus::Accepted
+            } else {
+                ChargingProfileStatus::Rejected
+            };
+            ctx.reply(&SetChargingProfileResponse::new(status))
+        }
+        CsmsRequest::ClearChargingProfile(_) => {
+            let (mut state, _) = station.look();
+            state.outlet.release();
+            drop(state);
+            let status = ClearChargingProfileStatus::Accepted;
+            ctx.reply(&ClearChargingProfileResponse::new(status))
+        }
+        other => Err(CallError::not_supported(other.action().as_str())),
+    }
+}
+
+/// A limit in watts for the transaction in progress, one period long.
+fn take(station: &Station, profile: &ChargingProfile) -> bool {
+    let schedule = &profile.charging_schedule;
+    let [period] = schedule.charging_schedule_period.as_slice() else {
+        return false;
+    };
+    let (mut state, now) = station.look();
+    let ours = profile.transaction_id.map(|t| t.to_string());
+    if schedule.charging_rate_unit != ChargingRateUnit::W || ours != state.transaction {
+        return false;
+    }
+    let Some(limit) = period.limit.round_to(0).and_then(|l| i64::try_from(l).ok()) else {
+        return false;
+    };
+    let from = schedule.start_schedule.and_then(our_time).unwrap_or(now);
+    let until = schedule
+        .duration
+        .map(|d| from + TimeDelta::seconds(d.into()));
+    limit >= 0 && station.obey(&mut state, now, Power::from_watts(limit), until)
+}

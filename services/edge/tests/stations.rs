@@ -1,0 +1,286 @@
+//! Simulated stations of a seeded fleet against the edge, over loopback, in both versions.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Europe::Amsterdam;
+use fleet::setpoint::Outcome;
+use fleet::{Protocol, Telemetry};
+use runtime::Clock;
+use shoal_edge::Config;
+use sim::fleet::{Fleet, Settings};
+use sim::station::{Boxed, DriverApp, Options, Stated, Stations, Time, spawn_fleet};
+use store::Store;
+use support::{Bench, start};
+use units::Power;
+
+struct Fast(Clock);
+
+impl Time for Fast {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
+    }
+    fn sleep_until(&self, at: DateTime<Utc>) -> Boxed<'_, ()> {
+        Box::pin(self.0.sleep_until(at))
+    }
+}
+
+#[derive(Default)]
+struct App(Mutex<Vec<Stated>>);
+
+impl DriverApp for App {
+    fn state(&self, stated: Stated) -> Boxed<'_, ()> {
+        self.0.lock().unwrap().push(stated);
+        Box::pin(async {})
+    }
+}
+
+struct World {
+    fleet: Arc<Fleet>,
+    bench: Bench,
+    stations: Stations,
+    app: Arc<App>,
+}
+
+async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
+    let begin: DateTime<Utc> = begin.parse().unwrap();
+    let settings = Settings {
+        seed: 7,
+        cars,
+        buses,
+        zone: Amsterdam,
+    };
+    let fleet = Arc::new(Fleet::new(settings));
+    let store = Store::in_memory().await.unwrap();
+    store.tables().upsert_evses(fleet.evses()).await.unwrap();
+    let clock = Clock::accelerated(begin, speed);
+    let bench = start(store, Config::default(), clock.clone(), 0).await;
+    let app = Arc::new(App::default());
+    let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
+    options.backoff.wait_minimum = Duration::from_millis(50);
+    options.backoff.random_range = Duration::from_millis(50);
+    let time: Arc<dyn Time> = Arc::new(Fast(clock));
+    let driver: Arc<dyn DriverApp> = Arc::clone(&app) as Arc<dyn DriverApp>;
+    let until = begin + TimeDelta::days(2);
+    let stations = spawn_fleet(&fleet, begin, until, &options, &time, &driver).unwrap();
+    World {
+        fleet,
+        bench,
+        stations,
+        app,
+    }
+}
+
+/// The newest powers told for an outlet, newest last.
+fn powers(told: &[Telemetry], evse: &str, since: DateTime<Utc>) -> Vec<Power> {
+    told.iter()
+        .filter_map(|t| match t {
+            Telemetry::Reading(r) if r.evse.as_str() == evse && r.at > since => r.power,
+            _ => None,
+        })
+        .collect()
+}
+
+/// An outlet of that protocol with a stay in progress, once it was told.
+async fn plugged(world: &World, protocol: Protocol) -> String {
+    let names: Vec<String> = world
+        .fleet
+        .evses()
+        .iter()
+        .filter(|e| e.protocol == protocol)
+        .map(|e| e.id.to_string())
+        .collect();
+    world
+        .bench
+        .until(|told| {
+            let begun = told.iter().filter_map(|t| match t {
+                Telemetry::PluggedIn { evse, .. } => Some(evse.to_string()),
+                _ => None,
+            });
+            begun.into_iter().find(|evse| names.contains(evse))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_two_way_station_discharges_follows_and_falls_back_by_itself() {
+    let world = world("2026-06-09T20:30:00Z", 60.0, 12, 3).await;
+    let evse = plugged(&world, Protocol::Ocpp21).await;
+    let bench = &world.bench;
+    let needs = bench
+        .until(|told| {
+            told.iter().find_map(|t| match t {
+                Telemetry::Needs {
+                    evse: at, needs, ..
+                } if at.as_str() == evse => Some(needs.clone()),
+                _ => None,
+            })
+        })
+        .await;
+    assert!(
+        needs.stored.is_some() && needs.departure.is_some() && needs.max_discharge > Power::ZERO
+    );
+
+    for (name, watts) in [("first", -5_000), ("second", -3_000)] {
+        let since = bench.clock.now();
+        let setpoint = bench.setpoint(name, &evse, watts, TimeDelta::seconds(240));
+        bench.command(&setpoint).await;
+        assert_eq!(bench.acknowledged(name).await.outcome, Outcome::Accepted);
+        let wanted = Power::from_watts(watts);
+        bench
+            .until(|told| powers(told, &evse, since).contains(&wanted).then_some(()))
+            .await;
+    }
+    // Nobody says anything more: four minutes later it charges plainly or rests.
+    let silence = bench.clock.now() + TimeDelta::seconds(250);
+    bench
+        .until(|told| {
+            powers(told, &evse, silence)
+                .first()
+                .map(|p| assert!(!p.is_export(), "{p}"))
+        })
+        .await;
+    let truth = world.stations.truth();
+    assert_eq!(truth.setpoints, 2);
+    assert!(
+        truth.energy.values().any(|e| e.export.joules() > 0),
+        "it truly discharged"
+    );
+    assert_eq!(truth.failed, 0);
+    world.stations.stop().await;
+    world.bench.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_one_way_station_follows_a_limit_refuses_discharge_and_its_driver_says_the_needs() {
+    let world = world("2026-06-09T20:30:00Z", 60.0, 40, 0).await;
+    let evse = plugged(&world, Protocol::Ocpp16).await;
+    let bench = &world.bench;
+    let since = bench.clock.now();
+    bench
+        .command(&bench.setpoint("limit", &evse, 3_000, TimeDelta::seconds(600)))
+        .await;
+    assert_eq!(bench.acknowledged("limit").await.outcome, Outcome::Accepted);
+    let wanted = Power::from_watts(3_000);
+    bench
+        .until(|told| powers(told, &evse, since).contains(&wanted).then_some(()))
+        .await;
+    bench
+        .command(&bench.setpoint("discharge", &evse, -3_000, TimeDelta::seconds(600)))
+        .await;
+    assert_eq!(
+        bench.acknowledged("discharge").await.outcome,
+        Outcome::Rejected
+    );
+    let session = bench
+        .until(|told| {
+            told.iter().find_map(|t| match t {
+                Telemetry::PluggedIn {
+                    evse: at, session, ..
+                } if at.as_str() == evse => Some(session.clone()),
+                _ => None,
+            })
+        })
+        .await;
+    let stated = world.app.0.lock().unwrap().clone();
+    let said = stated
+        .iter()
+        .find(|s| s.evse.as_str() == evse)
+        .expect("the driver said something");
+    assert_eq!(
+        said.session, session,
+        "the app names the stay as the platform does"
+    );
+    assert_eq!(
+        (said.needs.stored, said.needs.max_discharge),
+        (None, Power::ZERO)
+    );
+    assert!(said.needs.departure.is_some());
+    world.stations.stop().await;
+    world.bench.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_transaction_is_lost_while_the_edge_is_away() {
+    // Early morning: buses and cars leave while the edge restarts.
+    let world = world("2026-06-09T03:40:00Z", 900.0, 20, 6).await;
+    let World {
+        fleet: _,
+        bench,
+        stations,
+        app: _,
+    } = world;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let port = bench.address.port();
+    let clock = bench.clock.clone();
+    let store = bench.finish().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let bench = start(store, Config::default(), clock.clone(), port).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let moment = clock.now();
+    let truth = stations.truth();
+    assert!(truth.stays_ended > 5, "vehicles left: {truth:?}");
+    bench
+        .until(|told| {
+            let count = |ended: bool| {
+                told.iter()
+                    .filter(|t| match t {
+                        Telemetry::PluggedIn { .. } => !ended,
+                        Telemetry::Unplugged { .. } => ended,
+                        _ => false,
+                    })
+                    .count() as u64
+            };
+            (count(false) >= truth.stays_begun && count(true) >= truth.stays_ended).then_some(())
+        })
+        .await;
+    stations.stop().await;
+    let told = bench.told().await;
+    every_quarter_is_told_once(&told, moment);
+    bench.finish().await;
+}
+
+/// Readings of each stay reach over every quarter hour of the clock, registers never step back.
+fn every_quarter_is_told_once(told: &[Telemetry], until: DateTime<Utc>) {
+    let mut quarters: BTreeMap<String, Vec<DateTime<Utc>>> = BTreeMap::new();
+    let mut registers: BTreeMap<String, (DateTime<Utc>, i64)> = BTreeMap::new();
+    for reading in told.iter().filter_map(|t| match t {
+        Telemetry::Reading(r) => Some(r),
+        _ => None,
+    }) {
+        let Some(session) = &reading.session else {
+            continue;
+        };
+        let register = reading
+            .import_register
+            .expect("every message has the register")
+            .joules();
+        let last = registers
+            .entry(reading.evse.to_string())
+            .or_insert((reading.at, register));
+        assert!(last.1 <= register, "{reading:?} after {last:?}");
+        *last = (reading.at, register);
+        if reading.at.timestamp_micros() % 900_000_000 == 0 && reading.power.is_some() {
+            quarters
+                .entry(session.to_string())
+                .or_default()
+                .push(reading.at);
+        }
+    }
+    let mut checked = 0;
+    for (session, told) in quarters {
+        for pair in told.windows(2).filter(|p| p[1] < until) {
+            assert!(
+                pair[1] - pair[0] <= TimeDelta::minutes(15),
+                "{session} misses one in {pair:?}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}

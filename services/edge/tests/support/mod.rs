@@ -1,0 +1,327 @@
+//! An edge on a free port over an in-memory log, and a bare websocket client that says what it likes.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fleet::{Evse, Protocol, Setpoint, Telemetry};
+use futures_util::{SinkExt, StreamExt};
+use runtime::Clock;
+use runtime::latency::Probe;
+use serde_json::{Value, json};
+use shoal_edge::{Config, Deps, Edge, Error};
+use store::{NewRecord, Store, topic};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_util::sync::CancellationToken;
+use units::{Efficiency, Power};
+use wire::proto::dispatch::v1 as dispatch;
+use wire::proto::telemetry::v1 as telemetry;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Bench {
+    pub store: Store,
+    pub clock: Clock,
+    pub probe: Probe,
+    pub address: SocketAddr,
+    pub stop: CancellationToken,
+    pub running: JoinHandle<Result<(), Error>>,
+}
+
+pub fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
+    let both_ways = protocol == Protocol::Ocpp21;
+    let efficiency = Efficiency::try_new(0.94).unwrap();
+    Evse {
+        id: format!("{station}/{number}").parse().unwrap(),
+        station: station.parse().unwrap(),
+        site: "street-01".parse().unwrap(),
+        class: "home".into(),
+        protocol,
+        max_charge: Power::from_kw(11.0),
+        max_discharge: if both_ways {
+            Power::from_kw(11.0)
+        } else {
+            Power::ZERO
+        },
+        charge_efficiency: efficiency,
+        discharge_efficiency: efficiency,
+    }
+}
+
+/// Two stations: `one-way` speaks 1.6, `both-ways` 2.1 with two outlets.
+pub async fn bench() -> Bench {
+    bench_with(Config::default()).await
+}
+
+pub async fn bench_with(config: Config) -> Bench {
+    let store = Store::in_memory().await.unwrap();
+    let evses = [
+        evse("one-way", 1, Protocol::Ocpp16),
+        evse("both-ways", 1, Protocol::Ocpp21),
+        evse("both-ways", 2, Protocol::Ocpp21),
+    ];
+    store.tables().upsert_evses(&evses).await.unwrap();
+    start(store, config, Clock::system(), 0).await
+}
+
+/// An edge over an existing store, at a port (0: a free one).
+pub async fn start(store: Store, config: Config, clock: Clock, port: u16) -> Bench {
+    let config = Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], port)),
+        ..config
+    };
+    let probe = Probe::new();
+    let deps = Deps {
+        clock: clock.clone(),
+        log: store.log(),
+        tables: store.tables(),
+        latency: probe.clone(),
+    };
+    let edge = Edge::bind(config, deps).await.unwrap();
+    let (address, stop) = (edge.address(), CancellationToken::new());
+    let running = tokio::spawn(edge.run(stop.clone()));
+    Bench {
+        store,
+        clock,
+        probe,
+        address,
+        stop,
+        running,
+    }
+}
+
+impl Bench {
+    pub async fn connect(&self, identity: &str, subprotocol: &str) -> Client {
+        self.try_connect(identity, Some(subprotocol)).await.unwrap()
+    }
+
+    pub async fn try_connect(
+        &self,
+        identity: &str,
+        subprotocol: Option<&str>,
+    ) -> Result<Client, WsError> {
+        let url = format!("ws://{}/ocpp/{identity}", self.address);
+        let mut request = url.into_client_request().unwrap();
+        if let Some(subprotocol) = subprotocol {
+            let value = subprotocol.parse().unwrap();
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", value);
+        }
+        let (socket, _) = connect_async(request).await?;
+        Ok(Client { socket, calls: 0 })
+    }
+
+    /// All telemetry so far.
+    pub async fn told(&self) -> Vec<Telemetry> {
+        self.records(topic::READINGS)
+            .await
+            .iter()
+            .map(|r| {
+                let message = wire::decode::<telemetry::Telemetry>(r).unwrap();
+                Telemetry::try_from(message).unwrap()
+            })
+            .collect()
+    }
+
+    /// Everything in quarantine so far.
+    pub async fn quarantined(&self) -> Vec<telemetry::Quarantined> {
+        let records = self.records(topic::QUARANTINE).await;
+        records.iter().map(|r| wire::decode(r).unwrap()).collect()
+    }
+
+    async fn records(&self, topic: store::Topic) -> Vec<bytes::Bytes> {
+        let log = self.store.log();
+        let newest = log.newest(topic);
+        let mut reader = log.replay(topic, 0);
+        let mut payloads = Vec::new();
+        while reader.position() < newest {
+            let batch = reader.next_batch(10_000).await.unwrap();
+            payloads.extend(batch.into_iter().map(|r| r.payload));
+        }
+        payloads
+    }
+
+    /// Waits until telemetry satisfies a condition.
+    pub async fn until<T>(&self, mut met: impl FnMut(&[Telemetry]) -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                if let Some(found) = met(&self.told().await) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(PATIENCE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("not met by {:#?}", self.told().await),
+        }
+    }
+
+    pub async fn command(&self, setpoint: &Setpoint) {
+        let record = NewRecord {
+            topic: topic::SETPOINTS,
+            key: setpoint.evse.to_string(),
+            payload: wire::encode(&dispatch::Setpoint::from(setpoint)),
+        };
+        self.store.log().append(vec![record]).await.unwrap();
+    }
+
+    pub fn setpoint(&self, id: &str, evse: &str, watts: i64, life: TimeDelta) -> Setpoint {
+        let now = self.clock.now();
+        Setpoint {
+            id: id.parse().unwrap(),
+            evse: evse.parse().unwrap(),
+            power: Power::from_watts(watts),
+            issued_at: now,
+            expires_at: now + life,
+            signal: Some("signal-1".parse().unwrap()),
+            reason: "test".into(),
+        }
+    }
+
+    pub async fn acknowledged(&self, id: &str) -> fleet::Acknowledgement {
+        self.until(|told| {
+            told.iter().find_map(|t| match t {
+                Telemetry::Acknowledged(ack) if ack.setpoint.as_str() == id => Some(ack.clone()),
+                _ => None,
+            })
+        })
+        .await
+    }
+
+    /// Stops the edge and hands back the store.
+    pub async fn finish(self) -> Store {
+        self.stop.cancel();
+        timeout(PATIENCE, self.running)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        self.store
+    }
+}
+
+pub struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    calls: u64,
+}
+
+impl Client {
+    pub async fn send(&mut self, text: impl Into<String>) {
+        self.socket
+            .send(Message::Text(text.into().into()))
+            .await
+            .unwrap();
+    }
+
+    pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
+        self.socket
+            .send(Message::Binary(bytes.into()))
+            .await
+            .unwrap();
+    }
+
+    pub async fn try_send(&mut self, text: String) -> Result<(), WsError> {
+        self.socket.send(Message::Text(text.into())).await
+    }
+
+    /// The next frame; `None` once the connection is closed.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            match timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("an answer in time")?
+            {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// The close code, once the connection is closed.
+    pub async fn closed(&mut self) -> Option<u16> {
+        let waiting = async {
+            while let Some(message) = self.socket.next().await {
+                match message {
+                    Ok(Message::Close(frame)) => return frame.map(|f| f.code.into()),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+            None
+        };
+        timeout(PATIENCE, waiting).await.expect("closed in time")
+    }
+
+    /// Sends a call and returns the whole frame that answers it.
+    pub async fn ask(&mut self, action: &str, payload: Value) -> Value {
+        self.calls += 1;
+        let id = format!("c{}", self.calls);
+        self.send(json!([2, id, action, payload]).to_string()).await;
+        let answer = self.next().await.expect("still connected");
+        assert_eq!(answer[1], json!(id), "{answer}");
+        answer
+    }
+
+    /// Sends a call and returns the payload of its result.
+    pub async fn call(&mut self, action: &str, payload: Value) -> Value {
+        let answer = self.ask(action, payload).await;
+        assert_eq!(answer[0], json!(3), "{answer}");
+        answer[2].clone()
+    }
+
+    /// Waits for a call of the other side; returns its identifier, action and payload.
+    pub async fn called(&mut self) -> (String, String, Value) {
+        let frame = self.next().await.expect("still connected");
+        assert_eq!(frame[0], json!(2), "{frame}");
+        let text = |i: usize| frame[i].as_str().unwrap().to_owned();
+        (text(1), text(2), frame[3].clone())
+    }
+
+    pub async fn answer(&mut self, id: &str, payload: Value) {
+        self.send(json!([3, id, payload]).to_string()).await;
+    }
+
+    /// Begins a 1.6 transaction and returns its number.
+    pub async fn start16(&mut self, at: DateTime<Utc>) -> i64 {
+        let start = json!({"connectorId": 1, "idTag": "car-0001", "meterStart": 1000, "timestamp": at.to_rfc3339()});
+        let started = self.call("StartTransaction", start).await;
+        assert_eq!(started["idTagInfo"]["status"], "Accepted");
+        started["transactionId"].as_i64().unwrap()
+    }
+
+    /// Sends a 2.1 transaction event of outlet 1.
+    pub async fn event21(&mut self, kind: &str, transaction: &str, at: DateTime<Utc>) {
+        self.call("TransactionEvent", event21(kind, transaction, at))
+            .await;
+    }
+}
+
+pub fn event21(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
+    json!({
+        "eventType": kind, "timestamp": at.to_rfc3339(), "triggerReason": "CablePluggedIn", "seqNo": 0,
+        "transactionInfo": {"transactionId": transaction}, "evse": {"id": 1},
+        "idToken": {"idToken": "car-0002", "type": "Central"},
+    })
+}
+
+/// Sessions told to have begun.
+pub fn sessions(told: &[Telemetry]) -> BTreeSet<String> {
+    told.iter()
+        .filter_map(|t| match t {
+            Telemetry::PluggedIn { session, .. } => Some(session.to_string()),
+            _ => None,
+        })
+        .collect()
+}
