@@ -2,8 +2,7 @@
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
-    missing_docs,
-    reason = "numbers made from seeds; the macros of criterion write undocumented functions"
+    reason = "numbers made from seeds"
 )]
 
 #[path = "../tests/reference/synthetic.rs"]

@@ -1,5 +1,6 @@
 //! Which sessions must be decided together, and the rows that join them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::columns::{self, Offer, SessionColumns};
@@ -116,6 +117,30 @@ fn powers(problem: &Problem) -> Vec<Powers> {
     all
 }
 
+/// Room that counts as none, kW.
+const NO_ROOM: f64 = 1e-9;
+
+/// The problem with one-way vehicles unplugged for steps in which base load takes all of their site's import and
+/// nobody there can give any back: the same problem, but one whose rows have an interior.
+pub(super) fn without_shut_steps(problem: &Problem) -> Cow<'_, Problem> {
+    let mut open = Cow::Borrowed(problem);
+    for (site, powers) in powers(problem).iter().enumerate() {
+        let limits = &problem.sites[site];
+        for step in 0..problem.import_price.len() {
+            let shut = limits.import_kw - limits.base(step) <= NO_ROOM && powers.least[step] >= 0.0;
+            if shut && powers.most[step] > 0.0 {
+                let there = |session: &&mut Session| {
+                    session.site == Some(site) && session.steps().contains(&step)
+                };
+                for session in open.to_mut().sessions.iter_mut().filter(there) {
+                    session.share[step - session.first] = 0.0;
+                }
+            }
+        }
+    }
+    open
+}
+
 /// Every limit that powers plugged in and base load could break; or the first that they must break.
 pub(super) fn site_rows(problem: &Problem) -> Result<Vec<SiteRow>, (usize, usize, f64)> {
     let mut rows = Vec::new();
@@ -139,7 +164,7 @@ pub(super) fn site_rows(problem: &Problem) -> Result<Vec<SiteRow>, (usize, usize
             ] {
                 let slack = room - least;
                 // A hair of rounding in the limit or the base load is no reason to give up.
-                if slack < -1e-9 {
+                if slack < -NO_ROOM {
                     return Err((site, step, -slack));
                 }
                 if most + powers.beyond[step] > room && most > least {

@@ -15,6 +15,7 @@ mod repair;
 mod solve;
 #[cfg(test)]
 mod tests;
+mod together;
 mod valid;
 
 pub use check::{Row, Violation, Violations, check, net_cost, objective};

@@ -7,23 +7,16 @@
 use super::coupling::{Component, Model};
 use super::problem::{Headroom, Held, Problem, Schedule, Session, SessionSchedule};
 
-/// Writes a component's part of the schedule.
-pub(super) fn repair(
-    problem: &Problem,
-    component: &Component,
-    model: &Model,
-    x: &[f64],
-    schedule: &mut Schedule,
-) {
+/// Writes what the solver's columns say into a component's part of the schedule.
+pub(super) fn read(component: &Component, model: &Model, x: &[f64], schedule: &mut Schedule) {
     for (index, columns) in component.sessions.iter().zip(&model.sessions) {
-        let session = &problem.sessions[*index];
         let own = |expressions: &[super::program::Expression]| {
             expressions.iter().map(|e| e.value(x)).collect()
         };
         schedule.sessions[*index] = SessionSchedule {
             charge_kw: own(&columns.charge),
             discharge_kw: own(&columns.discharge),
-            energy_kwh: vec![session.arrival],
+            energy_kwh: Vec::new(),
             short_kwh: 0.0,
             reserves: columns
                 .held
@@ -38,6 +31,14 @@ pub(super) fn repair(
                 })
                 .collect(),
         };
+    }
+}
+
+/// Cuts a component's part of the schedule back to what every row allows; its powers and reserves are where to start.
+pub(super) fn repair(problem: &Problem, component: &Component, schedule: &mut Schedule) {
+    for index in &component.sessions {
+        let arrival = problem.sessions[*index].arrival;
+        schedule.sessions[*index].energy_kwh = vec![arrival];
     }
     powers(problem, component, schedule);
     for index in &component.sessions {

@@ -2,18 +2,14 @@
 
 use crate::storage::{self, Battery, Plan, Step, Sum};
 
-use super::check::{check, net_cost, objective};
+use super::check::{net_cost, objective};
 use super::columns::Offer;
-use super::coupling::{self, Component, Model, SiteRow};
-use super::interior::{self, Iterate, Verdict};
+use super::coupling::{self, Component, SiteRow};
 use super::problem::{
     Answer, Duals, Infeasible, Outcome, Problem, Schedule, Session, SessionSchedule,
 };
-use super::repair;
+use super::together;
 use super::valid::ProblemError;
-
-/// Gap at which no further attempt is made; the contract asks for 1e-4.
-const GOOD_ENOUGH: f64 = 1e-6;
 
 /// Least size of an objective for a relative gap, EUR; below a cent a relative figure says nothing.
 const LEAST_SIZE: f64 = 0.01;
@@ -36,6 +32,8 @@ pub fn solve(problem: &Problem) -> Result<Outcome, ProblemError> {
 /// As [`solve`].
 pub fn solve_on(problem: &Problem, threads: usize) -> Result<Outcome, ProblemError> {
     problem.check()?;
+    let open = coupling::without_shut_steps(problem);
+    let problem = open.as_ref();
     let rows = match coupling::site_rows(problem) {
         Ok(rows) => rows,
         Err((site, step, excess_kw)) => {
@@ -55,20 +53,20 @@ pub fn solve_on(problem: &Problem, threads: usize) -> Result<Outcome, ProblemErr
 }
 
 /// What one component came to.
-enum Part {
+pub(super) enum Part {
     Solved(Box<Solved>),
     Infeasible(Infeasible),
     Stalled(String),
 }
 
 /// One component's share of the answer.
-struct Solved {
-    sessions: Vec<(usize, SessionSchedule)>,
-    volumes: Vec<(usize, usize, f64)>,
-    energy: Vec<(usize, Vec<f64>)>,
-    sites: Vec<(SiteRow, f64)>,
-    lower_bound: f64,
-    iterations: u32,
+pub(super) struct Solved {
+    pub(super) sessions: Vec<(usize, SessionSchedule)>,
+    pub(super) volumes: Vec<(usize, usize, f64)>,
+    pub(super) energy: Vec<(usize, Vec<f64>)>,
+    pub(super) sites: Vec<(SiteRow, f64)>,
+    pub(super) lower_bound: f64,
+    pub(super) iterations: u32,
 }
 
 fn assemble(problem: &Problem, parts: Vec<Part>) -> Outcome {
@@ -123,11 +121,11 @@ fn assemble(problem: &Problem, parts: Vec<Part>) -> Outcome {
     }))
 }
 
-fn gap(objective: f64, lower_bound: f64) -> f64 {
+pub(super) fn gap(objective: f64, lower_bound: f64) -> f64 {
     ((objective - lower_bound) / objective.abs().max(LEAST_SIZE)).max(0.0)
 }
 
-fn blank(problem: &Problem) -> Schedule {
+pub(super) fn blank(problem: &Problem) -> Schedule {
     Schedule {
         sessions: vec![SessionSchedule::default(); problem.sessions.len()],
         block_mw: problem
@@ -186,49 +184,15 @@ fn part(problem: &Problem, offer: &Offer, component: &Component) -> Part {
             Err(reason) => return Part::Stalled(reason),
         }
     }
-    let model = coupling::model(problem, offer, component);
-    let mut best: Option<(f64, Solved)> = None;
-    let mut lower_bound = f64::NEG_INFINITY;
-    let (mut last_word, mut iterations) = (String::new(), 0);
-    for attempt in 0..interior::ATTEMPTS {
-        let iterate = interior::minimise(&model.program, attempt);
-        iterations += iterate.iterations;
-        last_word.clone_from(&iterate.word);
-        match iterate.verdict {
-            Verdict::Infeasible if model.program.excludes(&iterate.prices) => {
-                return Part::Infeasible(blame(component, &model, &iterate));
-            }
-            Verdict::Infeasible | Verdict::Failed => continue,
-            Verdict::Candidate => {}
-        }
-        lower_bound = lower_bound.max(lower(problem, component, &model, &iterate));
-        if let Some((cost, solved)) = upper(problem, component, &model, &iterate)
-            && best.as_ref().is_none_or(|(known, _)| cost < *known)
-        {
-            best = Some((cost, solved));
-        }
-        if best
-            .as_ref()
-            .is_some_and(|(cost, _)| gap(*cost, lower_bound) <= GOOD_ENOUGH)
-        {
-            break;
-        }
-    }
-    match best {
-        Some((_, solved)) if lower_bound.is_finite() => Part::Solved(Box::new(Solved {
-            lower_bound,
-            iterations,
-            ..solved
-        })),
-        _ => Part::Stalled(format!(
-            "{} sessions together: {last_word}",
-            component.sessions.len()
-        )),
-    }
+    together::solve(problem, offer, component)
 }
 
 /// The battery and steps of a session, with prices of site limits added (EUR per kW and step; empty for none).
-fn as_storage(problem: &Problem, session: &Session, extra: &[f64]) -> (Battery, Vec<Step>) {
+pub(super) fn as_storage(
+    problem: &Problem,
+    session: &Session,
+    extra: &[f64],
+) -> (Battery, Vec<Step>) {
     let battery = Battery {
         arrival_kwh: session.arrival,
         charge_efficiency: session.charge_efficiency,
@@ -251,7 +215,7 @@ fn as_storage(problem: &Problem, session: &Session, extra: &[f64]) -> (Battery, 
 }
 
 /// Every session of a component by itself.
-fn alone(problem: &Problem, component: &Component) -> Result<Solved, String> {
+pub(super) fn alone(problem: &Problem, component: &Component) -> Result<Solved, String> {
     let mut bound = Sum::default();
     let (mut sessions, mut energy) = (Vec::new(), Vec::new());
     for index in &component.sessions {
@@ -289,117 +253,4 @@ fn as_schedule(problem: &Problem, session: &Session, plan: Plan) -> SessionSched
         short_kwh: plan.short_kwh,
         reserves: problem.reserves.iter().map(|_| held()).collect(),
     }
-}
-
-/// The limit that weighs most in the proof that nothing keeps them all.
-fn blame(component: &Component, model: &Model, iterate: &Iterate) -> Infeasible {
-    let weight = |row: &Option<usize>| {
-        row.and_then(|row| iterate.prices.get(row))
-            .copied()
-            .unwrap_or(0.0)
-    };
-    let pairs = component.site_rows.iter().zip(&model.site_rows);
-    let heaviest = pairs
-        .max_by(|a, b| weight(a.1).total_cmp(&weight(b.1)))
-        .map(|(row, _)| *row);
-    heaviest.map_or(
-        Infeasible {
-            site: 0,
-            step: 0,
-            excess_kw: 0.0,
-        },
-        |row| Infeasible {
-            site: row.site,
-            step: row.step,
-            excess_kw: 0.0,
-        },
-    )
-}
-
-/// Prices of a component's site limits, EUR per kW and step.
-fn site_prices(component: &Component, model: &Model, iterate: &Iterate) -> Vec<(SiteRow, f64)> {
-    let price = |row: &Option<usize>| {
-        row.and_then(|row| iterate.prices.get(row))
-            .copied()
-            .unwrap_or(0.0)
-            .max(0.0)
-    };
-    component
-        .site_rows
-        .iter()
-        .zip(&model.site_rows)
-        .map(|(row, at)| (*row, price(at)))
-        .collect()
-}
-
-/// The best lower bound an iterate gives.
-fn lower(problem: &Problem, component: &Component, model: &Model, iterate: &Iterate) -> f64 {
-    if component.blocks.is_empty() {
-        by_sessions(problem, component, &site_prices(component, model, iterate))
-            .unwrap_or(f64::NEG_INFINITY)
-    } else {
-        model.program.bound(&iterate.prices)
-    }
-}
-
-/// With prices on the site limits every session is alone again: its exact optimum, less what the limits are paid.
-fn by_sessions(problem: &Problem, component: &Component, prices: &[(SiteRow, f64)]) -> Option<f64> {
-    let mut extra = vec![vec![0.0; problem.import_price.len()]; problem.sites.len()];
-    let mut bound = Sum::default();
-    for (row, price) in prices {
-        extra[row.site][row.step] += if row.import { *price } else { -price };
-        bound.add(-price * row.room);
-    }
-    for index in &component.sessions {
-        let session = &problem.sessions[*index];
-        let own = session
-            .site
-            .and_then(|site| extra.get(site))
-            .map_or(&[][..], Vec::as_slice);
-        let (battery, steps) = as_storage(problem, session, own);
-        let plan = storage::cheapest(&battery, &steps).ok()?;
-        bound.add(storage::bound(&battery, &steps, &plan.energy_value).ok()?);
-    }
-    Some(bound.at_least())
-}
-
-/// The repaired schedule of an iterate and its cost, if it keeps every row.
-fn upper(
-    problem: &Problem,
-    component: &Component,
-    model: &Model,
-    iterate: &Iterate,
-) -> Option<(f64, Solved)> {
-    let mut schedule = blank(problem);
-    repair::repair(problem, component, model, &iterate.x, &mut schedule);
-    let part = component.apart(problem);
-    let sessions: Vec<SessionSchedule> = component
-        .sessions
-        .iter()
-        .map(|index| std::mem::take(&mut schedule.sessions[*index]))
-        .collect();
-    let part_schedule = Schedule {
-        sessions,
-        block_mw: schedule.block_mw,
-    };
-    if !component.keeps_limits(problem, part_schedule.sessions.iter())
-        || !check(&part, &part_schedule).is_empty()
-    {
-        return None;
-    }
-    let cost = objective(&part, &part_schedule);
-    let Schedule { sessions, block_mw } = part_schedule;
-    let volumes = component
-        .blocks
-        .iter()
-        .map(|(product, block)| (*product, *block, block_mw[*product][*block]));
-    let solved = Solved {
-        sessions: component.sessions.iter().copied().zip(sessions).collect(),
-        volumes: volumes.collect(),
-        energy: Vec::new(),
-        sites: site_prices(component, model, iterate),
-        lower_bound: f64::NEG_INFINITY,
-        iterations: 0,
-    };
-    Some((cost, solved))
 }
