@@ -65,7 +65,7 @@ pub enum Error {
 /// checkpoint.
 pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
     config.check()?;
-    let live = Live::load(&config, &deps.tables, &deps.clock).await?;
+    let live = Live::load(&deps.tables, &deps.clock).await?;
     let server = Fleet {
         live: live.clone(),
         clock: deps.clock,

@@ -1,17 +1,24 @@
 //! The fold shared between the consumer, which changes it, and the server, which reads it.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use chrono::TimeDelta;
+use fleet::state::Rules;
 use fleet::{EvseId, EvseState};
 use runtime::Clock;
 use store::Tables;
 use tokio::sync::broadcast;
 
 use crate::fold::Fold;
-use crate::{Config, Error, GROUP};
+use crate::{Error, GROUP};
 
 /// States that a slow watcher may fall behind before it is sent the whole fleet again.
 const WATCH_BACKLOG: usize = 16_384;
+
+/// Real time that a set-point, its answer and the next sample take through sockets, log and service: at high clock speeds an
+/// EVSE that follows at once must not look as if it did not.
+const ROUND_TRIP: Duration = Duration::from_millis(500);
 
 /// The fold and the stream of its changes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,12 +29,8 @@ pub(crate) struct Live {
 
 impl Live {
     /// The fold as of the last checkpoint.
-    pub(crate) async fn load(
-        _config: &Config,
-        tables: &Tables,
-        clock: &Clock,
-    ) -> Result<Self, Error> {
-        let mut fold = Fold::new(fleet::state::Rules::default());
+    pub(crate) async fn load(tables: &Tables, clock: &Clock) -> Result<Self, Error> {
+        let mut fold = Fold::new(rules(clock));
         for (evse, body) in tables.kept(GROUP).await? {
             fold.restore(&evse, &body);
         }
@@ -83,4 +86,12 @@ impl Live {
             let _ = self.changes.send(Arc::new(state));
         }
     }
+}
+
+fn rules(clock: &Clock) -> Rules {
+    let mut rules = Rules::default();
+    let round_trip = ROUND_TRIP.mul_f64(clock.speed().max(1.0));
+    let round_trip = TimeDelta::from_std(round_trip).unwrap_or(TimeDelta::MAX);
+    rules.following.settle = rules.following.settle.max(round_trip);
+    rules
 }
