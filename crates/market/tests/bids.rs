@@ -1,5 +1,7 @@
 //! Bids against the rules, each rule broken once.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use market::{Area, Bid, BidError, BidStatus, Direction, Offer, Product, Rules};
 use rust_decimal::Decimal;

@@ -1,5 +1,7 @@
 //! Settlement of whole days: laws over random days, and a statement to the last decimal.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -294,7 +296,7 @@ fn random_day() -> impl Strategy<
                     Direction::Up
                 };
                 let mut a = award(
-                    n as u128 + 10,
+                    u128::try_from(n).unwrap() + 10,
                     Product::DayAhead,
                     direction,
                     quarter(n),

@@ -1,0 +1,156 @@
+//! Sends what changed or is about to expire, and nothing else: stations wear out and links fill up.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use fleet::EvseId;
+use units::Power;
+
+/// What was sent last, and what is worth sending.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// Change of one EVSE below which nothing is sent.
+    threshold: Power,
+    /// Time before expiry at which the same power is sent again.
+    lead: TimeDelta,
+    sent: BTreeMap<EvseId, Sent>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    power: Power,
+    expires_at: DateTime<Utc>,
+}
+
+impl Guard {
+    /// A guard that has sent nothing.
+    #[must_use]
+    pub const fn new(threshold: Power, lead: TimeDelta) -> Self {
+        Self {
+            threshold,
+            lead,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    /// Indices of the `wanted` powers to send at `now`; they count as sent until `expires_at`.
+    ///
+    /// Small changes are kept back only as long as together they are within `pool_tolerance`: beyond it the largest of them are sent.
+    pub fn select(
+        &mut self,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+        wanted: &[(EvseId, Power)],
+        pool_tolerance: Power,
+    ) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        let mut kept: Vec<(Power, usize)> = Vec::new();
+        for (i, (evse, power)) in wanted.iter().enumerate() {
+            match self.sent.get(evse) {
+                Some(sent) if sent.expires_at - now > self.lead => {
+                    let change = *power - sent.power;
+                    // A change of direction, or to or from standstill, is never small.
+                    let turns = power.watts().signum() != sent.power.watts().signum();
+                    if turns || change.abs() >= self.threshold {
+                        chosen.push(i);
+                    } else if change != Power::ZERO {
+                        kept.push((change, i));
+                    }
+                }
+                _ => chosen.push(i),
+            }
+        }
+        let mut left: Power = kept.iter().map(|(change, _)| *change).sum();
+        kept.sort_by_key(|(change, i)| (-change.abs(), *i));
+        for (change, i) in kept {
+            if left.abs() <= pool_tolerance {
+                break;
+            }
+            if change.watts().signum() == left.watts().signum() {
+                left -= change;
+                chosen.push(i);
+            }
+        }
+        chosen.sort_unstable();
+        for i in &chosen {
+            let (evse, power) = &wanted[*i];
+            let sent = Sent {
+                power: *power,
+                expires_at,
+            };
+            self.sent.insert(evse.clone(), sent);
+        }
+        chosen
+    }
+
+    /// Forgets EVSEs that `keep` does not want, and everything if it wants none.
+    pub fn retain(&mut self, keep: impl Fn(&EvseId) -> bool) {
+        self.sent.retain(|evse, _| keep(evse));
+    }
+
+    /// The power sent last and still in force at `now`.
+    #[must_use]
+    pub fn in_force(&self, evse: &EvseId, now: DateTime<Utc>) -> Option<Power> {
+        self.sent
+            .get(evse)
+            .filter(|s| s.expires_at > now)
+            .map(|s| s.power)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(powers: &[i64]) -> Vec<(EvseId, Power)> {
+        powers
+            .iter()
+            .enumerate()
+            .map(|(i, w)| (format!("e{i}").parse().unwrap(), Power::from_watts(*w)))
+            .collect()
+    }
+
+    #[test]
+    fn only_changes_and_expiring_commands_are_sent() {
+        let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
+        let after = |s: i64| now + TimeDelta::seconds(s);
+        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(10));
+        let plenty = Power::from_kw(1.0);
+        assert_eq!(
+            guard.select(now, after(60), &wanted(&[1_000, 2_000, 0]), plenty),
+            vec![0, 1, 2]
+        );
+        assert_eq!(
+            guard.select(after(1), after(61), &wanted(&[1_000, 2_000, 0]), plenty),
+            Vec::<usize>::new()
+        );
+        assert_eq!(
+            guard.select(after(2), after(62), &wanted(&[1_049, 2_050, -1]), plenty),
+            vec![1, 2]
+        );
+        assert_eq!(
+            guard.select(after(50), after(110), &wanted(&[1_000, 2_050, -1]), plenty),
+            vec![0]
+        );
+        assert_eq!(
+            guard.in_force(&"e0".parse().unwrap(), after(109)),
+            Some(Power::from_watts(1_000))
+        );
+        assert_eq!(guard.in_force(&"e0".parse().unwrap(), after(110)), None);
+        guard.retain(|_| false);
+        assert_eq!(
+            guard.select(after(51), after(111), &wanted(&[1_000]), plenty),
+            vec![0]
+        );
+    }
+
+    #[test]
+    fn many_small_changes_are_sent_once_the_pool_would_notice() {
+        let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
+        let later = now + TimeDelta::seconds(60);
+        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(10));
+        guard.select(now, later, &wanted(&[1_000; 10]), Power::ZERO);
+        let sent = guard.select(now, later, &wanted(&[1_040; 10]), Power::from_watts(200));
+        assert_eq!(sent, vec![0, 1, 2, 3, 4], "200 of 400 W are kept back");
+    }
+}
