@@ -153,8 +153,10 @@ pub fn account(case: &Case, run: &Run) -> Account {
     }
 }
 
-/// What `deviation` kW from the position cost beyond the day-ahead price in step `t`, currency per hour and thousand.
-fn deviation_cost(case: &Case, t: usize, deviation: f64) -> f64 {
+/// What a deviation of `deviation` kW from the position costs beyond the day-ahead price in step `t`: kW times price per
+/// `MWh`.
+#[must_use]
+pub fn deviation_cost(case: &Case, t: usize, deviation: f64) -> f64 {
     let price = case.prices.day_ahead[t];
     if deviation > 0.0 {
         deviation * (case.prices.short[t] - price)

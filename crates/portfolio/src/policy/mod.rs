@@ -4,6 +4,7 @@
 //! walk through the period step by step and see at each instant only what was known then.
 
 pub mod account;
+mod limits;
 mod perfect;
 mod rolling;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use crate::case::Case;
 use crate::reference::{ProblemError, SessionSchedule};
 
 pub use account::{Account, CapacityRevenue, account};
+pub use limits::limits;
 
 /// Who decides, and on what knowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,7 +136,7 @@ pub struct Run {
     pub relative_gap: Option<f64>,
     /// What no schedule can cost less than (objective of R); `None` where no bound was computed.
     pub lower_bound: Option<f64>,
-    /// What limited the result, worst first.
+    /// Limits whose price the solver knows, dearest first; see also [`limits`].
     pub limits: Vec<Limit>,
 }
 

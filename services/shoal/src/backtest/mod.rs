@@ -1,6 +1,8 @@
 //! `shoal backtest` and `shoal plan`: thin verbs around `portfolio::policy`.
 
 mod convert;
+mod days;
+mod html;
 mod report;
 mod tables;
 
@@ -122,7 +124,7 @@ fn make_report(
             .iter()
             .map(|p| Entry {
                 account: p.account.clone(),
-                limits: p.run.limits.clone(),
+                limits: p.run.limits.iter().cloned().chain(policy::limits(case, &p.run)).collect(),
                 reserve_blocks: report::blocks(case, &p.run),
             })
             .collect(),
@@ -134,6 +136,7 @@ fn make_report(
 fn write_all(dir: &Path, case: &Case, report: &Report, played: &[Played]) -> Result<(), CliError> {
     std::fs::create_dir_all(dir)
         .and_then(|()| report.write(dir))
+        .and_then(|()| html::write(dir, case, report, played))
         .map_err(|e| CliError::Failed(format!("{}: cannot write: {e}", dir.display())))?;
     tables::positions(case, played)
         .and_then(|t| t.write_parquet(&dir.join("positions.parquet")))

@@ -260,29 +260,27 @@ impl<'a> Known<'a> {
             .filter(move |s| s.plug_out <= now && s.arrival_kwh.is_some())
     }
 
-    /// Past local days most like `date`, newest first: the same weekday if there is a past of it, else the same kind
-    /// of day. `first` is the first day of the past.
+    /// Past local days most like `date`: the same weekday of the last weeks, then the latest of the same kind of day.
+    /// `first` is the first day of the past.
     pub(crate) fn days_like(&self, date: NaiveDate, first: NaiveDate) -> Vec<NaiveDate> {
         let zone = self.case.area.zone();
         // Yesterday is the last day that can be over.
         let last = self.instant().with_timezone(&zone).date_naive();
         let past = |days: i64| date.checked_sub_signed(TimeDelta::days(days));
         let usable = |d: &NaiveDate| *d < last && *d >= first;
-        let weeks: Vec<_> = (1..=LOOK_BACK_DAYS / 7)
-            .filter_map(|w| past(7 * w))
-            .filter(usable)
-            .take(PICTURES)
-            .collect();
-        if weeks.len() > 1 {
-            return weeks;
-        }
         let kind = DayKind::of(date);
-        (1..=LOOK_BACK_DAYS)
-            .filter_map(past)
-            .filter(usable)
-            .filter(|d| DayKind::of(*d) == kind)
-            .take(PICTURES)
-            .collect()
+        let weeks = (1..=LOOK_BACK_DAYS / 7).filter_map(|w| past(7 * w)).filter(usable).take(PICTURES);
+        let mut days: Vec<_> = weeks.collect();
+        let recent = (1..=LOOK_BACK_DAYS).filter_map(past).filter(usable);
+        for day in recent.filter(|d| DayKind::of(*d) == kind) {
+            if days.len() >= 2 * PICTURES {
+                break;
+            }
+            if !days.contains(&day) {
+                days.push(day);
+            }
+        }
+        days
     }
 }
 
