@@ -26,18 +26,18 @@ use units::{Efficiency, Power};
 use wire::proto::dispatch::v1 as dispatch;
 use wire::proto::telemetry::v1 as telemetry;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Bench {
-    pub store: Store,
-    pub clock: Clock,
-    pub probe: Probe,
-    pub address: SocketAddr,
-    pub stop: CancellationToken,
-    pub running: JoinHandle<Result<(), Error>>,
+pub(crate) struct Bench {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) probe: Probe,
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) running: JoinHandle<Result<(), Error>>,
 }
 
-pub fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
+pub(crate) fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
     let both_ways = protocol == Protocol::Ocpp21;
     let efficiency = Efficiency::try_new(0.94).unwrap();
     Evse {
@@ -58,11 +58,11 @@ pub fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
 }
 
 /// Two stations: `one-way` speaks 1.6, `both-ways` 2.1 with two outlets.
-pub async fn bench() -> Bench {
+pub(crate) async fn bench() -> Bench {
     bench_with(Config::default()).await
 }
 
-pub async fn bench_with(config: Config) -> Bench {
+pub(crate) async fn bench_with(config: Config) -> Bench {
     let store = Store::in_memory().await.unwrap();
     let evses = [
         evse("one-way", 1, Protocol::Ocpp16),
@@ -74,7 +74,7 @@ pub async fn bench_with(config: Config) -> Bench {
 }
 
 /// An edge over an existing store, at a port (0: a free one).
-pub async fn start(store: Store, config: Config, clock: Clock, port: u16) -> Bench {
+pub(crate) async fn start(store: Store, config: Config, clock: Clock, port: u16) -> Bench {
     let config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         ..config
@@ -100,11 +100,11 @@ pub async fn start(store: Store, config: Config, clock: Clock, port: u16) -> Ben
 }
 
 impl Bench {
-    pub async fn connect(&self, identity: &str, subprotocol: &str) -> Client {
+    pub(crate) async fn connect(&self, identity: &str, subprotocol: &str) -> Client {
         self.try_connect(identity, Some(subprotocol)).await.unwrap()
     }
 
-    pub async fn try_connect(
+    pub(crate) async fn try_connect(
         &self,
         identity: &str,
         subprotocol: Option<&str>,
@@ -122,7 +122,7 @@ impl Bench {
     }
 
     /// All telemetry so far.
-    pub async fn told(&self) -> Vec<Telemetry> {
+    pub(crate) async fn told(&self) -> Vec<Telemetry> {
         self.records(topic::READINGS)
             .await
             .iter()
@@ -134,7 +134,7 @@ impl Bench {
     }
 
     /// Everything in quarantine so far.
-    pub async fn quarantined(&self) -> Vec<telemetry::Quarantined> {
+    pub(crate) async fn quarantined(&self) -> Vec<telemetry::Quarantined> {
         let records = self.records(topic::QUARANTINE).await;
         records.iter().map(|r| wire::decode(r).unwrap()).collect()
     }
@@ -152,7 +152,7 @@ impl Bench {
     }
 
     /// Waits until telemetry satisfies a condition.
-    pub async fn until<T>(&self, mut met: impl FnMut(&[Telemetry]) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut met: impl FnMut(&[Telemetry]) -> Option<T>) -> T {
         let waiting = async {
             loop {
                 if let Some(found) = met(&self.told().await) {
@@ -167,7 +167,7 @@ impl Bench {
         }
     }
 
-    pub async fn command(&self, setpoint: &Setpoint) {
+    pub(crate) async fn command(&self, setpoint: &Setpoint) {
         let record = NewRecord {
             topic: topic::SETPOINTS,
             key: setpoint.evse.to_string(),
@@ -176,7 +176,7 @@ impl Bench {
         self.store.log().append(vec![record]).await.unwrap();
     }
 
-    pub fn setpoint(&self, id: &str, evse: &str, watts: i64, life: TimeDelta) -> Setpoint {
+    pub(crate) fn setpoint(&self, id: &str, evse: &str, watts: i64, life: TimeDelta) -> Setpoint {
         let now = self.clock.now();
         Setpoint {
             id: id.parse().unwrap(),
@@ -189,7 +189,7 @@ impl Bench {
         }
     }
 
-    pub async fn acknowledged(&self, id: &str) -> fleet::Acknowledgement {
+    pub(crate) async fn acknowledged(&self, id: &str) -> fleet::Acknowledgement {
         self.until(|told| {
             told.iter().find_map(|t| match t {
                 Telemetry::Acknowledged(ack) if ack.setpoint.as_str() == id => Some(ack.clone()),
@@ -200,7 +200,7 @@ impl Bench {
     }
 
     /// Stops the edge and hands back the store.
-    pub async fn finish(self) -> Store {
+    pub(crate) async fn finish(self) -> Store {
         self.stop.cancel();
         timeout(PATIENCE, self.running)
             .await
@@ -211,32 +211,32 @@ impl Bench {
     }
 }
 
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
 }
 
 impl Client {
-    pub async fn send(&mut self, text: impl Into<String>) {
+    pub(crate) async fn send(&mut self, text: impl Into<String>) {
         self.socket
             .send(Message::Text(text.into().into()))
             .await
             .unwrap();
     }
 
-    pub async fn send_bytes(&mut self, bytes: Vec<u8>) {
+    pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
         self.socket
             .send(Message::Binary(bytes.into()))
             .await
             .unwrap();
     }
 
-    pub async fn try_send(&mut self, text: String) -> Result<(), WsError> {
+    pub(crate) async fn try_send(&mut self, text: String) -> Result<(), WsError> {
         self.socket.send(Message::Text(text.into())).await
     }
 
     /// The next frame; `None` once the connection is closed.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             match timeout(PATIENCE, self.socket.next())
                 .await
@@ -250,7 +250,7 @@ impl Client {
     }
 
     /// The close code, once the connection is closed.
-    pub async fn closed(&mut self) -> Option<u16> {
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
         let waiting = async {
             while let Some(message) = self.socket.next().await {
                 match message {
@@ -265,7 +265,7 @@ impl Client {
     }
 
     /// Sends a call and returns the whole frame that answers it.
-    pub async fn ask(&mut self, action: &str, payload: Value) -> Value {
+    pub(crate) async fn ask(&mut self, action: &str, payload: Value) -> Value {
         self.calls += 1;
         let id = format!("c{}", self.calls);
         self.send(json!([2, id, action, payload]).to_string()).await;
@@ -275,26 +275,26 @@ impl Client {
     }
 
     /// Sends a call and returns the payload of its result.
-    pub async fn call(&mut self, action: &str, payload: Value) -> Value {
+    pub(crate) async fn call(&mut self, action: &str, payload: Value) -> Value {
         let answer = self.ask(action, payload).await;
         assert_eq!(answer[0], json!(3), "{answer}");
         answer[2].clone()
     }
 
     /// Waits for a call of the other side; returns its identifier, action and payload.
-    pub async fn called(&mut self) -> (String, String, Value) {
+    pub(crate) async fn called(&mut self) -> (String, String, Value) {
         let frame = self.next().await.expect("still connected");
         assert_eq!(frame[0], json!(2), "{frame}");
         let text = |i: usize| frame[i].as_str().unwrap().to_owned();
         (text(1), text(2), frame[3].clone())
     }
 
-    pub async fn answer(&mut self, id: &str, payload: Value) {
+    pub(crate) async fn answer(&mut self, id: &str, payload: Value) {
         self.send(json!([3, id, payload]).to_string()).await;
     }
 
     /// Begins a 1.6 transaction and returns its number.
-    pub async fn start16(&mut self, at: DateTime<Utc>) -> i64 {
+    pub(crate) async fn start16(&mut self, at: DateTime<Utc>) -> i64 {
         let start = json!({"connectorId": 1, "idTag": "car-0001", "meterStart": 1000, "timestamp": at.to_rfc3339()});
         let started = self.call("StartTransaction", start).await;
         assert_eq!(started["idTagInfo"]["status"], "Accepted");
@@ -302,13 +302,13 @@ impl Client {
     }
 
     /// Sends a 2.1 transaction event of outlet 1.
-    pub async fn event21(&mut self, kind: &str, transaction: &str, at: DateTime<Utc>) {
+    pub(crate) async fn event21(&mut self, kind: &str, transaction: &str, at: DateTime<Utc>) {
         self.call("TransactionEvent", event21(kind, transaction, at))
             .await;
     }
 }
 
-pub fn event21(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
+pub(crate) fn event21(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
     json!({
         "eventType": kind, "timestamp": at.to_rfc3339(), "triggerReason": "CablePluggedIn", "seqNo": 0,
         "transactionInfo": {"transactionId": transaction}, "evse": {"id": 1},
@@ -317,7 +317,7 @@ pub fn event21(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
 }
 
 /// Sessions told to have begun.
-pub fn sessions(told: &[Telemetry]) -> BTreeSet<String> {
+pub(crate) fn sessions(told: &[Telemetry]) -> BTreeSet<String> {
     told.iter()
         .filter_map(|t| match t {
             Telemetry::PluggedIn { session, .. } => Some(session.to_string()),
