@@ -91,6 +91,9 @@ impl DeliveryDay {
     }
 
     /// The day as a span of instants.
+    ///
+    /// # Panics
+    /// Never: the next midnight is after this one in every zone.
     #[must_use]
     pub fn interval(self) -> Interval {
         #[expect(
