@@ -12,10 +12,10 @@ export function takePoints(message) {
   if (message.whole) points.length = 0;
   for (const p of message.points) points.push({ ...p, ms: Date.parse(p.at) });
   seconds = message.trace_seconds;
-  const newest = points.at(-1)?.ms ?? 0;
+  const newest = Math.max(points.at(-1)?.ms ?? 0, present());
   while (points.length && points[0].ms < newest - seconds * 1000) points.shift();
   document.getElementById('empty').hidden = points.length > 0;
-  document.getElementById('window').textContent = `last ${seconds < 3600 ? `${Math.round(seconds / 60)} minutes` : `${number(seconds / 3600, seconds % 3600 ? 1 : 0)} hours`}`;
+  document.getElementById('window').textContent = `last ${seconds < 5400 ? `${Math.round(seconds / 60)} minutes` : `${number(seconds / 3600, seconds % 3600 ? 1 : 0)} hours`}`;
   draw();
 }
 
@@ -57,7 +57,8 @@ function build(boxes) {
   const font = '11px system-ui, "DejaVu Sans", sans-serif';
   const axis = (label, more = {}) => ({ stroke: colour('dim'), font, size: 56, gap: 4, ticks: { show: false }, grid: { stroke: colour('faint'), width: 1 }, ...more, label: undefined, title: label });
   const time = (show) => axis('', { size: show ? 20 : 0, space: 90, values: show ? (_, at) => at.map((s) => clockTime(s * 1000)) : (_, at) => at.map(() => '') });
-  const now = () => (points.at(-1)?.ms ?? present()) / 1000;
+  const now = () => Math.max(points.at(-1)?.ms ?? 0, present()) / 1000;
+  const silent = silence(colour('hatch'));
   const common = (box, scale) => ({
     width: box.clientWidth, height: box.clientHeight, padding: [6, 56, 0, 0], legend: { show: false },
     cursor: { sync: { key: 'control' }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
@@ -76,22 +77,46 @@ function build(boxes) {
     series: [{}, area, area, line('target', 'accent', { dash: [7, 4] }), line('actual', 'actual')],
     bands: [{ series: [1, 2], fill: colour('accent-soft') }, { series: [3, 4], fill: colour('error-soft'), dir: 0 }],
     axes: [time(false), axis('kW', { values: kw })],
-    hooks: { draw: [labels(colour, font, [[3, 'target', 'accent'], [4, 'actual', 'actual']])], setCursor: [hover] },
+    hooks: { drawClear: [silent], draw: [labels(colour, font, [[3, 'target', 'accent'], [4, 'actual', 'actual']])], setCursor: [hover] },
   }, [[]], boxes[0]);
   const errorChart = new uPlot({
     ...common(boxes[1], { range: (_, low, high) => { const most = Math.max(Math.abs(low ?? 0), Math.abs(high ?? 0), 1) * 1.15; return [-most, most]; } }),
     series: [{}, area, area, line('error', 'error', { width: 1.5, fill: colour('error-soft'), fillTo: 0 })],
     bands: [{ series: [1, 2], fill: colour('accent-soft') }],
     axes: [time(false), axis('kW', { values: kw, splits: () => { const most = points.at(-1)?.tolerance_kw ?? 0; return most > 0 ? [-most, 0, most] : [0]; } })],
-    hooks: { draw: [labels(colour, font, [[3, 'error', 'error']])] },
+    hooks: { drawClear: [silent], draw: [labels(colour, font, [[3, 'error', 'error']])] },
   }, [[]], boxes[1]);
   const frequencyChart = new uPlot({
     ...common(boxes[2], { range: (_, low, high) => [Math.min(low ?? 50, 49.97) - 0.005, Math.max(high ?? 50, 50.03) + 0.005] }),
     series: [{}, line('frequency', 'accent', { width: 1.5 })],
     axes: [time(true), axis('Hz', { values: (_, at) => at.map((v) => v.toFixed(2)), space: 24 })],
-    hooks: { draw: [labels(colour, font, [[1, 'Hz', 'accent']])] },
+    hooks: { drawClear: [silent], draw: [labels(colour, font, [[1, 'Hz', 'accent']])] },
   }, [[]], boxes[2]);
   return [powerChart, errorChart, frequencyChart];
+}
+
+/** Hatches the time since the newest point, once it is wide enough to be seen. */
+function silence(colour) {
+  const widest = 12;
+  return (chart) => {
+    const { ctx, bbox } = chart;
+    const right = bbox.left + bbox.width;
+    const left = Math.max(bbox.left, chart.valToPos((points.at(-1)?.ms ?? 0) / 1000, 'x', true));
+    if (right - left < widest * devicePixelRatio) return;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(left, bbox.top, right - left, bbox.height);
+    ctx.clip();
+    ctx.beginPath();
+    for (let x = left - bbox.height; x < right; x += 8 * devicePixelRatio) {
+      ctx.moveTo(x, bbox.top + bbox.height);
+      ctx.lineTo(x + bbox.height, bbox.top);
+    }
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = devicePixelRatio;
+    ctx.stroke();
+    ctx.restore();
+  };
 }
 
 /** Writes each line's name at its right end, pushed apart where two would cover each other. */

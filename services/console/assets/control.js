@@ -22,7 +22,7 @@ function showSources(sources) {
   byId('sources').replaceChildren(...sources.map((source) => {
     const made = element('span', source.up ? 'up' : 'away');
     made.append(element('span', 'mark', source.up ? '●' : source.since ? '■' : '○'), ` ${source.name}`);
-    if (!source.up && source.since) made.append(` away ${span(now() - Date.parse(source.since))}`);
+    if (!source.up && source.since) made.append(` ${span(now() - Date.parse(source.since))}`);
     made.title = source.up ? `${source.name}: heard ${utc(Date.parse(source.heard_at))}` : `${source.name}: ${source.detail ?? 'not heard yet'}`;
     return made;
   }));

@@ -98,7 +98,7 @@ function reserve(cycle) {
     const short = found.margin_mw < -0.0005;
     const figures = element('div', 'figures');
     const margin = element('div', short ? 'figures short' : 'figures', short ? `■ short ${number(-found.margin_mw, 2)}` : `margin ${number(found.margin_mw, 2)}`);
-    figures.textContent = `${number(found.sold_mw, 2)} sold, ${number(found.held_mw, 2)} held`;
+    figures.textContent = `${number(found.sold_mw, 2)} of ${number(found.held_mw, 2)}`;
     figures.title = `${productName(product)}: sold ${number(found.sold_mw, 3)} MW, held ${number(found.held_mw, 3)} MW, ${found.direction}; ${span(now() - Date.parse(cycle.at))} old`;
     box.append(bar, figures, margin);
     return box;

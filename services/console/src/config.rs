@@ -10,6 +10,9 @@ const PLAN_INTERVAL_MINUTES: u32 = 15;
 /// The trace on the first page: one reserve accounting period.
 const TRACE_MINUTES: u32 = 15;
 
+/// Real seconds that the traces show at least.
+const TRACE_SECONDS: f64 = 15.0;
+
 /// Browsers that may watch at once: a control room has a dozen screens.
 const MOST_WATCHERS: usize = 64;
 
@@ -46,11 +49,11 @@ impl Config {
         TimeDelta::minutes(self.plan_interval_minutes.into())
     }
 
-    /// Length of the traces: the set minutes, but at least one real minute of an accelerated clock, because otherwise
-    /// 15 simulated minutes would hold a handful of points.
+    /// Length of the traces: the set minutes, but at least [`TRACE_SECONDS`] of real time, because 15 simulated minutes of
+    /// a fast clock hold a handful of points.
     pub(crate) fn trace(&self, speed: f64) -> TimeDelta {
         let set = TimeDelta::minutes(self.trace_minutes.into());
-        set.max(real_seconds(60.0, speed))
+        set.max(real_seconds(TRACE_SECONDS, speed))
     }
 }
 

@@ -234,9 +234,10 @@ async fn a_service_that_goes_away_is_an_alarm_and_its_values_are_hatched_with_si
     )
     .await;
     assert_eq!(
-        page.eval("document.querySelector('#sources').textContent.includes('away')")
+        page.eval("document.querySelectorAll('#sources .away').length === 5")
             .await,
         json!(true)
     );
+    tokio::time::sleep(Duration::from_secs(1)).await;
     keep("away.png", &page.picture().await);
 }
