@@ -261,21 +261,35 @@ impl Table {
 
     /// Reads a Parquet file. Columns of types that [`Column`] does not hold are left out.
     ///
+    /// The columnar library asserts on some damaged files; such a panic is caught here and becomes an error.
+    ///
     /// # Errors
     /// [`InputError`] if the file is missing, is not Parquet, or holds instants without a time zone.
     pub fn read_parquet(file: &Path) -> Result<Self, InputError> {
-        let bad = |what: String| InputError::file(file, what);
-        let source = File::open(file).map_err(|e| bad(format!("cannot open: {e}")))?;
+        let source = File::open(file).map_err(|e| {
+            InputError::file(
+                file,
+                format!("cannot be opened ({e}), expected a Parquet file"),
+            )
+        })?;
+        let read = std::panic::catch_unwind(|| Self::from_parquet(source));
+        let damaged = || Err("not a readable Parquet file (its pages are damaged)".to_owned());
+        read.unwrap_or_else(|_| damaged()).map_err(|what| {
+            InputError::file(file, format!("{what}, expected a complete Parquet file"))
+        })
+    }
+
+    fn from_parquet(source: File) -> Result<Self, String> {
         let frame = ParquetReader::new(source)
             .finish()
-            .map_err(|e| bad(format!("not a readable Parquet file: {e}")))?;
+            .map_err(|e| format!("not a readable Parquet file: {e}"))?;
         let mut table = Self::new();
         for series in frame.columns() {
             let name = series.name().to_string();
             let column = from_frame(series.as_materialized_series())
-                .map_err(|what| bad(format!("column {name}: {what}")))?;
+                .map_err(|what| format!("column {name}: {what}"))?;
             if let Some(column) = column {
-                table = table.with(name, column).map_err(|e| bad(e.to_string()))?;
+                table = table.with(name, column).map_err(|e| e.to_string())?;
             }
         }
         Ok(table)

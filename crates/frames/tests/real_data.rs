@@ -279,3 +279,25 @@ fn frequency_gaps_are_counted() {
     assert_eq!(i.summary.rows_kept, 86_400);
     assert!(i.summary.notes.is_empty(), "no second is missing");
 }
+
+#[test]
+fn timetables() {
+    let blocks = |name: &str| {
+        import("gtfs", &[&format!("bus/{name}.zip")], "")
+            .map(|i| (i.summary.rows_kept, i.table.rows()))
+    };
+    let Some(portland) = blocks("portland_trimet_line1_gtfs_20180206") else {
+        return;
+    };
+    assert_eq!(portland, (78, 13), "5 blocks, on several services");
+    let Some((trips, _)) = blocks("seattle_sound_transit_gtfs_20171116") else {
+        return;
+    };
+    assert_eq!(trips, 2_066);
+    let partial = folder().join("bus/bangkok_gtfs_partial_20230422.zip");
+    let error = Format::named("gtfs")
+        .unwrap()
+        .read(&[partial], &Options::default())
+        .unwrap_err();
+    assert!(error.to_string().contains("stop_times.txt"), "{error}");
+}

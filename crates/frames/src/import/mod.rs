@@ -7,6 +7,7 @@ mod convert;
 mod energy_charts;
 mod entsoe_csv;
 mod entsoe_xml;
+mod gtfs;
 mod series;
 mod sessions;
 mod smard;
@@ -43,7 +44,7 @@ pub struct Options {
 /// A converted table and what became of the rows.
 #[derive(Debug, Clone)]
 pub struct Imported {
-    /// Canonical sessions, or a series with `utc_start` and value columns. Its notes say what was assumed.
+    /// Canonical sessions, a series with `utc_start` and value columns, or blocks. Its notes say what was assumed.
     pub table: Table,
     /// Rows read, kept, repaired and refused.
     pub summary: Summary,
@@ -63,6 +64,7 @@ pub struct Format {
 enum Kind {
     Sessions(sessions::Layout),
     Series(fn(&[PathBuf], &mut tally::Tally) -> Result<series::Series, InputError>),
+    Blocks(fn(&[PathBuf], &mut tally::Tally) -> Result<Table, InputError>),
 }
 
 const fn stays(name: &'static str, about: &'static str, layout: sessions::Layout) -> Format {
@@ -74,7 +76,7 @@ const fn stays(name: &'static str, about: &'static str, layout: sessions::Layout
 }
 
 /// All formats, in the order of the help.
-pub const FORMATS: [Format; 15] = [
+pub const FORMATS: [Format; 16] = [
     stays(
         "acn",
         "sessions: ACN-Data (Caltech, JPL) as CSV",
@@ -150,6 +152,11 @@ pub const FORMATS: [Format; 15] = [
         about: "series: prices of api.energy-charts.info",
         kind: Kind::Series(energy_charts::read),
     },
+    Format {
+        name: "gtfs",
+        about: "timetable: GTFS zip to the blocks its buses drive, with hours and straight-line km",
+        kind: Kind::Blocks(gtfs::read),
+    },
 ];
 
 impl Format {
@@ -184,10 +191,11 @@ impl Format {
                 series.keep(zone, options.from, options.to, &mut tally);
                 series.into_table()
             }
+            Kind::Blocks(read) => Ok(read(files, &mut tally)?),
         };
         let whole = files.first().map_or(Path::new(""), PathBuf::as_path);
         let table = table.map_err(|e| InputError::file(whole, e.to_string()))?;
-        let summary = tally.into_summary(table.rows());
+        let summary = tally.into_summary();
         Ok(Imported { table, summary })
     }
 }

@@ -20,7 +20,7 @@ pub struct Count {
 pub struct Summary {
     /// Data rows met.
     pub rows_read: usize,
-    /// Rows written.
+    /// Rows that went into the output (trips, where the output is one row per block).
     pub rows_kept: usize,
     /// Rows refused.
     pub rows_refused: usize,
@@ -57,14 +57,15 @@ impl Tally {
         count(&mut self.repaired, what, at);
     }
 
-    pub(crate) fn into_summary(self, kept: usize) -> Summary {
+    pub(crate) fn into_summary(self) -> Summary {
+        let refused = self.refused.values().map(|c| c.rows).sum::<usize>();
         let named = |counts: BTreeMap<&'static str, Count>| {
             counts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
         };
         Summary {
             rows_read: self.read,
-            rows_kept: kept,
-            rows_refused: self.refused.values().map(|c| c.rows).sum(),
+            rows_kept: self.read.saturating_sub(refused),
+            rows_refused: refused,
             refused: named(self.refused),
             repaired: named(self.repaired),
             notes: self.notes,
