@@ -102,7 +102,7 @@ pub(crate) async fn command(
     command
         .check(app.clock.now())
         .map_err(Problem::bad_request)?;
-    tracing::info!(kind = ?command.kind, by = %command.by, "{} asks for {:?}: {}", command.by, command.kind, command.reason);
+    tracing::info!(kind = ?command.kind, by = %command.by, "{:?} asks for {:?}: {:?}", command.by, command.kind, command.reason);
     let kind = match command.kind {
         Kind::Hold => WireKind::Hold,
         Kind::Release => WireKind::Release,
