@@ -252,6 +252,7 @@ fn doubts(reached: &[Reach]) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "whole numbers, exact in floating point")]
 mod tests {
     use super::*;
     use chrono_tz::Europe::Berlin;

@@ -113,7 +113,7 @@ impl TryFrom<proto::EvseState> for EvseState {
         })?;
         let session = wire
             .session
-            .map(|s| session_state(s, &evse).map_err(|e| e.inside("session")))
+            .map(|s| session_state(&s, &evse).map_err(|e| e.inside("session")))
             .transpose()?;
         Ok(Self {
             evse,
@@ -161,7 +161,7 @@ impl From<&SessionState> for proto::Session {
 }
 
 /// A stay in progress: its outlet and site are those of the EVSE it is part of.
-fn session_state(wire: proto::Session, evse: &Evse) -> Result<SessionState, WireError> {
+fn session_state(wire: &proto::Session, evse: &Evse) -> Result<SessionState, WireError> {
     Ok(SessionState {
         session: Session {
             id: field::text("session_id", &wire.session_id)?,

@@ -39,6 +39,7 @@ pub mod proto {
         unreachable_pub,
         unused_qualifications,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         clippy::doc_markdown,
         clippy::missing_errors_doc,
         clippy::wildcard_enum_match_arm,

@@ -63,7 +63,7 @@ impl TryFrom<proto::Telemetry> for Telemetry {
         match field::required("event", wire.event)? {
             Event::Connection(c) => connection(&c).map_err(|e| e.inside("connection")),
             Event::PluggedIn(p) => plugged_in(&p).map_err(|e| e.inside("plugged_in")),
-            Event::Needs(n) => needs_stated(n).map_err(|e| e.inside("needs")),
+            Event::Needs(n) => needs_stated(&n).map_err(|e| e.inside("needs")),
             Event::Reading(r) => field::message("reading", Some(r)).map(Self::Reading),
             Event::Unplugged(u) => unplugged(&u).map_err(|e| e.inside("unplugged")),
             Event::Acknowledged(a) => {
@@ -91,7 +91,7 @@ fn plugged_in(wire: &proto::PluggedIn) -> Result<Telemetry, WireError> {
     })
 }
 
-fn needs_stated(wire: proto::NeedsStated) -> Result<Telemetry, WireError> {
+fn needs_stated(wire: &proto::NeedsStated) -> Result<Telemetry, WireError> {
     Ok(Telemetry::Needs {
         evse: field::text("evse_id", &wire.evse_id)?,
         session: field::text("session_id", &wire.session_id)?,

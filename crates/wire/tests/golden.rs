@@ -1,5 +1,7 @@
 //! One message per family, byte by byte: what is on the log today must be readable tomorrow.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{Evse, EvseState, Protocol, Setpoint, Telemetry};
 use market::plan::{Held, Plan, PlanStatus, PlanStep};

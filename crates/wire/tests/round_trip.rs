@@ -1,5 +1,7 @@
 //! What is sent is what arrives, for every domain type.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 use chrono::{DateTime, Utc};
 use fleet::metering::MeterInterval;
 use fleet::schedule::{Schedule, Step};
@@ -20,10 +22,10 @@ use rust_decimal::Decimal;
 use units::{Efficiency, Energy, Interval, Money, Power, Price, Soc};
 use wire::proto;
 
-fn name<T: std::str::FromStr>() -> impl Strategy<Value = T>
+fn name<T>() -> impl Strategy<Value = T>
 where
+    T: std::str::FromStr + std::fmt::Debug,
     T::Err: std::fmt::Debug,
-    T: std::fmt::Debug,
 {
     "[!-~]{1,64}".prop_map(|n| n.parse().unwrap())
 }
