@@ -532,7 +532,7 @@ proptest! {
         prop_assert!(answer.lower_bound <= answer.objective);
         // Two-way vehicles behind a limit of nothing at all have no interior: the bound may then be far off.
         if limit > 0.0 {
-        prop_assert!(answer.objective - answer.lower_bound < 1e-5 * answer.objective.abs().max(1.0), "{:?}", answer.relative_gap);
+        prop_assert!(answer.objective - answer.lower_bound < 1e-4 * answer.objective.abs().max(1.0), "{:?}", answer.relative_gap);
         }
     }
 }
