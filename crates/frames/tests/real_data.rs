@@ -132,7 +132,8 @@ fn boulder_norway_and_acn() {
             &i,
             "end does not fit the stated duration: start plus duration taken"
         ),
-        2
+        1,
+        "an end in 1968; a second one is refused for its length"
     );
     let Some(i) = import(
         "norway",

@@ -190,6 +190,9 @@ fn name_the_nameless(stays: &mut [Stay], format: &str) -> Option<&'static str> {
 }
 
 fn complete(stay: &Stay, assume: &Assume, tally: &mut Tally) -> Session {
+    for repair in &stay.repairs {
+        tally.repair(repair, &stay.at);
+    }
     let gain = stay.energy_kwh * assume.charge_efficiency;
     let (arrival, required) = levels(stay, gain, assume, tally);
     let mean = stay.energy_kwh / hours(stay);

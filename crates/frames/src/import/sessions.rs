@@ -26,6 +26,8 @@ pub(crate) struct Stay {
     pub(crate) energy_kwh: f64,
     /// Highest power seen, kW.
     pub(crate) peak_kw: Option<f64>,
+    /// What was decided about it.
+    pub(crate) repairs: Repairs,
     /// `FILE:LINE`.
     pub(crate) at: String,
 }
@@ -36,11 +38,13 @@ pub(crate) struct Layout {
     /// Zone of its clocks.
     pub(crate) zone: Tz,
     columns: &'static [&'static str],
-    row: fn(&Fields<'_>, &mut Tally) -> Result<Stay, Refusal>,
+    row: fn(&Fields<'_>, &mut Repairs) -> Result<Stay, Refusal>,
 }
 
 /// Why a row cannot be a session.
 type Refusal = &'static str;
+/// What was decided about a row; counted once the row is kept.
+type Repairs = Vec<&'static str>;
 
 const NO_START: Refusal = "start is missing or no date of the calendar";
 const NO_END: Refusal = "end is missing or no date of the calendar";
@@ -156,8 +160,9 @@ impl Layout {
                     index: &index,
                     zone,
                 };
-                match (self.row)(&fields, tally) {
-                    Ok(stay) => stays.push(stay),
+                let mut repairs = Vec::new();
+                match (self.row)(&fields, &mut repairs) {
+                    Ok(stay) => stays.push(Stay { repairs, ..stay }),
                     Err(reason) => tally.refuse(reason, &at(&row)),
                 }
             }
@@ -193,13 +198,13 @@ impl Fields<'_> {
         start: usize,
         end: usize,
         hours: Option<f64>,
-        tally: &mut Tally,
+        repairs: &mut Repairs,
     ) -> Result<(DateTime<Utc>, DateTime<Utc>), Refusal> {
         let local_start = parse_local(self.text(start)).ok_or(NO_START)?;
         let begun = match localise(self.zone, local_start) {
             Local::Once(at) => at,
             Local::Twice(first, _) => {
-                tally.repair(FIRST_PASS, &at(&self.row));
+                repairs.push(FIRST_PASS);
                 first
             }
             Local::Never => return Err(START_SKIPPED),
@@ -207,13 +212,13 @@ impl Fields<'_> {
         let duration = hours.filter(|h| *h > 0.0).and_then(duration);
         let Some(local_end) = parse_local(self.text(end)) else {
             let length = duration.ok_or(NO_END)?;
-            tally.repair(END_BY_DURATION, &at(&self.row));
+            repairs.push(END_BY_DURATION);
             return Ok((begun, begun + length));
         };
-        let ended = self.end(begun, local_end, duration, tally)?;
+        let ended = self.end(begun, local_end, duration, repairs)?;
         let ended = match duration {
             Some(length) if !agrees(length, local_end - local_start, ended - begun) => {
-                tally.repair(END_FROM_DURATION, &at(&self.row));
+                repairs.push(END_FROM_DURATION);
                 begun + length
             }
             _ => ended,
@@ -230,16 +235,16 @@ impl Fields<'_> {
         begun: DateTime<Utc>,
         local: NaiveDateTime,
         duration: Option<TimeDelta>,
-        tally: &mut Tally,
+        repairs: &mut Repairs,
     ) -> Result<DateTime<Utc>, Refusal> {
         match (localise(self.zone, local), duration) {
             (Local::Once(ended), _) => Ok(ended),
             (Local::Twice(first, second), _) => {
-                tally.repair(END_PASS, &at(&self.row));
+                repairs.push(END_PASS);
                 Ok(if first > begun { first } else { second })
             }
             (Local::Never, Some(length)) => {
-                tally.repair(END_FROM_DURATION, &at(&self.row));
+                repairs.push(END_FROM_DURATION);
                 Ok(begun + length)
             }
             (Local::Never, None) => Err(END_SKIPPED),
@@ -262,7 +267,7 @@ fn duration(hours: f64) -> Option<TimeDelta> {
     (hours.abs() < 9e6).then(|| TimeDelta::milliseconds((hours * 3_600_000.0).round() as i64))
 }
 
-fn acn(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
+fn acn(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
     let plug_in = parse_instant(f.text(1)).ok_or(NO_START)?;
     let plug_out = parse_instant(f.text(2)).ok_or(NO_END)?;
     if plug_out <= plug_in {
@@ -270,7 +275,7 @@ fn acn(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
     }
     let energy_kwh = f.energy(3)?;
     if f.text(6).eq_ignore_ascii_case("false") {
-        tally.repair(UNCLAIMED, &at(&f.row));
+        repairs.push(UNCLAIMED);
     }
     Ok(Stay {
         session_id: f.text(5).to_owned(),
@@ -281,15 +286,16 @@ fn acn(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        repairs: Vec::new(),
         at: at(&f.row),
     })
 }
 
-fn elaad(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
+fn elaad(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
     let energy_kwh = f.energy(2)? / 1000.0;
-    let (plug_in, plug_out) = f.span(0, 1, f.number(3), tally)?;
+    let (plug_in, plug_out) = f.span(0, 1, f.number(3), repairs)?;
     if f.number(4).is_some_and(|h| h < 0.0) {
-        tally.repair(NEGATIVE_CHARGING, &at(&f.row));
+        repairs.push(NEGATIVE_CHARGING);
     }
     Ok(Stay {
         session_id: String::new(),
@@ -300,11 +306,12 @@ fn elaad(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: f.number(5).filter(|w| *w > 0.0).map(|w| w / 1000.0),
+        repairs: Vec::new(),
         at: at(&f.row),
     })
 }
 
-fn boulder(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
+fn boulder(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
     let energy_kwh = f.energy(6)?;
     if f.text(0).is_empty() {
         return Err(NO_EVSE);
@@ -319,14 +326,14 @@ fn boulder(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
             let stamp = end.and_utc() - offset;
             match length {
                 Some(length) if !agrees(length, end - start, stamp - plug_in) => {
-                    tally.repair(END_FROM_DURATION, &at(&f.row));
+                    repairs.push(END_FROM_DURATION);
                     plug_in + length
                 }
                 _ => stamp,
             }
         }
         (None, Some(length)) => {
-            tally.repair(END_BY_DURATION, &at(&f.row));
+            repairs.push(END_BY_DURATION);
             plug_in + length
         }
         (None, None) => return Err(NO_END),
@@ -343,6 +350,7 @@ fn boulder(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        repairs: Vec::new(),
         at: at(&f.row),
     })
 }
@@ -369,11 +377,11 @@ fn hms(text: &str) -> Option<TimeDelta> {
         .then(|| whole + TimeDelta::seconds(seconds.into()))
 }
 
-fn dundee(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
+fn dundee(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
     if f.text(1).is_empty() {
         return Err(NO_EVSE);
     }
-    let (plug_in, plug_out) = f.span(3, 4, None, tally)?;
+    let (plug_in, plug_out) = f.span(3, 4, None, repairs)?;
     let energy_kwh = f.energy(5)?;
     let point = f.text(1).trim_end_matches(".0");
     Ok(Stay {
@@ -385,13 +393,14 @@ fn dundee(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        repairs: Vec::new(),
         at: at(&f.row),
     })
 }
 
-fn norway(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
+fn norway(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
     let energy_kwh = f.energy(6)?;
-    let (plug_in, plug_out) = f.span(4, 5, f.number(7), tally)?;
+    let (plug_in, plug_out) = f.span(4, 5, f.number(7), repairs)?;
     let shared = f.text(3);
     Ok(Stay {
         session_id: f.text(0).to_owned(),
@@ -406,6 +415,7 @@ fn norway(f: &Fields<'_>, tally: &mut Tally) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        repairs: Vec::new(),
         at: at(&f.row),
     })
 }
