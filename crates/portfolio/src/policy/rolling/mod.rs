@@ -16,6 +16,7 @@ mod ahead;
 mod known;
 mod player;
 mod pool;
+mod reserve;
 mod sites;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use units::{DeliveryDay, local_instant};
 use super::unmanaged::record;
 use super::{Policy, Run};
 use crate::case::{Case, Stay};
+use crate::reference::Held;
 use known::Known;
 use player::Player;
 use pool::{Market, Pool};
@@ -55,6 +57,14 @@ struct Rolling<'a> {
     pending: Vec<ahead::Offer>,
     /// Bids of all days, for the record.
     offers: Vec<ahead::Offer>,
+    /// Bids for reserve, for the record.
+    bids: Vec<reserve::ReserveBid>,
+    /// Reserve sold, MW: `[product][block on sale]`.
+    sold_mw: Vec<Vec<f64>>,
+    /// Reserve sold and not held, MW: `[product][step]`.
+    missing_mw: Vec<Vec<f64>>,
+    /// Reserve each session held, per product; `None` where none.
+    held: Vec<Option<Vec<Held>>>,
 }
 
 /// Runs `v1g` or `v2g`.
@@ -101,6 +111,10 @@ impl<'a> Rolling<'a> {
                 .collect(),
             pending: Vec::new(),
             offers: Vec::new(),
+            bids: Vec::new(),
+            sold_mw: case.reserves.iter().map(|r| vec![0.0; r.on_sale().count()]).collect(),
+            missing_mw: vec![vec![0.0; case.grid.steps]; case.reserves.len()],
+            held: vec![None; case.sessions.len()],
         }
     }
 
@@ -116,6 +130,7 @@ impl<'a> Rolling<'a> {
         let known = Known::at_instant(self.case, 0, at);
         self.look(&known);
         self.expect_arrivals(&known, at);
+        self.offer_before_the_period(&known, day);
         self.bid_day_ahead(&known, day);
     }
 
@@ -128,7 +143,7 @@ impl<'a> Rolling<'a> {
         let hourly = (begins - self.case.grid.start).num_seconds()
             % TimeDelta::hours(REFRESH_HOURS).num_seconds()
             < self.case.grid.step.num_seconds();
-        let cleared = self.clear(&known);
+        let cleared = self.clear(&known) | self.clear_reserve(&known);
         if hourly || cleared || t == 0 {
             self.look(&known);
             self.expect_arrivals(&known, begins);
@@ -136,9 +151,12 @@ impl<'a> Rolling<'a> {
         }
         changed |= self.relieve_sites(&known);
         if changed {
+            self.assign_reserve(&known);
             self.settle(&known);
         }
         self.bid_if_a_gate_closes(&known);
+        self.offer_reserve_if_a_gate_closes(&known);
+        self.record_reserve(t);
         self.carry_out(t, None);
         self.join_within(&known, t);
     }
@@ -385,15 +403,18 @@ impl<'a> Rolling<'a> {
         if player.ahead().is_empty() {
             return;
         }
-        let answer = pool::respond(
-            self.case,
-            known,
-            &mut self.pool,
-            &self.market,
-            player,
-            discharge,
-        );
-        let served = answer.is_ok_and(|plan| plan.short_kwh < 1e-6);
+        let mut served = false;
+        // A vehicle's own needs come before what was sold on it.
+        for holding in [true, false] {
+            if !holding {
+                player.drop_holds();
+            }
+            let answer = pool::respond(self.case, known, &mut self.pool, &self.market, player, discharge);
+            served = answer.is_ok_and(|plan| plan.short_kwh < 1e-6);
+            if served || !player.holds_any() {
+                break;
+            }
+        }
         let (real, site) = (player.real.is_some(), player.session.site);
         if let (false, true, Some(site)) = (served, real, site) {
             sites::serve(
@@ -487,14 +508,19 @@ impl<'a> Rolling<'a> {
             .sessions
             .iter()
             .zip(self.done)
-            .map(|(s, (charge, discharge))| record(case, s, charge, discharge))
+            .zip(self.held)
+            .map(|((s, (charge, discharge)), held)| {
+                let mut done = record(case, s, charge, discharge);
+                done.reserves = held.unwrap_or_default();
+                done
+            })
             .collect();
         Run {
             policy: self.policy,
             sessions,
             sold_kw: Some(self.market.sold.iter().map(|q| q.unwrap_or(0.0)).collect()),
-            sold_mw: Vec::new(),
-            missing_mw: Vec::new(),
+            sold_mw: self.sold_mw,
+            missing_mw: self.missing_mw,
             relative_gap: None,
             lower_bound: None,
             limits: Vec::new(),

@@ -1,5 +1,6 @@
 //! One vehicle in the plan: plugged in, or expected to come.
 
+use super::reserve::{Hold, energy_per_kw, lengths};
 use crate::case::{Case, Session, Stay};
 
 /// A vehicle that takes part in the plan, as far as it is known.
@@ -23,6 +24,8 @@ pub(crate) struct Player {
     pub(crate) discharge: Vec<f64>,
     /// Where the departure is not known: the level that charging at once would have reached at the end of each step.
     pub(crate) at_once: Option<Vec<f64>>,
+    /// Reserve it holds, kW: `[product][step of the session]`; empty where it holds none.
+    holds: Vec<Vec<Hold>>,
 }
 
 impl Player {
@@ -38,6 +41,7 @@ impl Player {
             charge: vec![0.0; steps],
             discharge: vec![0.0; steps],
             at_once: None,
+            holds: Vec::new(),
             session,
         }
     }
@@ -65,9 +69,84 @@ impl Player {
             .map_or(0.0, |j| self.charge[j] - self.discharge[j])
     }
 
-    /// Charging still owed, kWh at the grid side; zero once the goal is reached.
-    pub(crate) fn owed(&self, efficiency: f64) -> f64 {
-        (self.session.goal - self.energy).max(0.0) / efficiency
+    /// Whether any reserve is held.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.holds.is_empty()
+    }
+
+    /// Gives up all reserve.
+    pub(crate) fn drop_holds(&mut self) {
+        self.holds.clear();
+    }
+
+    /// Gives up reserve from the next step on; what was held before is still felt.
+    pub(crate) fn release_holds(&mut self) {
+        for held in &mut self.holds {
+            let next = self.next.min(held.len());
+            held[next..].fill(Hold::default());
+        }
+    }
+
+    /// Reserve held of a product in step `t` of the grid.
+    pub(crate) fn hold(&self, product: usize, t: usize) -> Option<Hold> {
+        let j = t.checked_sub(self.session.first)?;
+        self.holds.get(product)?.get(j).copied()
+    }
+
+    /// Holds reserve of a product in step `t` of the grid.
+    pub(crate) fn set_hold(&mut self, case: &Case, product: usize, t: usize, hold: Hold) {
+        if self.holds.is_empty() {
+            self.holds = vec![vec![Hold::default(); self.session.share.len()]; case.reserves.len()];
+        }
+        if let Some(held) = t
+            .checked_sub(self.session.first)
+            .and_then(|j| self.holds.get_mut(product)?.get_mut(j))
+        {
+            *held = hold;
+        }
+    }
+
+    /// Power kept free in step `j` of the session for all products, up and down, kW.
+    pub(crate) fn power_kept(&self, case: &Case, j: usize) -> (f64, f64) {
+        let mut kept = (0.0, 0.0);
+        for (held, reserve) in self.holds.iter().zip(&case.reserves) {
+            let hold = held.get(j).copied().unwrap_or_default();
+            kept.0 += reserve.power_factor * hold.up;
+            kept.1 += reserve.power_factor * hold.down;
+        }
+        kept
+    }
+
+    /// Energy kept above the floor and below the ceiling at the end of step `j`, kWh: for every step whose activation
+    /// can still be felt there.
+    pub(crate) fn energy_kept(&self, case: &Case, j: usize) -> (f64, f64) {
+        let mut kept = (0.0, 0.0);
+        for (held, reserve) in self.holds.iter().zip(&case.reserves) {
+            let per_kw = energy_per_kw(case, reserve);
+            let first = (j + 1).saturating_sub(lengths(case, reserve).1);
+            let most = held[first.min(held.len())..(j + 1).min(held.len())]
+                .iter()
+                .fold((0.0_f64, 0.0_f64), |m, h| (m.0.max(h.up), m.1.max(h.down)));
+            kept.0 += per_kw * most.0;
+            kept.1 += per_kw * most.1;
+        }
+        kept
+    }
+
+    /// What other products already take of this one's possible volume in step `t`, up and down, kW.
+    pub(crate) fn other_duties(&self, case: &Case, product: usize, t: usize) -> (f64, f64) {
+        let own = &case.reserves[product];
+        let mut duties = (0.0, 0.0);
+        for (index, reserve) in case.reserves.iter().enumerate() {
+            let Some(hold) = self.hold(index, t).filter(|_| index != product) else {
+                continue;
+            };
+            let power = reserve.power_factor / own.power_factor;
+            let energy = energy_per_kw(case, reserve) / energy_per_kw(case, own);
+            duties.0 += hold.up * power.max(energy);
+            duties.1 += hold.down * power.max(energy);
+        }
+        duties
     }
 
     /// Lengthens an assumed stay to `plug_out` and keeps the plan made so far.
@@ -83,6 +162,7 @@ impl Player {
         let session = case.session(stay, self.session.arrival, v2g);
         self.charge.resize(session.share.len(), 0.0);
         self.discharge.resize(session.share.len(), 0.0);
+        self.holds.clear();
         self.at_once = Some(levels_at_once(case, &session));
         self.session = session;
     }

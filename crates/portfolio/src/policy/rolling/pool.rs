@@ -144,6 +144,12 @@ pub(crate) fn steps(
             #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
             let wait = EARLY_PER_STEP * (t - known.now.min(t)) as f64;
             let (energy, net) = pool_price(market, pool, player.weight, t, price);
+            let (up_kw, down_kw) = player.power_kept(case, j);
+            let (up_kwh, down_kwh) = player.energy_kept(case, j);
+            let floor = player
+                .at_once
+                .as_ref()
+                .map_or(session.floor, |levels| session.floor.max(levels[j]));
             Step {
                 hours: case.grid.hours(),
                 charge_kw,
@@ -151,13 +157,10 @@ pub(crate) fn steps(
                 charge_price: energy + case.costs.import + wait,
                 discharge_price: case.costs.export + case.costs.wear - energy,
                 net,
-                low_kw: low.min(charge_kw),
-                high_kw: high.max(-discharge_kw),
-                floor_kwh: player
-                    .at_once
-                    .as_ref()
-                    .map_or(session.floor, |levels| session.floor.max(levels[j])),
-                ceiling_kwh: session.stay.capacity_kwh,
+                low_kw: low.max(up_kw - discharge_kw).min(charge_kw),
+                high_kw: high.min(charge_kw - down_kw).max(-discharge_kw),
+                floor_kwh: floor + up_kwh,
+                ceiling_kwh: session.stay.capacity_kwh - down_kwh,
             }
         })
         .collect()
