@@ -57,7 +57,6 @@ pub struct PipeError {
 impl Pipe {
     /// Both ends of a pipe called `name` (for messages only).
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "a pipe has two ends")]
     pub fn new(name: &str) -> (Self, Listener) {
         let (accept, incoming) = mpsc::channel(BACKLOG);
         let name: Arc<str> = name.into();

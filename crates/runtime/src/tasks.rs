@@ -196,11 +196,9 @@ mod tests {
         (tasks, stop)
     }
 
-    fn until(stop: CancellationToken) -> impl Future<Output = io::Result<()>> + Send {
-        async move {
-            stop.cancelled().await;
-            Ok(())
-        }
+    async fn until(stop: CancellationToken) -> io::Result<()> {
+        stop.cancelled().await;
+        Ok(())
     }
 
     #[tokio::test]

@@ -19,6 +19,15 @@ pub struct Change {
     pub(crate) rows: Vec<Rows>,
     pub(crate) records: Vec<NewRecord>,
     pub(crate) commits: Vec<Commit>,
+    pub(crate) forgotten: Vec<Forgotten>,
+}
+
+/// Records of a topic that retention takes: the offsets from the first to the second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forgotten {
+    pub(crate) topic: Topic,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
 }
 
 /// A group has handled a topic up to and with an offset.
@@ -40,7 +49,10 @@ impl Change {
     /// True if applying it would do nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.records.is_empty() && self.commits.is_empty()
+        self.rows.is_empty()
+            && self.records.is_empty()
+            && self.commits.is_empty()
+            && self.forgotten.is_empty()
     }
 
     /// Records to append.
@@ -58,6 +70,11 @@ impl Change {
             group: group.to_owned(),
             offset,
         });
+        self
+    }
+
+    pub(crate) fn forget(mut self, forgotten: impl IntoIterator<Item = Forgotten>) -> Self {
+        self.forgotten.extend(forgotten);
         self
     }
 

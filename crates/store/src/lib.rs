@@ -5,10 +5,12 @@ mod decode;
 mod error;
 mod log;
 mod open;
+mod retain;
 mod rows;
 mod tables;
 mod tail;
 pub mod topic;
+mod upsert;
 mod writer;
 
 pub use change::Change;

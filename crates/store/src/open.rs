@@ -1,6 +1,5 @@
 //! Opening the database.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use units::Clock;
 
 use crate::error::{StoreError, db};
 use crate::log::Log;
+use crate::retain::Retainer;
 use crate::tables::Tables;
 use crate::tail::Heads;
 use crate::topic::{self, Retention};
@@ -141,8 +141,7 @@ impl Store {
             pool: writer,
             heads: heads.clone(),
             clock: options.clock,
-            retention: options.retention,
-            trimmed: HashMap::new(),
+            retention: Retainer::new(options.retention, readers.clone(), jobs.downgrade()),
         };
         tokio::spawn(writer.run(queue));
         Ok(Self {

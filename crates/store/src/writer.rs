@@ -8,11 +8,11 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 use units::Clock;
 
-use crate::change::{Change, Commit};
+use crate::change::{Change, Commit, Forgotten};
 use crate::error::{StoreError, db};
-use crate::rows::{Bound, Upsert, insert};
+use crate::retain::Retainer;
 use crate::tail::Heads;
-use crate::topic::Retention;
+use crate::upsert::{Bound, Upsert, insert};
 use crate::{Record, Topic};
 
 /// Changes that wait for the writer before callers have to.
@@ -23,12 +23,6 @@ const GROUP: usize = 256;
 
 /// Records stored in one transaction, beyond which no further change joins: bounds how long callers wait.
 const GROUP_RECORDS: usize = 20_000;
-
-/// Records appended to a topic between two rounds of its retention.
-const TRIM_EVERY: u64 = 20_000;
-
-/// Records that one round deletes at most, so that a round never holds up appends for long.
-const TRIM_AT_ONCE: u64 = 40_000;
 
 /// A change and where its answer goes: the offsets of its records, in their order.
 #[derive(Debug)]
@@ -41,8 +35,7 @@ pub(crate) struct Writer {
     pub(crate) pool: SqlitePool,
     pub(crate) heads: Arc<Heads>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) retention: fn(&str) -> Retention,
-    pub(crate) trimmed: HashMap<Topic, u64>,
+    pub(crate) retention: Retainer,
 }
 
 /// Records of a group with their offsets, and how many of them each change brought.
@@ -98,7 +91,10 @@ impl Writer {
                 }
             }
         }
-        self.trim(topics).await;
+        for topic in topics {
+            let newest = self.heads.of(topic).newest();
+            self.retention.grown(topic, newest);
+        }
     }
 
     /// Another store over the same file may have appended: takes offsets up where it left them.
@@ -111,6 +107,7 @@ impl Writer {
 
     /// Stores changes in one transaction and shows their records to readers; answers the offsets per change.
     async fn store(&self, changes: &[Change]) -> Result<Vec<Vec<u64>>, StoreError> {
+        let started = std::time::Instant::now();
         let placed = self.place(changes);
         let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
         let mut within = connection
@@ -122,8 +119,14 @@ impl Writer {
             rows.write(&mut within).await?;
         }
         write_commits(&mut within, changes.iter().flat_map(|c| &c.commits)).await?;
+        for forgotten in changes.iter().flat_map(|change| &change.forgotten) {
+            forget(&mut within, *forgotten).await?;
+        }
         within.commit().await.map_err(db("commit"))?;
         drop(connection);
+        metrics::histogram!("shoal_store_commit_seconds").record(started.elapsed());
+        metrics::counter!("shoal_store_changes_total").increment(changes.len() as u64);
+        metrics::counter!("shoal_log_records_total").increment(placed.records.len() as u64);
         let mut offsets = placed.records.iter().map(|record| record.offset);
         let answer = placed
             .per_change
@@ -157,45 +160,6 @@ impl Writer {
             records,
             per_change,
         }
-    }
-
-    /// Applies retention to topics that have grown enough since the last time. A refusal is met again next time.
-    async fn trim(&mut self, topics: BTreeSet<Topic>) {
-        for topic in topics {
-            let newest = self.heads.of(topic).newest();
-            let last = *self.trimmed.entry(topic).or_insert(newest);
-            if newest < last + TRIM_EVERY {
-                continue;
-            }
-            self.trimmed.insert(topic, newest);
-            if let Err(refused) = self.trim_topic(topic, newest).await {
-                tracing::warn!(topic = %topic, error = %refused, "retention of topic {topic} was refused");
-            }
-        }
-    }
-
-    async fn trim_topic(&self, topic: Topic, newest: u64) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
-        let deleting = match (self.retention)(topic.name()) {
-            Retention::Newest(kept) => sqlx::query(
-                "DELETE FROM log WHERE topic = $1 AND log_offset <= $2 AND log_offset < \
-                 (SELECT MIN(log_offset) FROM log WHERE topic = $1) + $3",
-            )
-            .bind(topic.name())
-            .bind(to_i64(newest.saturating_sub(kept)))
-            .bind(to_i64(TRIM_AT_ONCE)),
-            Retention::LatestPerKey { grace } => sqlx::query(
-                "DELETE FROM log WHERE topic = $1 AND log_offset <= $2 AND log_offset NOT IN \
-                 (SELECT MAX(log_offset) FROM log WHERE topic = $1 GROUP BY record_key)",
-            )
-            .bind(topic.name())
-            .bind(to_i64(newest.saturating_sub(grace))),
-        };
-        deleting
-            .execute(&mut *connection)
-            .await
-            .map_err(db("retention"))?;
-        Ok(())
     }
 }
 
@@ -279,6 +243,17 @@ async fn write_commits<'a>(
         .map_err(db("commit of an offset"))?;
     }
     Ok(())
+}
+
+async fn forget(to: &mut SqliteConnection, forgotten: Forgotten) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM log WHERE topic = $1 AND log_offset >= $2 AND log_offset <= $3")
+        .bind(forgotten.topic.name())
+        .bind(to_i64(forgotten.first))
+        .bind(to_i64(forgotten.last))
+        .execute(to)
+        .await
+        .map(drop)
+        .map_err(db("retention"))
 }
 
 /// Offsets count records: none reaches 2^63.

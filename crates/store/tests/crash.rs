@@ -1,4 +1,9 @@
 //! A real process is killed in the middle of appending: nothing acknowledged is lost, nothing is torn.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends at the first surprise"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

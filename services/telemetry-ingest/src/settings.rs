@@ -11,7 +11,7 @@ use crate::Error;
 const BATCH: usize = 4_096;
 
 /// Longest time between an event and the table rows that follow from it.
-const CHECKPOINT_MS: u64 = 500;
+const CHECKPOINT_MS: u64 = 200;
 
 /// Records after which a checkpoint is due whatever the time: bounds what a restart folds again.
 const CHECKPOINT_RECORDS: usize = 50_000;

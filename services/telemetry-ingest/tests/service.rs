@@ -1,4 +1,5 @@
 //! The whole service over a real log, real tables and a real gRPC connection.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::path::Path;
 use std::time::Duration;

@@ -49,11 +49,11 @@ impl Baseline {
         evse: &Evse,
         needs: Option<&Needs>,
     ) -> Option<Energy> {
-        self.from_registers(accepted, evse)
-            .or_else(|| self.from_soc(soc, needs))
+        self.by_registers(accepted, evse)
+            .or_else(|| self.by_soc(soc, needs))
     }
 
-    fn from_registers(&self, accepted: &Accepted, evse: &Evse) -> Option<Energy> {
+    fn by_registers(&self, accepted: &Accepted, evse: &Evse) -> Option<Energy> {
         let import = accepted.import?.value - self.import?;
         let export = match (accepted.export, self.export) {
             (Some(now), Some(then)) => now.value - then,
@@ -64,7 +64,7 @@ impl Baseline {
         Some(Energy::from_kwh(stored))
     }
 
-    fn from_soc(&self, soc: Option<Soc>, needs: Option<&Needs>) -> Option<Energy> {
+    fn by_soc(&self, soc: Option<Soc>, needs: Option<&Needs>) -> Option<Energy> {
         let capacity = needs?.capacity?;
         let gained = soc?.share() - self.soc?.share();
         Some(Energy::from_kwh(capacity.kwh() * gained))

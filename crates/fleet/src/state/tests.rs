@@ -538,7 +538,7 @@ fn a_reading_of_any_age_never_overflows() {
     });
     apply(
         &mut fleet,
-        &[plug_in(0, "a", 0), registers(0, 0, 0, 0), huge.clone()],
+        &[plug_in(0, "a", 0), registers(0, 0, 0, 0), huge],
     );
     fleet.register(evse(1), now());
     let first = Telemetry::Reading(Reading {
