@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Import(import::Args),
     /// Replay history under each policy and write a report
     Backtest(backtest::Args),
+    /// Plan one delivery day: positions, bids, reasons
+    Plan(backtest::plan::Args),
 }
 
 impl Command {
@@ -36,6 +38,7 @@ impl Command {
         match self {
             Self::Import(args) => import::run(&args, output),
             Self::Backtest(args) => backtest::run(&args, output),
+            Self::Plan(args) => backtest::plan::run(&args, output),
         }
     }
 }

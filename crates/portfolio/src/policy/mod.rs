@@ -18,6 +18,7 @@ use crate::reference::{ProblemError, SessionSchedule};
 
 pub use account::{Account, CapacityRevenue, account};
 pub use limits::limits;
+pub use rolling::{DayPlan, PlannedBid, PlannedSession, PlannedStep};
 
 /// Who decides, and on what knowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -175,5 +176,16 @@ pub fn run(case: &Case, policy: Policy) -> Result<Run, PolicyError> {
         Policy::Unmanaged => Ok(unmanaged::run(case)),
         Policy::V1gPerfect | Policy::V2gPerfect => perfect::run(case, policy),
         Policy::V1g | Policy::V2g => Ok(rolling::run(case, policy)),
+    }
+}
+
+/// What `v1g` or `v2g` has decided for one delivery day when its last gate closes. Nothing after that instant is used.
+///
+/// `None` for a day outside the period, and for policies that bid for no day on its own.
+#[must_use]
+pub fn plan_day(case: &Case, policy: Policy, date: chrono::NaiveDate) -> Option<DayPlan> {
+    match policy {
+        Policy::V1g | Policy::V2g => rolling::plan_day(case, policy, date),
+        Policy::Unmanaged | Policy::V1gPerfect | Policy::V2gPerfect => None,
     }
 }

@@ -63,7 +63,10 @@ pub(super) fn average(case: &Case, loads: &[Vec<f64>]) -> AverageDay {
     let mut groups: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     for t in 0..case.grid.steps {
         let local = case.grid.at(t).with_timezone(&zone);
-        groups.entry(local.num_seconds_from_midnight()).or_default().push(t);
+        groups
+            .entry(local.num_seconds_from_midnight())
+            .or_default()
+            .push(t);
     }
     let mean = |values: &[f64]| -> Vec<f64> {
         groups
@@ -116,13 +119,19 @@ pub(super) fn best_and_worst(
     let by_saving = |a: &(&NaiveDate, &Range<usize>), b: &(&NaiveDate, &Range<usize>)| {
         saved(a.1).total_cmp(&saved(b.1))
     };
-    let picked = [spans.iter().max_by(by_saving), spans.iter().min_by(by_saving)];
+    let picked = [
+        spans.iter().max_by(by_saving),
+        spans.iter().min_by(by_saving),
+    ];
     picked
         .into_iter()
         .flatten()
         .map(|(date, span)| Day {
             date: *date,
-            hour: span.clone().map(|t| (t - span.start) as f64 * case.grid.hours()).collect(),
+            hour: span
+                .clone()
+                .map(|t| (t - span.start) as f64 * case.grid.hours())
+                .collect(),
             price: case.prices.day_ahead[span.clone()].to_vec(),
             load: loads.iter().map(|l| l[span.clone()].to_vec()).collect(),
             cost: (0..played.len()).map(|p| sum(p, span)).collect(),

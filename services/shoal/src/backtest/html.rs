@@ -37,9 +37,14 @@ pub(super) fn write(
 ) -> std::io::Result<()> {
     let loads = days::loads(case, played);
     let find = |policy| played.iter().position(|p| p.run.policy == policy);
-    let managed = [Policy::V2g, Policy::V1g, Policy::V2gPerfect, Policy::V1gPerfect]
-        .into_iter()
-        .find_map(find);
+    let managed = [
+        Policy::V2g,
+        Policy::V1g,
+        Policy::V2gPerfect,
+        Policy::V1gPerfect,
+    ]
+    .into_iter()
+    .find_map(find);
     let against = find(Policy::Unmanaged);
     let picked = managed.zip(against).map_or_else(Vec::new, |(of, against)| {
         days::best_and_worst(case, played, &loads, of, against)

@@ -3,6 +3,7 @@
 mod convert;
 mod days;
 mod html;
+pub(crate) mod plan;
 mod report;
 mod tables;
 
@@ -124,7 +125,13 @@ fn make_report(
             .iter()
             .map(|p| Entry {
                 account: p.account.clone(),
-                limits: p.run.limits.iter().cloned().chain(policy::limits(case, &p.run)).collect(),
+                limits: p
+                    .run
+                    .limits
+                    .iter()
+                    .cloned()
+                    .chain(policy::limits(case, &p.run))
+                    .collect(),
                 reserve_blocks: report::blocks(case, &p.run),
             })
             .collect(),

@@ -76,7 +76,7 @@ impl Rolling<'_> {
     }
 
     /// The pool's best answer to prices of the day.
-    fn profile(&self, known: &Known<'_>, steps: &Range<usize>, prices: &[f64]) -> Profile {
+    pub(super) fn profile(&self, known: &Known<'_>, steps: &Range<usize>, prices: &[f64]) -> Profile {
         let mut market = self.market.clone();
         market.price[steps.clone()].copy_from_slice(prices);
         let (mut players, mut pool) = (self.players.clone(), self.pool.clone());

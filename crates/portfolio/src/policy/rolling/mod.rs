@@ -13,6 +13,7 @@
 //! days say may still come, and where that is not enough the least lax is served first.
 
 mod ahead;
+mod day;
 mod known;
 mod player;
 mod pool;
@@ -65,6 +66,26 @@ struct Rolling<'a> {
     missing_mw: Vec<Vec<f64>>,
     /// Reserve each session held, per product; `None` where none.
     held: Vec<Option<Vec<Held>>>,
+}
+
+pub use day::{DayPlan, PlannedBid, PlannedSession, PlannedStep};
+
+/// What `v1g` or `v2g` has decided for the delivery day `date` when its last gate closes; `None` for a day outside the
+/// period.
+pub(super) fn plan_day(case: &Case, policy: Policy, date: NaiveDate) -> Option<DayPlan> {
+    let day = DeliveryDay::try_new(date, case.area.exchange_zone()).ok()?;
+    if case.grid.first_from(day.start()) >= case.grid.first_from(day.end()) {
+        return None;
+    }
+    let closes = known::gate_of(case.area, market::Product::DayAhead, day).closes;
+    let mut rolling = Rolling::new(case, policy);
+    rolling.bid_before_the_period();
+    let mut t = 0;
+    while t < case.grid.steps && case.grid.at(t) < closes {
+        rolling.step(t);
+        t += 1;
+    }
+    Some(rolling.day_plan(day, t, closes.min(case.grid.at(t))))
 }
 
 /// Runs `v1g` or `v2g`.

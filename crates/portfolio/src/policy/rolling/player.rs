@@ -24,6 +24,8 @@ pub(crate) struct Player {
     pub(crate) discharge: Vec<f64>,
     /// Where the departure is not known: the level that charging at once would have reached at the end of each step.
     pub(crate) at_once: Option<Vec<f64>>,
+    /// Worth of one more kWh in the battery at the end of each step, currency per kWh; empty before the first answer.
+    pub(crate) worth: Vec<f64>,
     /// Reserve it holds, kW: `[product][step of the session]`; empty where it holds none.
     holds: Vec<Vec<Hold>>,
 }
@@ -41,6 +43,7 @@ impl Player {
             charge: vec![0.0; steps],
             discharge: vec![0.0; steps],
             at_once: None,
+            worth: Vec::new(),
             holds: Vec::new(),
             session,
         }

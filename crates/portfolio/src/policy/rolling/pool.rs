@@ -217,6 +217,8 @@ pub(crate) fn respond(
     };
     let answer = storage::cheapest(&battery, &steps);
     if let Ok(plan) = &answer {
+        player.worth.resize(player.charge.len(), 0.0);
+        player.worth[player.next..].copy_from_slice(&plan.energy_value);
         player.charge[player.next..].copy_from_slice(&plan.charge_kw);
         player.discharge[player.next..].copy_from_slice(&plan.discharge_kw);
     }
