@@ -20,7 +20,7 @@ pub(crate) struct Due {
 /// After results are published it takes a moment until they are known here.
 const RESULTS_ARRIVE: TimeDelta = TimeDelta::minutes(2);
 
-/// The next bids to build after `done` (the gates handled already, by product): those whose beginning comes first.
+/// The next bids to build: those whose beginning comes first, of products and delivery days that are not `done`.
 pub(crate) fn next(
     rules: &Rules,
     area: Area,
@@ -28,53 +28,53 @@ pub(crate) fn next(
     now: DateTime<Utc>,
     done: impl Fn(Product, DeliveryDay) -> bool,
 ) -> Option<Due> {
-    let mut all: Vec<Due> = Vec::new();
-    for ahead in 0..2 {
-        all.extend(of_day(rules, area, lead, now, ahead, &done));
-    }
-    all.into_iter().min_by_key(|due| (due.at, due.closes))
+    let mut days: Vec<DeliveryDay> = Product::ALL
+        .into_iter()
+        .filter_map(|product| gate::next(rules, area, product, now).ok())
+        .flat_map(|next| [next.day, next.day.next()])
+        .collect();
+    days.sort_by_key(|day| day.start());
+    days.dedup();
+    days.into_iter()
+        .flat_map(|day| of_day(rules, area, lead, now, day, &done))
+        .min_by_key(|due| (due.at, due.closes))
 }
 
-/// What is to be built for the delivery day of the next gate, or of the one after.
+/// What is to be built for one delivery day. Gates that closed and products that are done still have results to wait for.
 fn of_day(
     rules: &Rules,
     area: Area,
     lead: TimeDelta,
     now: DateTime<Utc>,
-    ahead: i64,
+    day: DeliveryDay,
     done: &impl Fn(Product, DeliveryDay) -> bool,
 ) -> Vec<Due> {
-    let mut gates: Vec<(DateTime<Utc>, DateTime<Utc>, Product, DeliveryDay)> = Product::ALL
+    let mut gates: Vec<(DateTime<Utc>, DateTime<Utc>, Product)> = Product::ALL
         .into_iter()
         .filter_map(|product| {
-            let day = gate::next(rules, area, product, now).ok()?.day.plus(ahead);
             let rule = rules.at(area, product, day.start()).ok()?;
-            Some((
-                gate::closes(rule, day),
-                gate::results(rule, day),
-                product,
-                day,
-            ))
+            Some((gate::closes(rule, day), gate::results(rule, day), product))
         })
-        .filter(|(_, _, product, day)| !done(*product, *day))
         .collect();
-    gates.sort_by_key(|(closes, _, product, _)| (*closes, *product));
+    gates.sort();
     let mut dues: Vec<Due> = Vec::new();
     let mut last_result: Option<DateTime<Utc>> = None;
-    for (closes, results, product, day) in gates {
+    for (closes, results, product) in gates {
         let begin = closes - lead;
         // A result that arrives before half of the lead is gone is worth waiting for.
         let informed = last_result
             .map(|r| r + RESULTS_ARRIVE)
             .filter(|r| *r > begin && *r <= closes - lead / 2);
         let at = informed.unwrap_or(begin);
+        let blind = last_result.is_some_and(|r| at < r);
+        last_result = last_result.max(Some(results));
+        if closes <= now || done(product, day) {
+            continue;
+        }
         // Reserves that cannot wait for each other's results are decided together: their volumes share the vehicles.
         match dues.last_mut() {
             Some(due)
-                if due.day == day
-                    && due.products.iter().all(|p| p.is_reserve())
-                    && product.is_reserve()
-                    && last_result.is_some_and(|r| at < r) =>
+                if blind && product.is_reserve() && due.products.iter().all(|p| p.is_reserve()) =>
             {
                 due.products.push(product);
             }
@@ -85,7 +85,6 @@ fn of_day(
                 closes,
             }),
         }
-        last_result = Some(last_result.map_or(results, |r| r.max(results)));
     }
     dues
 }
