@@ -84,7 +84,7 @@ fn from_home(
         habit.km
     } * dice.between(0.6, 1.5);
     // Never two forgotten plugs in a row: nobody lets the battery run that low.
-    let plugs_in = day.date().ordinal0() % 2 == 0 || !dice.happens(FORGETS);
+    let plugs_in = day.date().ordinal0().is_multiple_of(2) || !dice.happens(FORGETS);
     moves.then(|| Trip {
         leaves: clock(day, leaves),
         returns: clock(day, returns),

@@ -57,8 +57,8 @@ pub(crate) async fn run(
             batch = setpoints.next_batch(BATCH) => batch?,
         };
         for record in batch {
-            let decoded = wire::decode::<proto::Setpoint>(&record.payload)
-                .and_then(|message| Setpoint::try_from(message));
+            let decoded =
+                wire::decode::<proto::Setpoint>(&record.payload).and_then(Setpoint::try_from);
             match decoded {
                 Ok(setpoint) if seen.first(&setpoint.id) => deliver(&edge, setpoint).await,
                 Ok(_) => metrics::counter!("shoal_edge_setpoints_duplicate_total").increment(1),

@@ -346,16 +346,14 @@ impl Reader<'_> {
 
     /// A transaction begun before this process did, at a station with several outlets, is looked up in the tables.
     async fn recall_if_unknown(&self, request: &v2_1::CsRequest) {
-        let unknown = match request {
-            v2_1::CsRequest::TransactionEvent(event) => {
-                let id = &event.transaction_info.transaction_id;
-                let evse = event.evse.as_ref().map(|e| e.id);
-                lock(self.outlets).place_of(evse, id).is_none()
-            }
-            v2_1::CsRequest::NotifyEVChargingNeeds(needs) => {
-                lock(self.outlets).session(needs.evse_id).is_none()
-            }
-            _ => false,
+        let unknown = if let v2_1::CsRequest::TransactionEvent(event) = request {
+            let id = &event.transaction_info.transaction_id;
+            let evse = event.evse.as_ref().map(|e| e.id);
+            lock(self.outlets).place_of(evse, id).is_none()
+        } else if let v2_1::CsRequest::NotifyEVChargingNeeds(needs) = request {
+            lock(self.outlets).session(needs.evse_id).is_none()
+        } else {
+            false
         };
         if unknown && let Err(error) = self.edge.registry.recall(self.outlets).await {
             let station = self.station;

@@ -125,7 +125,7 @@ impl Edge {
             switchboard: mailbox::Switchboard::default(),
             post: outbox::Post { outbox },
             probe: self.deps.latency.clone(),
-            clock: self.deps.clock.clone(),
+            clock: self.deps.clock,
             stop: stop.child_token(),
             config: self.config,
         });

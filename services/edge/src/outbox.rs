@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fleet::Telemetry;
 use store::{Log, NewRecord, topic};
@@ -151,7 +150,7 @@ pub(crate) fn quarantined(
     NewRecord {
         topic: topic::QUARANTINE,
         key: source.to_owned(),
-        payload: Bytes::from(wire::encode(&message)),
+        payload: wire::encode(&message),
     }
 }
 
@@ -171,5 +170,63 @@ impl Post {
                 telemetry.key()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use store::Store;
+
+    fn some(source: usize) -> NewRecord {
+        quarantined(
+            &format!("s{source}"),
+            "why",
+            &[0; 70_000],
+            DateTime::UNIX_EPOCH,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_writers_wait_and_loses_nothing() {
+        let store = Store::in_memory().await.unwrap();
+        let (outbox, appender) = new(store.log(), 2);
+        let writers: Vec<_> = (0..200)
+            .map(|n| {
+                let outbox = outbox.clone();
+                tokio::spawn(async move { outbox.write(vec![some(n)]).await })
+            })
+            .collect();
+        drop(outbox);
+        let appending = tokio::spawn(appender.run(CancellationToken::new()));
+        for writer in writers {
+            assert_eq!(writer.await.unwrap(), Ok(()));
+        }
+        appending.await.unwrap();
+        assert_eq!(store.log().newest(topic::QUARANTINE), 200);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_on_the_log_when_the_writer_goes_on() {
+        let store = Store::in_memory().await.unwrap();
+        let (outbox, appender) = new(store.log(), 2);
+        let appending = tokio::spawn(appender.run(CancellationToken::new()));
+        for n in 1..=5 {
+            outbox.write(vec![some(0)]).await.unwrap();
+            assert_eq!(store.log().newest(topic::QUARANTINE), n);
+        }
+        drop(outbox);
+        appending.await.unwrap();
+    }
+
+    #[test]
+    fn a_long_original_is_cut() {
+        let record = some(1);
+        let kept: proto::Quarantined = wire::decode(&record.payload).unwrap();
+        assert_eq!(
+            (kept.original.len(), kept.source.as_str()),
+            (ORIGINAL_LIMIT, "s1")
+        );
     }
 }

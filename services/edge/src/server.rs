@@ -7,13 +7,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use ocpp_kit::Version;
+use ocpp_kit::transport::Credentials;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -94,6 +96,7 @@ async fn handshake(
 async fn upgrade(
     State(desk): State<Desk>,
     Path(identity): Path<String>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let edge = Arc::clone(&desk.edge);
@@ -107,6 +110,17 @@ async fn upgrade(
         return (
             StatusCode::SERVICE_UNAVAILABLE,
             "all connections are in use\n",
+        )
+            .into_response();
+    }
+    if !names_itself(&headers, &identity) {
+        tracing::warn!(
+            station.id = shown,
+            "station {shown} refused: it authenticates under another name"
+        );
+        return (
+            StatusCode::UNAUTHORIZED,
+            "expected the identity as user name\n",
         )
             .into_response();
     }
@@ -160,6 +174,16 @@ async fn upgrade(
             None => wrong_subprotocol(&shown, socket).await,
         }
     })
+}
+
+/// OCPP 2.1 A00.FR.204: who authenticates does so under the identity of the address. Keys are not checked here: a
+/// proxy that ends TLS does that until stations are registered with theirs.
+fn names_itself(headers: &HeaderMap, identity: &str) -> bool {
+    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    match header.map(Credentials::from_authorization_header) {
+        Some(Credentials::Basic { user, .. }) => user == identity,
+        None | Some(_) => true,
+    }
 }
 
 /// OCPP 2.1 part 4, 3.1.1: the handshake is completed without a subprotocol and the connection closed at once.

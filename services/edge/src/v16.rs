@@ -30,6 +30,10 @@ use crate::stay;
 pub(crate) type Answer = Result<Box<RawValue>, CallError>;
 
 /// Takes in one message of a registered station.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "OCPP has dozens of actions; the others are refused by name"
+)]
 pub(crate) fn handle(
     outlets: &mut Outlets,
     request: CsRequest,

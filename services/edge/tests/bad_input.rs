@@ -1,5 +1,16 @@
 //! Whatever a client sends, it is named, kept and survived.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test says where"
+)]
+
 mod support;
 
 use chrono::{DateTime, Utc};
@@ -49,6 +60,30 @@ async fn an_unknown_station_gets_404_and_a_known_one_gets_in() {
         known.call("BootNotification", boot).await["status"],
         "Accepted"
     );
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_station_that_authenticates_as_another_is_refused() {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let bench = bench().await;
+    // "both-ways:key" and "one-way:key" in base 64.
+    for (authorization, status) in [
+        ("Basic Ym90aC13YXlzOmtleQ==", 401),
+        ("Basic b25lLXdheTprZXk=", 101),
+    ] {
+        let url = format!("ws://{}/ocpp/one-way", bench.address);
+        let mut request = url.into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", "ocpp1.6".parse().unwrap());
+        headers.insert("authorization", authorization.parse().unwrap());
+        let met = match tokio_tungstenite::connect_async(request).await {
+            Ok((_, response)) => response.status(),
+            Err(WsError::Http(response)) => response.status(),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(met, status);
+    }
     bench.finish().await;
 }
 

@@ -1,5 +1,16 @@
 //! How much a fleet costs: run by hand, `cargo test -p shoal-edge --test load -- --ignored --nocapture`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test says where"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -59,7 +70,7 @@ async fn play(cars: usize, buses: usize, speed: f64, real: Duration, period: Tim
     let store = Store::in_memory().await.unwrap();
     store.tables().upsert_evses(fleet.evses()).await.unwrap();
     let clock = Clock::accelerated(begin, speed);
-    let bench = start(store, Config::default(), clock.clone(), 0).await;
+    let bench = start(store, Config::default(), clock, 0).await;
     let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
     options.sample_period = period;
     let time: Arc<dyn Time> = Arc::new(Fast(clock));

@@ -1,5 +1,16 @@
 //! Set-points on their way to a station, played by a bare client.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test says where"
+)]
+
 mod support;
 
 use std::time::Duration;

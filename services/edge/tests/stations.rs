@@ -1,5 +1,16 @@
 //! Simulated stations of a seeded fleet against the edge, over loopback, in both versions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::float_cmp,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test says where"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -58,7 +69,7 @@ async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
     let store = Store::in_memory().await.unwrap();
     store.tables().upsert_evses(fleet.evses()).await.unwrap();
     let clock = Clock::accelerated(begin, speed);
-    let bench = start(store, Config::default(), clock.clone(), 0).await;
+    let bench = start(store, Config::default(), clock, 0).await;
     let app = Arc::new(App::default());
     let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
     options.backoff.wait_minimum = Duration::from_millis(50);
@@ -216,10 +227,10 @@ async fn nothing_of_a_transaction_is_lost_while_the_edge_is_away() {
     } = world;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let port = bench.address.port();
-    let clock = bench.clock.clone();
+    let clock = bench.clock;
     let store = bench.finish().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let bench = start(store, Config::default(), clock.clone(), port).await;
+    let bench = start(store, Config::default(), clock, port).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     let moment = clock.now();

@@ -60,7 +60,7 @@ pub(super) async fn start(mouth: &Mouth<'_>, transaction: &str, meter: &Meter) {
     event.meter_value = Some(vec![meter_value(
         mouth,
         meter,
-        ReadingContext::TransactionBegin,
+        &ReadingContext::TransactionBegin,
     )]);
     mouth.call(event).await;
 }
@@ -73,7 +73,7 @@ pub(super) async fn stop(mouth: &Mouth<'_>, told: &Told, meter: &Meter, sequence
     event.meter_value = Some(vec![meter_value(
         mouth,
         meter,
-        ReadingContext::TransactionEnd,
+        &ReadingContext::TransactionEnd,
     )]);
     mouth.call(event).await;
     status(mouth, ConnectorStatus::Available, meter.at).await;
@@ -94,7 +94,7 @@ pub(super) async fn values(
             TriggerReason::MeterValuePeriodic,
         )
     };
-    let values = vec![meter_value(mouth, meter, context)];
+    let values = vec![meter_value(mouth, meter, &context)];
     let Some(told) = told else {
         mouth.call(MeterValuesRequest::new(PLACE, values)).await;
         return;
@@ -158,7 +158,7 @@ fn event(
     event
 }
 
-fn meter_value(mouth: &Mouth<'_>, meter: &Meter, context: ReadingContext) -> MeterValue {
+fn meter_value(mouth: &Mouth<'_>, meter: &Meter, context: &ReadingContext) -> MeterValue {
     let sample = |value: Decimal, measurand: Measurand, unit: &str| {
         let mut of = UnitOfMeasure::new();
         of.unit = Some(unit.to_owned());
@@ -226,6 +226,10 @@ fn share_of(stored: Energy, capacity: Energy, parts: i64) -> i64 {
 }
 
 /// Takes a request of the other side.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "OCPP has dozens of actions; the others are refused by name"
+)]
 pub(super) fn obey(
     station: &Station,
     ctx: &Ctx,

@@ -81,7 +81,7 @@ pub(crate) async fn start(store: Store, config: Config, clock: Clock, port: u16)
     };
     let probe = Probe::new();
     let deps = Deps {
-        clock: clock.clone(),
+        clock,
         log: store.log(),
         tables: store.tables(),
         latency: probe.clone(),
