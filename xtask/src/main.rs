@@ -113,3 +113,23 @@ fn minutes(took: Duration) -> String {
     let seconds = took.as_secs();
     format!("{} min {:02} s", seconds / 60, seconds % 60)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_chosen_by_name_and_all_run_without_a_choice() {
+        assert_eq!(chosen(&[]).unwrap(), Step::ALL);
+        let some = chosen(&["--only", "fmt", "--only", "browser"]).unwrap();
+        assert_eq!(some, [Step::Fmt, Step::Browser]);
+        assert!(chosen(&["--only"]).is_err());
+        assert!(
+            chosen(&["--only", "paint"])
+                .unwrap_err()
+                .to_string()
+                .contains("paint")
+        );
+        assert!(chosen(&["--fast"]).is_err());
+    }
+}

@@ -156,3 +156,26 @@ fn sessions() -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_hours_become_instants_across_midnight() {
+        assert_eq!(instant(0, 0, 0), "2024-03-03T23:00:00Z");
+        assert_eq!(instant(0, 8, 15), "2024-03-04T07:15:00Z");
+        assert_eq!(instant(5, 30, 0), "2024-03-10T05:00:00Z");
+    }
+
+    #[test]
+    fn the_same_week_is_written_each_time_and_every_stay_ends_after_it_begins() {
+        assert_eq!(sessions(), sessions());
+        for line in sessions().lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            assert!(fields[4] < fields[5], "{line}");
+        }
+        assert_eq!(prices().lines().count(), 1 + 7 * 24);
+        assert_eq!(fcr().lines().count(), 1 + 7 * 6);
+    }
+}

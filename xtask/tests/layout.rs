@@ -1,4 +1,5 @@
 //! The arrows between crates and the invariants of `docs/architecture.md` that `cargo metadata` can tell.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test says what it met")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

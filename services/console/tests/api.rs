@@ -1,4 +1,11 @@
 //! The HTTP/JSON interface over played services.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    reason = "a test says what it met"
+)]
 
 mod support;
 

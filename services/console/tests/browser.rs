@@ -1,4 +1,5 @@
 //! The control room in a real browser. Needs Chromium; `cargo xtask test` installs it and runs this.
+#![expect(clippy::unwrap_used, reason = "a test says what it met")]
 
 mod support;
 

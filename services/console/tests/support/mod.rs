@@ -1,6 +1,15 @@
 //! The other services, played over in-memory pipes with the wire interface of the real ones.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_futures,
+    reason = "each test uses a part; a test says what it met"
+)]
 
 pub mod chromium;
 pub mod fleet;
@@ -253,7 +262,7 @@ impl DispatchService for World {
         let state = match command.kind() {
             command_request::Kind::Hold => "held",
             command_request::Kind::Kill => "killed",
-            _ => "running",
+            command_request::Kind::Release | command_request::Kind::Unspecified => "running",
         };
         self.commands.lock().unwrap().push(command);
         Ok(Response::new(CommandResponse {
