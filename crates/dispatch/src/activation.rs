@@ -1,13 +1,14 @@
 //! How each award was delivered, cycle by cycle.
 
 use market::{Award, Product};
+use serde::{Deserialize, Serialize};
 use units::Power;
 
 /// Share of cycles that must be within tolerance: the corridor test of the Dutch FCR manual allows 5 % outside.
 pub const SHARE_IN_TOLERANCE: f64 = 0.95;
 
 /// Delivery of one award.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// The award.
     pub award: Award,

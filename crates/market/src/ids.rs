@@ -68,6 +68,9 @@ impl AwardId {
     /// The name of the award of `bid`: the same result read twice has the same name.
     #[must_use]
     pub fn derive(bid: BidId) -> Self {
-        Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("award|{bid}").as_bytes()))
+        Self(Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            format!("award|{bid}").as_bytes(),
+        ))
     }
 }

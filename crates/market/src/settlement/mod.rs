@@ -16,6 +16,7 @@ mod share;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use units::{Energy, Interval, Money, Power, Price};
 
 use crate::position::Position;
@@ -30,7 +31,7 @@ pub const POOL: &str = "pool";
 pub const QUARTER: TimeDelta = TimeDelta::minutes(15);
 
 /// Prices at which deviations of one interval settle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImbalancePrice {
     /// When.
     pub interval: Interval,
@@ -52,7 +53,7 @@ pub struct Metered {
 }
 
 /// How much of one award stood ready in one settlement interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {
     /// Award.
     pub award: AwardId,

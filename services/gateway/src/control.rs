@@ -1,0 +1,199 @@
+//! The loop that runs cycles: at once on a signal, otherwise each cycle period.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use dispatch::activation::Delivery;
+use market::Area;
+use runtime::Clock;
+use store::{Change, NewRecord, StoreError, Tables, topic};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use wire::proto::dispatch::v1 as proto;
+
+use crate::config::Pace;
+use crate::cycle::{Decision, Dispatcher};
+use crate::view::Shared;
+use crate::{Error, GROUP, records};
+
+/// Cycles that a slow watcher may be behind before it misses some.
+const WATCHED: usize = 256;
+
+/// The dispatcher as its loop and its service share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    dispatcher: Arc<Mutex<Dispatcher>>,
+    cycles: broadcast::Sender<proto::Cycle>,
+    shared: Shared,
+    clock: Clock,
+    log: store::Log,
+    tables: Tables,
+    pace: Pace,
+    least_real: Duration,
+}
+
+impl Control {
+    /// A dispatcher that remembers the deliveries of before.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub(crate) async fn load(
+        area: Area,
+        pace: Pace,
+        least_real: Duration,
+        shared: Shared,
+        clock: Clock,
+        log: store::Log,
+        tables: Tables,
+    ) -> Result<Self, StoreError> {
+        let now = clock.now();
+        let deliveries: Vec<Delivery> = tables
+            .kept(GROUP)
+            .await?
+            .into_iter()
+            .filter(|(key, _)| key.starts_with(records::DELIVERY))
+            .filter_map(|(_, body)| serde_json::from_str(&body).ok())
+            .collect();
+        Ok(Self {
+            dispatcher: Arc::new(Mutex::new(Dispatcher::new(area, pace, now, deliveries))),
+            cycles: broadcast::Sender::new(WATCHED),
+            shared,
+            clock,
+            log,
+            tables,
+            pace,
+            least_real,
+        })
+    }
+
+    pub(crate) fn dispatcher(&self) -> MutexGuard<'_, Dispatcher> {
+        self.dispatcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn watch(&self) -> broadcast::Receiver<proto::Cycle> {
+        self.cycles.subscribe()
+    }
+
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) const fn log(&self) -> &store::Log {
+        &self.log
+    }
+
+    /// Runs until `stop`. `wake` changes with each signal.
+    ///
+    /// # Errors
+    /// [`Error`] when the log or the tables are lost. On restart the dispatcher continues from fleet state, plan and awards.
+    pub(crate) async fn run(
+        self,
+        mut wake: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut due = self.clock.now();
+        let mut last: Option<tokio::time::Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.clock.sleep_until(due) => {}
+                changed = wake.changed() => {
+                    if changed.is_err() {
+                        self.clock.sleep_until(due).await;
+                    }
+                }
+                () = stop.cancelled() => return Ok(()),
+            }
+            if let Some(last) = last {
+                // Signals may come in bursts: the newest counts, cycles keep their least distance.
+                tokio::select! {
+                    () = tokio::time::sleep_until(last + self.least_real) => {}
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+            wake.borrow_and_update();
+            last = Some(tokio::time::Instant::now());
+            let now = self.clock.now();
+            due = now + self.pace.cycle;
+            self.cycle(now).await?;
+        }
+    }
+
+    /// One cycle: decided under the lock, done outside it.
+    pub(crate) async fn cycle(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        let began = self.clock.monotonic_ms();
+        let decision = {
+            let view = self.shared.lock();
+            self.dispatcher().cycle(&view, now)
+        };
+        metrics::histogram!("shoal_dispatch_decision_seconds")
+            .record((self.clock.monotonic_ms() - began) / 1e3);
+        let setpoints: Vec<NewRecord> = decision
+            .setpoints
+            .iter()
+            .map(|s| NewRecord {
+                topic: topic::SETPOINTS,
+                key: s.evse.as_str().to_owned(),
+                payload: wire::encode(&proto::Setpoint::from(s)),
+            })
+            .collect();
+        if !setpoints.is_empty() {
+            self.log.append(setpoints).await?;
+        }
+        measure(&decision);
+        self.keep(&decision, now).await?;
+        // Nobody watching is no fault.
+        let _ = self.cycles.send(decision.message);
+        Ok(())
+    }
+
+    /// Records of the quarter hour that ended, and the baseline of the one that began.
+    async fn keep(&self, decision: &Decision, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let Some(began) = decision.began else {
+            return Ok(());
+        };
+        let mut kept = Vec::new();
+        for availability in &decision.closed {
+            kept.extend(records::body(
+                records::availability_key(availability.award, availability.interval.start()),
+                availability,
+            ));
+        }
+        for delivery in &decision.deliveries {
+            kept.extend(records::body(
+                records::delivery_key(delivery.award.id),
+                delivery,
+            ));
+        }
+        let frozen = self.shared.lock().baselines.frozen(began);
+        if let Some(frozen) = frozen {
+            let said = (frozen.power.watts(), frozen.created_at, frozen.plan);
+            kept.extend(records::body(records::baseline_key(began.start()), &said));
+        } else {
+            tracing::debug!(interval.start = %began.start(), "no baseline was said for {} before it began", began.start());
+        }
+        let pruned = now - TimeDelta::days(9);
+        self.shared
+            .lock()
+            .imbalance
+            .retain(|start, _| *start > pruned);
+        self.tables
+            .apply(Change::default().keep(GROUP, kept))
+            .await
+            .map(drop)
+    }
+}
+
+fn measure(decision: &Decision) {
+    let message = &decision.message;
+    let watts = |value: i64| units::Power::from_watts(value).kw() * 1e3;
+    metrics::counter!("shoal_dispatch_cycles_total").increment(1);
+    metrics::counter!("shoal_setpoints_total").increment(u64::from(message.setpoints));
+    metrics::gauge!("shoal_pool_target_watts").set(watts(message.target_watts));
+    metrics::gauge!("shoal_pool_shortfall_watts").set(watts(message.shortfall_watts));
+    if let Some(actual) = message.actual_watts {
+        metrics::gauge!("shoal_pool_metered_watts").set(watts(actual));
+    }
+}

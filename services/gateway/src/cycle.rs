@@ -1,0 +1,598 @@
+//! One dispatch cycle: everything known in, set-points and their reasons out. No I/O.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use dispatch::activation::Delivery;
+use dispatch::alert::AlertDetector;
+use dispatch::envelope::State;
+use dispatch::fleet::schedule::Step;
+use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId};
+use dispatch::track::Settings;
+use dispatch::{
+    Droop, Envelope, Guard, Pool, Sold, Target, Tracker, Unit, envelope, fallback, split,
+};
+use market::settlement::Availability;
+use market::{Area, Award, AwardId, GridSignal, Product, Rules};
+use units::{Interval, Power};
+use wire::proto::dispatch::v1 as proto;
+
+use crate::command::Order;
+use crate::config::Pace;
+use crate::quarter::Quarter;
+use crate::view::{View, quarter_of};
+
+/// What a cycle decided.
+#[derive(Debug, Default)]
+pub(crate) struct Decision {
+    pub(crate) setpoints: Vec<Setpoint>,
+    pub(crate) message: proto::Cycle,
+    /// Availability of the quarter hour that ended, if one did.
+    pub(crate) closed: Vec<Availability>,
+    /// Deliveries to keep with it.
+    pub(crate) deliveries: Vec<Delivery>,
+    /// Quarter hour that began with this cycle.
+    pub(crate) began: Option<Interval>,
+}
+
+/// What the dispatcher remembers between cycles.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) order: Order,
+    pub(crate) deliveries: BTreeMap<AwardId, Delivery>,
+    pace: Pace,
+    tracker: Tracker,
+    guard: Guard,
+    alert: AlertDetector,
+    quarter: Quarter,
+    running: Option<Interval>,
+}
+
+/// One EVSE in this cycle.
+struct Member<'a> {
+    state: &'a EvseState,
+    envelope: Envelope,
+    step: Step,
+}
+
+/// The fleet in this cycle.
+#[derive(Default)]
+struct Fleet<'a> {
+    /// Moved by the pool.
+    flexible: Vec<Member<'a>>,
+    /// Connected and plugged in, not moved.
+    fixed: Vec<Member<'a>>,
+    metered: Power,
+    measured: u32,
+    connected: u32,
+    /// Mean age of the samples.
+    age: TimeDelta,
+}
+
+/// Power that the pool could fall and rise by from its baseline.
+#[derive(Clone, Copy, Default)]
+struct Headroom {
+    up: Power,
+    down: Power,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        area: Area,
+        pace: Pace,
+        now: DateTime<Utc>,
+        deliveries: Vec<Delivery>,
+    ) -> Self {
+        let droop = Rules::built_in()
+            .at(area, Product::Fcr, now)
+            .ok()
+            .and_then(Droop::of)
+            .unwrap_or_default();
+        let settings = Settings {
+            droop,
+            ..Settings::default()
+        };
+        Self {
+            order: Order::default(),
+            deliveries: deliveries.into_iter().map(|d| (d.award.id, d)).collect(),
+            tracker: Tracker::new(settings),
+            guard: Guard::new(pace.threshold, pace.expiry / 3),
+            alert: AlertDetector::default(),
+            quarter: Quarter::default(),
+            running: None,
+            pace,
+        }
+    }
+
+    /// Decides what every EVSE is told at `now`.
+    pub(crate) fn cycle(&mut self, view: &View, now: DateTime<Utc>) -> Decision {
+        let mut decision = Decision::default();
+        self.order.expire(now);
+        self.turn_quarter(now, &mut decision);
+        let stale = view
+            .plan
+            .as_ref()
+            .is_none_or(|p| fallback::is_stale(p, now, self.pace.oldest_plan));
+        let fleet = self.gather(view, now, stale);
+        let signal = self.fresh_signal(view, now, &mut decision.message);
+        let sold = self.sold(view, now);
+        let fixed: Power = fleet.fixed.iter().map(contribution).sum();
+        let planned: Power = fleet
+            .flexible
+            .iter()
+            .map(|m| m.step.power.clamp(m.envelope.low, m.envelope.high))
+            .sum();
+        let baseline = if stale {
+            None
+        } else {
+            view.baselines.frozen_at(now).map(|v| v.power)
+        };
+        let baseline = baseline.unwrap_or(planned + fixed);
+        let target = self.tracker.target(now, baseline, signal, sold);
+        let wanted = self.allot(view, &fleet, target, fixed, signal);
+        let headroom = headroom(&fleet, baseline, fixed);
+        self.record(view, now, &fleet, &target, headroom, &mut decision.message);
+        decision.message.shortfall_watts = wanted.shortfall.watts();
+        self.publish(now, &wanted, &target, signal, &mut decision);
+        self.describe(
+            view,
+            now,
+            &fleet,
+            &target,
+            headroom,
+            stale,
+            &mut decision.message,
+        );
+        decision
+    }
+
+    fn turn_quarter(&mut self, now: DateTime<Utc>, decision: &mut Decision) {
+        let Some(interval) = quarter_of(now) else {
+            return;
+        };
+        if self.running != Some(interval) {
+            self.running = Some(interval);
+            decision.began = Some(interval);
+            decision.closed = self.quarter.advance(interval);
+            decision.deliveries = self
+                .deliveries
+                .values()
+                .filter(|d| {
+                    d.award.delivery.end() >= interval.start() - market::settlement::QUARTER
+                })
+                .cloned()
+                .collect();
+            self.deliveries
+                .retain(|_, d| d.award.delivery.end() > now - TimeDelta::days(2));
+        }
+    }
+
+    fn gather<'a>(&self, view: &'a View, now: DateTime<Utc>, stale: bool) -> Fleet<'a> {
+        let mut fleet = Fleet::default();
+        let mut ages = TimeDelta::zero();
+        for state in view.fleet.values() {
+            if let Some(power) = state.power.filter(|_| state.session.is_some()) {
+                fleet.metered += power.power;
+                fleet.measured += 1;
+                ages += (now - power.at).max(TimeDelta::zero());
+            }
+            let envelope = envelope(state, now, self.pace.horizon);
+            if envelope.state == State::Absent {
+                continue;
+            }
+            fleet.connected += 1;
+            let member = Member {
+                step: planned_step(view, state, &envelope, now, stale),
+                state,
+                envelope,
+            };
+            if member.envelope.is_flexible() && !state.unresponsive {
+                fleet.flexible.push(member);
+            } else {
+                fleet.fixed.push(member);
+            }
+        }
+        if let Ok(measured) = i32::try_from(fleet.measured)
+            && measured > 0
+        {
+            fleet.age = ages / measured;
+        }
+        fleet
+    }
+
+    /// The newest signal, if it is young enough to follow.
+    fn fresh_signal<'a>(
+        &mut self,
+        view: &'a View,
+        now: DateTime<Utc>,
+        message: &mut proto::Cycle,
+    ) -> Option<&'a GridSignal> {
+        let signal = view.signal.as_ref()?;
+        message.signal_id = Some(signal.id.clone());
+        message.frequency_at_micros = Some(signal.at.timestamp_micros());
+        message.deviation_mhz = signal.deviation_mhz;
+        if let Some(deviation) = signal.deviation_mhz
+            && let Some(since) = self.alert.sample(signal.at, deviation)
+        {
+            message.alarms.push(format!(
+                "alert state of the grid since {}",
+                since.format("%H:%M:%SZ")
+            ));
+        }
+        let age = now - signal.at;
+        if age > self.pace.oldest_signal {
+            message.alarms.push(format!(
+                "grid signal is {} s old: no longer followed",
+                age.num_seconds()
+            ));
+            return None;
+        }
+        Some(signal)
+    }
+
+    fn sold(&self, view: &View, now: DateTime<Utc>) -> Sold {
+        if self.order != Order::Running {
+            return Sold::default();
+        }
+        Sold {
+            fcr: view.position.reserve(Product::Fcr, now),
+            afrr_up: view.position.reserve(Product::AfrrUp, now),
+            afrr_down: view.position.reserve(Product::AfrrDown, now),
+        }
+    }
+
+    /// One power per connected EVSE.
+    fn allot(
+        &self,
+        view: &View,
+        fleet: &Fleet<'_>,
+        target: Target,
+        fixed: Power,
+        signal: Option<&GridSignal>,
+    ) -> Wanted {
+        let mut entries: Vec<(EvseId, Power, Why)> =
+            Vec::with_capacity(fleet.fixed.len() + fleet.flexible.len());
+        let entry = |m: &Member<'_>, power, why| (m.state.evse.id.clone(), power, why);
+        entries.extend(
+            fleet
+                .fixed
+                .iter()
+                .map(|m| entry(m, told(m), Why::Fixed(m.envelope.state))),
+        );
+        if matches!(self.order, Order::Killed { .. }) {
+            let plain = |m: &Member<'_>| fallback::safe(&m.envelope).power;
+            entries.extend(
+                fleet
+                    .flexible
+                    .iter()
+                    .map(|m| entry(m, plain(m), Why::Killed)),
+            );
+            return Wanted::new(entries, String::new(), Power::ZERO);
+        }
+        let pool = Pool::new(fleet.flexible.iter().map(unit).collect(), &view.sites);
+        let shares = split(&pool, target.power - fixed);
+        let by_id: BTreeMap<&EvseId, Power> = pool.ids().iter().zip(shares.powers).collect();
+        for member in &fleet.flexible {
+            if let Some(power) = by_id.get(&member.state.evse.id) {
+                let why = Why::Pool {
+                    planned: member.step.power,
+                    low: member.envelope.low,
+                };
+                entries.push(entry(member, *power, why));
+            }
+        }
+        Wanted::new(entries, call_reason(&target, signal), shares.shortfall)
+    }
+
+    fn publish(
+        &mut self,
+        now: DateTime<Utc>,
+        wanted: &Wanted,
+        target: &Target,
+        signal: Option<&GridSignal>,
+        decision: &mut Decision,
+    ) {
+        let expires_at = now + self.pace.expiry;
+        let chosen = self.guard.select(
+            now,
+            expires_at,
+            &wanted.powers,
+            Power::from_watts(target.tolerance.watts() / 4),
+        );
+        self.guard.retain(|evse| {
+            wanted
+                .powers
+                .binary_search_by(|(id, _)| id.cmp(evse))
+                .is_ok()
+        });
+        let called = target.fcr != Power::ZERO || target.afrr != Power::ZERO;
+        let signal: Option<SignalId> = signal.filter(|_| called).and_then(|s| s.id.parse().ok());
+        let micros = now.timestamp_micros();
+        for (n, i) in chosen.into_iter().enumerate() {
+            let (evse, power) = &wanted.powers[i];
+            let Ok(id) = format!("{micros}-{n}").parse() else {
+                continue;
+            };
+            decision.setpoints.push(Setpoint {
+                id,
+                evse: evse.clone(),
+                power: *power,
+                issued_at: now,
+                expires_at,
+                signal: signal.clone(),
+                reason: wanted.reason(i),
+            });
+        }
+        decision.message.setpoints = u32::try_from(decision.setpoints.len()).unwrap_or(u32::MAX);
+    }
+
+    /// Availability and delivery of every award in force.
+    fn record(
+        &mut self,
+        view: &View,
+        now: DateTime<Utc>,
+        fleet: &Fleet<'_>,
+        target: &Target,
+        headroom: Headroom,
+        message: &mut proto::Cycle,
+    ) {
+        let error = (fleet.measured > 0)
+            .then(|| self.tracker.error(now, fleet.metered, fleet.age))
+            .flatten();
+        let awards: Vec<&Award> = view
+            .position
+            .in_force(now)
+            .filter(|a| a.product.is_reserve())
+            .collect();
+        if awards.is_empty() {
+            return;
+        }
+        let fcr = view.position.reserve(Product::Fcr, now);
+        let mut unfollowed = false;
+        for award in awards {
+            let sold = view.position.reserve(award.product, now);
+            let missing = (sold - held(award.product, headroom, fcr)).clamp(Power::ZERO, sold);
+            // Several awards of one product share what is missing in proportion.
+            let missing = missing.scale(ratio(award.volume, sold));
+            let delivery = self
+                .deliveries
+                .entry(award.id)
+                .or_insert_with(|| Delivery::new(award.clone()));
+            let request = delivery.request(target);
+            delivery.cycle(request, error, target.tolerance);
+            let late = error.map_or(Power::ZERO, |e| unanswered(e, request, target.tolerance));
+            unfollowed |= late > Power::ZERO;
+            let late = late
+                .scale(ratio(award.volume, sold))
+                .min(award.volume - missing.min(award.volume));
+            self.quarter.cycle(award, missing, late);
+        }
+        if unfollowed {
+            message
+                .alarms
+                .push("the pool does not answer as far as it was called".to_owned());
+        }
+        self.quarter.back(backing(fleet));
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message names everything the cycle saw"
+    )]
+    fn describe(
+        &self,
+        view: &View,
+        now: DateTime<Utc>,
+        fleet: &Fleet<'_>,
+        target: &Target,
+        headroom: Headroom,
+        stale: bool,
+        message: &mut proto::Cycle,
+    ) {
+        message.at_micros = now.timestamp_micros();
+        message.baseline_watts = target.baseline.watts();
+        message.fcr_watts = target.fcr.watts();
+        message.afrr_watts = target.afrr.watts();
+        message.target_watts = target.power.watts();
+        message.actual_watts = (fleet.measured > 0).then(|| fleet.metered.watts());
+        message.measured_evses = fleet.measured;
+        message.connected_evses = fleet.connected;
+        message.tolerance_watts = target.tolerance.watts();
+        message.state = self.order.name().to_owned();
+        message.winner = match &self.order {
+            Order::Running => target.winner(),
+            Order::Held { .. } => "hold",
+            Order::Killed { .. } => "kill switch",
+        }
+        .to_owned();
+        let fcr = view.position.reserve(Product::Fcr, now);
+        message.products = [Product::Fcr, Product::AfrrUp, Product::AfrrDown]
+            .into_iter()
+            .map(|product| proto::Product {
+                product: product.name().to_owned(),
+                sold_watts: view.position.reserve(product, now).watts(),
+                held_watts: held(product, headroom, fcr).watts(),
+            })
+            .collect();
+        if stale && fleet.connected > 0 {
+            message
+                .alarms
+                .push("no plan young enough: vehicles charge safely".to_owned());
+        }
+        let deaf = fleet.fixed.iter().filter(|m| m.state.unresponsive).count();
+        if deaf > 0 {
+            message.alarms.push(format!(
+                "{deaf} EVSEs do not follow; others carry their share"
+            ));
+        }
+        if message.shortfall_watts.abs() > message.tolerance_watts {
+            message.alarms.push(format!(
+                "{} beyond what the fleet can do",
+                Power::from_watts(message.shortfall_watts)
+            ));
+        }
+    }
+}
+
+/// Powers and why, in order of the EVSE.
+#[derive(Default)]
+struct Wanted {
+    powers: Vec<(EvseId, Power)>,
+    whys: Vec<Why>,
+    call: String,
+    shortfall: Power,
+}
+
+/// Why an EVSE is told what it is told; put in words only for what is sent.
+#[derive(Clone, Copy)]
+enum Why {
+    Fixed(State),
+    Killed,
+    Pool { planned: Power, low: Power },
+}
+
+impl Wanted {
+    fn new(mut entries: Vec<(EvseId, Power, Why)>, call: String, shortfall: Power) -> Self {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let (powers, whys) = entries
+            .into_iter()
+            .map(|(id, power, why)| ((id, power), why))
+            .unzip();
+        Self {
+            powers,
+            whys,
+            call,
+            shortfall,
+        }
+    }
+
+    fn reason(&self, i: usize) -> String {
+        let power = self.powers[i].1;
+        match self.whys[i] {
+            Why::Fixed(State::Locked) => {
+                "no time to spare: full power, outside the pool".to_owned()
+            }
+            Why::Fixed(State::Unmanaged) => {
+                "needs or departure unknown: charges plainly, outside the pool".to_owned()
+            }
+            Why::Fixed(State::Absent | State::Flexible) => {
+                "does not follow: keeps its plan, outside the pool".to_owned()
+            }
+            Why::Killed => "kill switch: plain charging".to_owned(),
+            Why::Pool { planned, .. } if power == planned => "follows its plan".to_owned(),
+            Why::Pool { planned, low } if power == low && power > planned => {
+                format!("must charge {power} to leave with what it needs")
+            }
+            Why::Pool { planned, .. } => format!("{}: {power} instead of {planned}", self.call),
+        }
+    }
+}
+
+/// The plan of an EVSE now; safe charging where there is none for this stay.
+fn planned_step(
+    view: &View,
+    state: &EvseState,
+    envelope: &Envelope,
+    now: DateTime<Utc>,
+    stale: bool,
+) -> Step {
+    let session = state.session.as_ref().map(|s| &s.session.id);
+    view.schedules
+        .get(&state.evse.id)
+        .filter(|schedule| !stale && schedule.session.as_ref() == session)
+        .and_then(|schedule| fallback::step_at(schedule, now))
+        .unwrap_or_else(|| fallback::safe(envelope))
+}
+
+/// What an EVSE that the pool does not move draws: what was measured, else what it was told.
+fn contribution(member: &Member<'_>) -> Power {
+    member.state.power.map_or_else(|| told(member), |p| p.power)
+}
+
+/// What an EVSE that the pool does not move is told.
+fn told(member: &Member<'_>) -> Power {
+    member
+        .step
+        .power
+        .clamp(member.envelope.low, member.envelope.high)
+}
+
+fn unit(member: &Member<'_>) -> Unit {
+    let measured = member.state.power.map_or(0, |p| p.power.watts());
+    // Little time to spare moves little: weight grows with its inverse, in hours (`optimisation.md` 10.3).
+    let hours = member
+        .envelope
+        .laxity
+        .map_or(1.0, |l| l.as_seconds_f64().max(60.0) / 3_600.0);
+    Unit {
+        id: member.state.evse.id.clone(),
+        site: member.state.evse.site.clone(),
+        plan: member.step.power,
+        up: member.step.up,
+        down: member.step.down,
+        low: member.envelope.low,
+        high: member.envelope.high,
+        min_charge: member.envelope.min_charge,
+        weight: 1.0 + (1.0 / hours).min(10.0),
+        on: measured > 0,
+    }
+}
+
+fn headroom(fleet: &Fleet<'_>, baseline: Power, fixed: Power) -> Headroom {
+    let low: Power = fleet.flexible.iter().map(|m| m.envelope.low).sum();
+    let high: Power = fleet.flexible.iter().map(|m| m.envelope.high).sum();
+    Headroom {
+        up: (baseline - fixed - low).max(Power::ZERO),
+        down: (fixed + high - baseline).max(Power::ZERO),
+    }
+}
+
+/// Power ready for a product; restoration has what containment leaves.
+fn held(product: Product, headroom: Headroom, fcr: Power) -> Power {
+    match product {
+        Product::Fcr => headroom.up.min(headroom.down),
+        Product::AfrrUp => (headroom.up - fcr).max(Power::ZERO),
+        Product::AfrrDown => (headroom.down - fcr).max(Power::ZERO),
+        Product::DayAhead => Power::ZERO,
+    }
+}
+
+/// Part of a request that was not answered: how far the pool is off beyond the tolerance, against the direction of the request.
+fn unanswered(error: Power, request: Power, tolerance: Power) -> Power {
+    let against = -error.watts() * request.watts().signum();
+    Power::from_watts((against - tolerance.watts()).clamp(0, request.watts().abs()))
+}
+
+fn ratio(part: Power, whole: Power) -> f64 {
+    if whole > Power::ZERO {
+        part.kw() / whole.kw()
+    } else {
+        0.0
+    }
+}
+
+/// Power that each site could move in either direction.
+fn backing(fleet: &Fleet<'_>) -> BTreeMap<String, Power> {
+    let mut by_site: BTreeMap<String, Power> = BTreeMap::new();
+    for member in &fleet.flexible {
+        let span = member.envelope.high - member.envelope.low;
+        if span > Power::ZERO {
+            *by_site
+                .entry(member.state.evse.site.as_str().to_owned())
+                .or_default() += span;
+        }
+    }
+    by_site
+}
+
+fn call_reason(target: &Target, signal: Option<&GridSignal>) -> String {
+    let deviation = signal.and_then(|s| s.deviation_mhz).unwrap_or(0.0);
+    match target.winner() {
+        "fcr" => format!(
+            "frequency {deviation:+.0} mHz calls {} of the pool",
+            target.fcr
+        ),
+        "afrr" => format!("restoration calls {} of the pool", target.afrr),
+        _ => "the pool keeps its baseline".to_owned(),
+    }
+}

@@ -1,0 +1,203 @@
+//! What the gateway knows: fleet, plan, position and signal as they came in.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use dispatch::SiteLimit;
+use dispatch::fleet::schedule::Schedule;
+use dispatch::fleet::{EvseId, EvseState, Site, SiteId};
+use market::baseline::Version;
+use market::settlement::{ImbalancePrice, QUARTER};
+use market::{Area, Award, Baselines, GridSignal, Plan, Position};
+use store::{Log, LogError, StoreError, Tables, topic};
+use tokio_util::sync::CancellationToken;
+use units::Interval;
+
+/// Time that awards and baselines are remembered after their delivery: a day that is settled late still finds them in the tables.
+const REMEMBERED: TimeDelta = TimeDelta::days(2);
+/// Awards further ahead than any gate.
+const AHEAD: TimeDelta = TimeDelta::days(16);
+/// Fleet states taken at once.
+const BATCH: usize = 4_096;
+
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) fleet: BTreeMap<EvseId, EvseState>,
+    pub(crate) sites: BTreeMap<SiteId, SiteLimit>,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) schedules: BTreeMap<EvseId, Schedule>,
+    pub(crate) position: Position,
+    pub(crate) baselines: Baselines,
+    pub(crate) signal: Option<GridSignal>,
+    pub(crate) imbalance: BTreeMap<DateTime<Utc>, ImbalancePrice>,
+}
+
+impl View {
+    /// A newer plan replaces the one before; its steps are words about the baseline of every quarter hour still ahead.
+    pub(crate) fn take_plan(
+        &mut self,
+        plan: Plan,
+        schedules: Vec<Schedule>,
+        said_at: DateTime<Utc>,
+    ) {
+        if self
+            .plan
+            .as_ref()
+            .is_some_and(|held| held.solved_at > plan.solved_at)
+        {
+            return;
+        }
+        for step in plan
+            .steps
+            .iter()
+            .filter(|s| s.interval.length() == QUARTER && s.interval.start() > said_at)
+        {
+            let version = Version {
+                power: step.baseline,
+                created_at: said_at,
+                plan: Some(plan.id),
+            };
+            self.baselines.record(step.interval, version);
+        }
+        self.schedules = schedules.into_iter().map(|s| (s.evse.clone(), s)).collect();
+        self.plan = Some(plan);
+        self.baselines.forget(said_at - REMEMBERED);
+        self.position.forget(said_at - REMEMBERED);
+    }
+
+    pub(crate) fn take_sites(&mut self, sites: Vec<Site>) {
+        self.sites = sites
+            .into_iter()
+            .map(|s| {
+                (
+                    s.id,
+                    SiteLimit {
+                        import: s.import_limit,
+                        export: s.export_limit,
+                    },
+                )
+            })
+            .collect();
+    }
+
+    pub(crate) fn knows(&self, award: &Award) -> bool {
+        self.position.awards().any(|a| a == award)
+    }
+}
+
+/// The view as its readers and writers share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<View>>);
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the tables remember.
+    pub(crate) async fn load(
+        area: Area,
+        tables: &Tables,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StoreError> {
+        let mut view = View::default();
+        view.take_sites(tables.sites().await?);
+        for award in tables.awards_between(now - REMEMBERED, now + AHEAD).await? {
+            view.position.apply(award);
+        }
+        if let Some((plan, schedules)) = tables.latest_plan(area).await? {
+            let said_at = plan.solved_at;
+            view.take_plan(plan, schedules, said_at);
+        }
+        for (key, body) in tables.kept(crate::GROUP).await? {
+            if !key.starts_with(crate::records::IMBALANCE) {
+                continue;
+            }
+            match serde_json::from_str::<ImbalancePrice>(&body) {
+                Ok(price) => {
+                    view.imbalance.insert(price.interval.start(), price);
+                }
+                Err(e) => tracing::warn!(key, "an imbalance price does not read: {e}"),
+            }
+        }
+        Ok(Self(Arc::new(Mutex::new(view))))
+    }
+
+    /// Follows the fleet until `stop`.
+    pub(crate) async fn follow_fleet(
+        self,
+        log: Log,
+        tables: Tables,
+        stop: CancellationToken,
+    ) -> Result<(), LogError> {
+        let mut states = log.replay(topic::FLEET_STATE, 0);
+        loop {
+            let batch = tokio::select! {
+                batch = states.next_batch(BATCH) => batch?,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let mut decoded = Vec::with_capacity(batch.len());
+            for record in &batch {
+                let state = wire::decode::<wire::proto::fleet::v1::EvseState>(&record.payload)
+                    .and_then(EvseState::try_from);
+                match state {
+                    Ok(state) => decoded.push(state),
+                    Err(e) => {
+                        tracing::warn!(evse.id = %record.key, "a fleet state does not read: {e}")
+                    }
+                }
+            }
+            let unknown = {
+                let mut view = self.lock();
+                let unknown = decoded
+                    .iter()
+                    .any(|s| !view.sites.contains_key(&s.evse.site));
+                view.fleet
+                    .extend(decoded.into_iter().map(|s| (s.evse.id.clone(), s)));
+                unknown
+            };
+            if unknown {
+                match tables.sites().await {
+                    Ok(sites) => self.lock().take_sites(sites),
+                    Err(e) => tracing::warn!("site limits could not be read: {e}"),
+                }
+            }
+        }
+    }
+
+    /// Follows the plans until `stop`.
+    pub(crate) async fn follow_plans(
+        self,
+        area: Area,
+        log: Log,
+        clock: runtime::Clock,
+        stop: CancellationToken,
+    ) -> Result<(), LogError> {
+        let mut plans = log.tail(topic::PLANS).await?;
+        loop {
+            let batch = tokio::select! {
+                batch = plans.next_batch(16) => batch?,
+                () = stop.cancelled() => return Ok(()),
+            };
+            for record in batch {
+                let plan = wire::decode::<wire::proto::portfolio::v1::Plan>(&record.payload)
+                    .and_then(wire::portfolio::plan_from_message);
+                match plan {
+                    Ok((plan, schedules)) if plan.area == area => {
+                        self.lock().take_plan(plan, schedules, clock.now())
+                    }
+                    Ok(_) => {}
+                    Err(e) => tracing::warn!(key = record.key, "a plan does not read: {e}"),
+                }
+            }
+        }
+    }
+}
+
+/// The quarter hour that contains `at`.
+pub(crate) fn quarter_of(at: DateTime<Utc>) -> Option<Interval> {
+    let seconds = QUARTER.num_seconds();
+    let start = DateTime::from_timestamp(at.timestamp().div_euclid(seconds) * seconds, 0)?;
+    Interval::try_new(start, start + QUARTER).ok()
+}
