@@ -1,0 +1,206 @@
+//! Laws of splitting, over random pools.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+
+use dispatch::{Pool, SiteLimit, Split, Unit, split};
+use proptest::prelude::*;
+use units::Power;
+
+const fn w(watts: i64) -> Power {
+    Power::from_watts(watts)
+}
+
+fn unit(i: usize, site: usize, numbers: [i64; 6], weight: u32, min_charge: i64) -> Unit {
+    let [plan, up, down, low, high, on] = numbers;
+    Unit {
+        id: format!("e{i:04}").parse().unwrap(),
+        site: format!("s{site}").parse().unwrap(),
+        plan: w(plan),
+        up: w(up),
+        down: w(down),
+        low: w(low),
+        high: w(high.max(low)),
+        min_charge: w(min_charge),
+        weight: f64::from(weight),
+        on: on > 0,
+    }
+}
+
+/// Units of at most 22 kW, some of which may discharge, at four sites.
+fn units(min_charge: i64) -> impl Strategy<Value = Vec<Unit>> {
+    let one = (0_usize..4, [-12_000_i64..23_000, 0..4_000, 0..4_000, -11_000..3_000, 0..22_000, 0..2], 1_u32..6);
+    prop::collection::vec(one, 0..60).prop_map(move |all| {
+        all.into_iter().enumerate().map(|(i, (site, n, k))| unit(i, site, n, k, min_charge)).collect()
+    })
+}
+
+fn limits() -> impl Strategy<Value = BTreeMap<fleet::SiteId, SiteLimit>> {
+    prop::collection::vec((10_000_i64..200_000, 0_i64..100_000), 3).prop_map(|limits| {
+        // The fourth site has no limit.
+        limits
+            .into_iter()
+            .enumerate()
+            .map(|(s, (import, export))| {
+                (format!("s{s}").parse().unwrap(), SiteLimit { import: w(import), export: w(export) })
+            })
+            .collect()
+    })
+}
+
+fn by_id(pool: &Pool, split: &Split) -> BTreeMap<String, Power> {
+    pool.ids().iter().map(ToString::to_string).zip(split.powers.iter().copied()).collect()
+}
+
+/// Lowest and highest sum that units and sites allow; needs above a fuse count up to the fuse.
+fn reach(units: &[Unit], limits: &BTreeMap<fleet::SiteId, SiteLimit>) -> (i64, i64) {
+    let mut sites: BTreeMap<_, (i64, i64)> = BTreeMap::new();
+    for u in units {
+        let s = sites.entry(u.site.clone()).or_default();
+        s.0 += u.low.watts();
+        s.1 += u.high.watts();
+    }
+    sites.into_iter().fold((0, 0), |(low, high), (site, (l, h))| {
+        let (least, most) =
+            limits.get(&site).map_or((i64::MIN, i64::MAX), |s| (-s.export.watts(), s.import.watts()));
+        (low + l.clamp(least, most), high + h.clamp(least, most))
+    })
+}
+
+proptest! {
+    #[test]
+    fn shares_meet_the_target_as_far_as_limits_allow(
+        units in units(0), limits in limits(), target in -800_000_i64..1_500_000,
+    ) {
+        let pool = Pool::new(units.clone(), &limits);
+        let split = split(&pool, w(target));
+        let (low, high) = reach(&units, &limits);
+        let met: i64 = split.powers.iter().map(|p| p.watts()).sum();
+        // Where a need breaks a fuse only the fuse holds: the lower end is then anywhere below it.
+        if low == units.iter().map(|u| u.low.watts()).sum::<i64>() || target >= low {
+            prop_assert_eq!(met, target.clamp(low, high));
+        }
+        prop_assert_eq!(split.shortfall, w(target - met));
+    }
+
+    #[test]
+    fn no_unit_leaves_its_limits_and_no_site_its_fuse(
+        units in units(0), limits in limits(), target in -800_000_i64..1_500_000,
+    ) {
+        let pool = Pool::new(units.clone(), &limits);
+        let powers = by_id(&pool, &split(&pool, w(target)));
+        let mut sites: BTreeMap<_, (i64, i64)> = BTreeMap::new();
+        for u in &units {
+            let power = powers[u.id.as_str()];
+            prop_assert!(power <= u.high, "{} {power} above {}", u.id, u.high);
+            let s = sites.entry(u.site.clone()).or_default();
+            s.0 += power.watts();
+            s.1 += u.low.watts();
+        }
+        for (site, (sum, low)) in sites {
+            if let Some(limit) = limits.get(&site) {
+                prop_assert!(sum <= limit.import.watts());
+                prop_assert!(sum >= -limit.export.watts());
+                if low <= limit.import.watts() {
+                    for u in units.iter().filter(|u| u.site == site) {
+                        prop_assert!(powers[u.id.as_str()] >= u.low, "needs are kept where the fuse carries them");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_units_are_told_does_not_matter(
+        units in units(4_140), limits in limits(), target in -800_000_i64..1_500_000, turn in 0_usize..60,
+    ) {
+        let mut other = units.clone();
+        if !other.is_empty() {
+            let turn = turn % other.len();
+            other.rotate_left(turn);
+            other.reverse();
+        }
+        let (a, b) = (Pool::new(units, &limits), Pool::new(other, &limits));
+        prop_assert_eq!(by_id(&a, &split(&a, w(target))), by_id(&b, &split(&b, w(target))));
+    }
+
+    #[test]
+    fn a_unit_charges_at_no_less_than_its_least_power_or_not_at_all(
+        units in units(4_140), limits in limits(), target in -800_000_i64..1_500_000,
+    ) {
+        let whole: Vec<Unit> = units
+            .into_iter()
+            .map(|mut u| {
+                // As an envelope gives them: between nothing and the least power there is nothing.
+                if u.low > Power::ZERO { u.low = w(4_140) }
+                if u.high < w(4_140) && u.high > Power::ZERO { u.high = Power::ZERO }
+                u.high = u.high.max(u.low);
+                u
+            })
+            .collect();
+        let pool = Pool::new(whole.clone(), &BTreeMap::new());
+        let split_up = split(&pool, w(target));
+        let powers = by_id(&pool, &split_up);
+        for u in &whole {
+            let power = powers[u.id.as_str()];
+            prop_assert!(power <= Power::ZERO || power >= w(4_140), "{} got {power}", u.id);
+            prop_assert!(u.low <= power && power <= u.high);
+        }
+        let (low, high) = reach(&whole, &BTreeMap::new());
+        let off = (split_up.shortfall.watts() - (target - target.clamp(low, high))).abs();
+        prop_assert!(off < 4_140, "off by {off} W, which one more or less unit would mend");
+        let _ = limits;
+    }
+
+    #[test]
+    fn what_the_planned_shares_carry_moves_nobody_else(call in 0_i64..2_000) {
+        let units = vec![
+            unit(0, 0, [5_000, 2_000, 0, 0, 11_000, 1], 1, 0),
+            unit(1, 0, [5_000, 0, 0, 0, 11_000, 1], 1, 0),
+        ];
+        let pool = Pool::new(units, &BTreeMap::new());
+        let split = split(&pool, w(10_000 - call));
+        prop_assert_eq!(split.powers, vec![w(5_000 - call), w(5_000)]);
+    }
+}
+
+#[test]
+fn water_fills_by_weight_and_ties_go_by_name() {
+    let units = vec![
+        unit(0, 0, [0, 0, 0, 0, 11_000, 0], 1, 0),
+        unit(1, 0, [0, 0, 0, 0, 11_000, 0], 2, 0),
+        unit(2, 1, [0, 0, 0, 0, 11_000, 0], 2, 0),
+    ];
+    let pool = Pool::new(units, &BTreeMap::new());
+    assert_eq!(split(&pool, w(4_000)).powers, vec![w(2_000), w(1_000), w(1_000)]);
+    let same = (0..3).map(|i| unit(i, 0, [0, 0, 0, 0, 11_000, 0], 1, 0)).collect();
+    let pool = Pool::new(same, &BTreeMap::new());
+    assert_eq!(split(&pool, w(10)).powers, vec![w(4), w(3), w(3)]);
+}
+
+#[test]
+fn a_site_at_its_fuse_leaves_the_rest_to_others() {
+    let units = (0..4).map(|i| unit(i, i / 2, [0, 0, 0, 0, 11_000, 0], 1, 0)).collect();
+    let fuse = SiteLimit { import: w(5_000), export: w(0) };
+    let pool = Pool::new(units, &BTreeMap::from([("s0".parse().unwrap(), fuse)]));
+    let split = split(&pool, w(20_000));
+    assert_eq!(split.powers, vec![w(2_500), w(2_500), w(7_500), w(7_500)]);
+    assert_eq!(split.shortfall, Power::ZERO);
+}
+
+#[test]
+fn those_that_charge_already_stay_on_first() {
+    let units = vec![
+        unit(0, 0, [0, 0, 0, 0, 11_000, 0], 1, 4_140),
+        unit(1, 0, [0, 0, 0, 0, 11_000, 1], 1, 4_140),
+    ];
+    let pool = Pool::new(units, &BTreeMap::new());
+    assert_eq!(split(&pool, w(5_000)).powers, vec![w(0), w(5_000)]);
+    assert_eq!(split(&pool, w(3_000)).powers, vec![w(0), w(0)], "less than one can charge at");
+}
+
+#[test]
+fn an_empty_pool_falls_short_of_everything() {
+    let split = split(&Pool::default(), w(-5));
+    assert_eq!((split.powers.len(), split.shortfall), (0, w(-5)));
+}
