@@ -21,19 +21,44 @@ struct Made {
 }
 
 const ELAAD: &[&str] = &[
-    "elaad", "sessions/nl_elaad_public_sessions_2018.csv.gz", "--shift-weeks", "313",
-    "--assume", "capacity_kwh=60,departure_fraction=0.8,max_discharge_kw=11",
-    "--from", "2024-01-01", "--to", "2024-02-01",
+    "elaad",
+    "sessions/nl_elaad_public_sessions_2018.csv.gz",
+    "--shift-weeks",
+    "313",
+    "--assume",
+    "capacity_kwh=60,departure_fraction=0.8,max_discharge_kw=11",
+    "--from",
+    "2024-01-01",
+    "--to",
+    "2024-02-01",
 ];
 const JPL_MARCH: &[&str] = &[
-    "acn", "sessions/us_acn_jpl_sessions_20190501_20191231.csv.gz", "--shift-weeks", "234", "--to-zone", "Europe/Berlin",
-    "--assume", "capacity_kwh=75,departure_fraction=0.8,max_discharge_kw=7",
-    "--from", "2024-03-01", "--to", "2024-04-01",
+    "acn",
+    "sessions/us_acn_jpl_sessions_20190501_20191231.csv.gz",
+    "--shift-weeks",
+    "234",
+    "--to-zone",
+    "Europe/Berlin",
+    "--assume",
+    "capacity_kwh=75,departure_fraction=0.8,max_discharge_kw=7",
+    "--from",
+    "2024-03-01",
+    "--to",
+    "2024-04-01",
 ];
 const JPL_SUMMER: &[&str] = &[
-    "acn", "sessions/us_acn_jpl_sessions_20190501_20191231.csv.gz", "--shift-weeks", "261", "--to-zone", "Europe/Berlin",
-    "--assume", "capacity_kwh=75,departure_fraction=0.8,max_discharge_kw=7",
-    "--from", "2024-05-01", "--to", "2024-08-01",
+    "acn",
+    "sessions/us_acn_jpl_sessions_20190501_20191231.csv.gz",
+    "--shift-weeks",
+    "261",
+    "--to-zone",
+    "Europe/Berlin",
+    "--assume",
+    "capacity_kwh=75,departure_fraction=0.8,max_discharge_kw=7",
+    "--from",
+    "2024-05-01",
+    "--to",
+    "2024-08-01",
 ];
 const NL: &str = r#"area = "NL"
 from = 2024-01-01
@@ -88,16 +113,28 @@ fn means() -> Result<(PathBuf, PathBuf), String> {
         return Err(format!("no data at {}", data.display()));
     }
     let python = std::env::var_os("SHOAL_PYTHON").ok_or("SHOAL_PYTHON is not set")?;
-    let found = Command::new(&python).args(["-c", "import highspy, numpy"]).output();
+    let found = Command::new(&python)
+        .args(["-c", "import highspy, numpy"])
+        .output();
     match found {
         Ok(out) if out.status.success() => Ok((data.canonicalize().unwrap_or(data), python.into())),
-        _ => Err(format!("{} has no highspy and numpy", Path::new(&python).display())),
+        _ => Err(format!(
+            "{} has no highspy and numpy",
+            Path::new(&python).display()
+        )),
     }
 }
 
 fn shoal(args: &[&str]) -> Vec<u8> {
-    let out = Command::new(env!("CARGO_BIN_EXE_shoal")).args(args).output().expect("shoal runs");
-    assert!(out.status.success(), "shoal {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(env!("CARGO_BIN_EXE_shoal"))
+        .args(args)
+        .output()
+        .expect("shoal runs");
+    assert!(
+        out.status.success(),
+        "shoal {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     out.stdout
 }
 
@@ -105,14 +142,20 @@ fn shoal(args: &[&str]) -> Vec<u8> {
 fn make(made: &Made, data: &Path, dir: &Path) -> PathBuf {
     let source = data.join(made.sessions[1]);
     let sessions = dir.join("sessions.csv");
-    let mut args = vec!["import", made.sessions[0], source.to_str().expect("a plain path")];
+    let mut args = vec![
+        "import",
+        made.sessions[0],
+        source.to_str().expect("a plain path"),
+    ];
     args.extend(&made.sessions[2..]);
     args.extend(["--out", sessions.to_str().expect("a plain path")]);
     shoal(&args);
     if made.two_sites {
         spread_over_two_sites(&sessions);
     }
-    let head = made.head.replace("DATA", data.to_str().expect("a plain path"));
+    let head = made
+        .head
+        .replace("DATA", data.to_str().expect("a plain path"));
     let text = format!(
         "name = \"{}\"\n{head}[fleet]\nsessions = \"sessions.csv\"\ndeparture_known = true\n{}",
         made.name, made.tail
@@ -151,7 +194,13 @@ fn compare(made: &Made, policies: &[&str]) -> Option<Value> {
     let dir = tempfile::tempdir().expect("a folder");
     let scenario = make(made, &data, dir.path());
     let out = dir.path().join("out");
-    let mut args = vec!["backtest", scenario.to_str()?, "--json", "--out", out.to_str()?];
+    let mut args = vec![
+        "backtest",
+        scenario.to_str()?,
+        "--json",
+        "--out",
+        out.to_str()?,
+    ];
     for policy in policies {
         args.extend(["--policy", policy]);
     }
@@ -165,8 +214,16 @@ fn compare(made: &Made, policies: &[&str]) -> Option<Value> {
         .expect("Python runs");
     let said = String::from_utf8_lossy(&checked.stdout);
     eprintln!("{}:\n{said}", made.name);
-    assert!(checked.status.success(), "{}: {said}{}", made.name, String::from_utf8_lossy(&checked.stderr));
-    assert!(said.matches("agrees").count() >= policies.iter().filter(|p| **p != "v2g").count(), "{said}");
+    assert!(
+        checked.status.success(),
+        "{}: {said}{}",
+        made.name,
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    assert!(
+        said.matches("agrees").count() >= policies.iter().filter(|p| **p != "v2g").count(),
+        "{said}"
+    );
     promise(&report);
     Some(report)
 }
@@ -194,46 +251,91 @@ const WITH_V2G: &[&str] = &["unmanaged", "v2g", "v1g-perfect", "v2g-perfect"];
 
 #[test]
 fn nl_january_with_elaad_sessions_agrees() {
-    let made = Made { name: "nl-2024-01", head: NL, sessions: ELAAD, two_sites: false, tail: COSTS };
+    let made = Made {
+        name: "nl-2024-01",
+        head: NL,
+        sessions: ELAAD,
+        two_sites: false,
+        tail: COSTS,
+    };
     compare(&made, WITH_V2G);
 }
 
 #[test]
 fn de_march_over_the_clock_change_agrees() {
-    let made = Made { name: "de-2024-03", head: DE_MARCH, sessions: JPL_MARCH, two_sites: false, tail: COSTS };
+    let made = Made {
+        name: "de-2024-03",
+        head: DE_MARCH,
+        sessions: JPL_MARCH,
+        two_sites: false,
+        tail: COSTS,
+    };
     compare(&made, WITH_V2G);
 }
 
 #[test]
 fn de_summer_with_negative_prices_agrees() {
-    let made = Made { name: "de-2024-summer", head: DE_SUMMER, sessions: JPL_SUMMER, two_sites: false, tail: COSTS };
+    let made = Made {
+        name: "de-2024-summer",
+        head: DE_SUMMER,
+        sessions: JPL_SUMMER,
+        two_sites: false,
+        tail: COSTS,
+    };
     compare(&made, BOUNDS);
 }
 
 #[test]
 fn two_tight_sites_agree() {
-    let made = Made { name: "tight", head: DE_MARCH, sessions: JPL_MARCH, two_sites: true, tail: TWO_TIGHT_SITES };
+    let made = Made {
+        name: "tight",
+        head: DE_MARCH,
+        sessions: JPL_MARCH,
+        two_sites: true,
+        tail: TWO_TIGHT_SITES,
+    };
     let report = compare(&made, WITH_V2G);
     if let Some(report) = report {
         let unmanaged = &report["policies"][0];
-        assert!(unmanaged["site_limit_breaches"].as_u64() > Some(0), "the sites are tight");
+        assert!(
+            unmanaged["site_limit_breaches"].as_u64() > Some(0),
+            "the sites are tight"
+        );
     }
 }
 
 #[test]
 fn fcr_with_snapshot_headroom_agrees() {
-    let made = Made { name: "fcr-snapshot", head: NL_FIVE_DAYS, sessions: ELAAD, two_sites: false, tail: SNAPSHOT };
+    let made = Made {
+        name: "fcr-snapshot",
+        head: NL_FIVE_DAYS,
+        sessions: ELAAD,
+        two_sites: false,
+        tail: SNAPSHOT,
+    };
     compare(&made, BOUNDS);
 }
 
 #[test]
 fn fcr_with_window_headroom_agrees() {
-    let made = Made { name: "fcr-window", head: NL_FIVE_DAYS, sessions: ELAAD, two_sites: false, tail: WINDOW };
+    let made = Made {
+        name: "fcr-window",
+        head: NL_FIVE_DAYS,
+        sessions: ELAAD,
+        two_sites: false,
+        tail: WINDOW,
+    };
     compare(&made, BOUNDS);
 }
 
 #[test]
 fn fcr_with_afrr_beside_it_agrees() {
-    let made = Made { name: "fcr-afrr", head: NL_FIVE_DAYS, sessions: ELAAD, two_sites: false, tail: WINDOW_AFRR };
+    let made = Made {
+        name: "fcr-afrr",
+        head: NL_FIVE_DAYS,
+        sessions: ELAAD,
+        two_sites: false,
+        tail: WINDOW_AFRR,
+    };
     compare(&made, BOUNDS);
 }

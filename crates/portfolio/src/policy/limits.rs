@@ -24,14 +24,29 @@ pub fn limits(case: &Case, run: &Run) -> Vec<Limit> {
         limit("charger at full discharging power", count(full_discharge)),
         limit("battery full", count(full_battery)),
         limit("battery at its floor", count(empty_battery)),
-        limit("no time to spare: charging must go on to be ready", count(no_time)),
+        limit(
+            "no time to spare: charging must go on to be ready",
+            count(no_time),
+        ),
     ];
     let ranges = site_range(case, run);
     for (site, range) in case.sites.iter().zip(&ranges) {
-        let at_import = range.iter().filter(|r| r.1 >= site.import_kw - AT_LIMIT_KW).count();
-        let at_export = range.iter().filter(|r| r.0 <= AT_LIMIT_KW - site.export_kw).count();
-        found.push(limit(&format!("site {} at its import limit", site.id), at_import));
-        found.push(limit(&format!("site {} at its export limit", site.id), at_export));
+        let at_import = range
+            .iter()
+            .filter(|r| r.1 >= site.import_kw - AT_LIMIT_KW)
+            .count();
+        let at_export = range
+            .iter()
+            .filter(|r| r.0 <= AT_LIMIT_KW - site.export_kw)
+            .count();
+        found.push(limit(
+            &format!("site {} at its import limit", site.id),
+            at_import,
+        ));
+        found.push(limit(
+            &format!("site {} at its export limit", site.id),
+            at_export,
+        ));
     }
     found.extend(deviations(case, run));
     found.retain(|l| l.steps > 0);
@@ -47,9 +62,13 @@ fn deviations(case: &Case, run: &Run) -> Option<Limit> {
     let steps = 0..case.grid.steps;
     Some(Limit {
         what: "forecast: deviations from the position sold day-ahead".to_owned(),
-        steps: steps.clone().filter(|t| off(*t).abs() > AT_LIMIT_KW).count(),
+        steps: steps
+            .clone()
+            .filter(|t| off(*t).abs() > AT_LIMIT_KW)
+            .count(),
         cost: Some(
-            steps.map(|t| deviation_cost(case, t, off(t))).sum::<f64>() * case.grid.hours() / 1000.0,
+            steps.map(|t| deviation_cost(case, t, off(t))).sum::<f64>() * case.grid.hours()
+                / 1000.0,
         ),
     })
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use market::Area;
+use market::{Area, Product};
 use proptest::prelude::*;
 
 use super::{Policy, account, run};
-use crate::case::{Case, Costs, Fleet, Grid, Prices, Site, Stay};
-use crate::reference::Headroom;
+use crate::case::{Block, Case, Costs, Fleet, Grid, Prices, Reserve, Site, Stay};
+use crate::reference::{Headroom, Schedule, check};
 
 /// Days of history before the period; the period itself has `DAYS`.
 const PAST_DAYS: i64 = 8;
@@ -239,6 +239,99 @@ proptest! {
             }
         }
     }
+}
+
+/// Four-hour blocks over history and period, with one price.
+fn blocks(case: &Case, price: f64) -> Vec<Block> {
+    (-PAST_DAYS * 6..DAYS * 6)
+        .map(|b| {
+            let start = case.grid.start + TimeDelta::hours(4 * b);
+            let end = start + TimeDelta::hours(4);
+            Block {
+                start,
+                end,
+                price,
+                steps: case.grid.whole(start, end),
+            }
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn what_is_held_obeys_the_window_rule_and_nobody_is_short_for_it(
+        stays in prop::collection::vec(drawn(), 20..60), seed: u64, departure_known: bool,
+    ) {
+        let mut case = case(&stays, &prices(seed), [f64::INFINITY, 1e6], departure_known);
+        case.headroom = Headroom::Window { recovery_steps: case.recovery_steps };
+        case.sites.clear();
+        for s in &mut case.sessions {
+            s.site = None;
+        }
+        let product = |product, power_factor, endurance_hours| Reserve {
+            product, power_factor, endurance_hours, blocks: blocks(&case, 400.0),
+        };
+        case.reserves = vec![
+            product(Product::Fcr, 1.25, 0.5),
+            product(Product::AfrrUp, 1.0, 1.0),
+            product(Product::AfrrDown, 1.0, 1.0),
+        ];
+        let done = run(&case, Policy::V2g).unwrap();
+        let account = account(&case, &done);
+        prop_assert_eq!(account.short_departures, 0);
+        let problem = case.problem(true);
+        let schedule = Schedule { sessions: done.sessions.clone(), block_mw: held_throughout(&case, &done) };
+        let broken = check(&problem, &schedule);
+        prop_assert!(broken.is_empty(), "{}", broken);
+        // What was sold is held or counted as missing.
+        for (p, sold) in done.sold_mw.iter().enumerate() {
+            for ((_, steps), mw) in case.reserves[p].on_sale().zip(sold) {
+                for t in steps {
+                    let held = held_at(&case, &done, p, t);
+                    prop_assert!(held + done.missing_mw[p][t] >= mw - 1e-9);
+                }
+            }
+        }
+    }
+}
+
+/// MW of a product that all sessions hold in a step: the lesser direction of a symmetric one.
+fn held_at(case: &Case, done: &super::Run, product: usize, t: usize) -> f64 {
+    let (mut up, mut down) = (0.0, 0.0);
+    for (s, d) in case.sessions.iter().zip(&done.sessions) {
+        let Some(held) = d.reserves.get(product) else {
+            continue;
+        };
+        if let Some(j) = t.checked_sub(s.first).filter(|j| *j < s.share.len()) {
+            up += held.up_kw(j);
+            down += held.down_kw[j];
+        }
+    }
+    let direction = case.reserves[product].direction();
+    match (direction.has_up(), direction.has_down()) {
+        (true, true) => up.min(down) / 1000.0,
+        (true, false) => up / 1000.0,
+        _ => down / 1000.0,
+    }
+}
+
+/// The volume of each block that was held in every step of it.
+fn held_throughout(case: &Case, done: &super::Run) -> Vec<Vec<f64>> {
+    let least = |p: usize, steps: std::ops::Range<usize>| {
+        steps
+            .map(|t| held_at(case, done, p, t))
+            .fold(f64::INFINITY, f64::min)
+    };
+    (0..case.reserves.len())
+        .map(|p| {
+            case.reserves[p]
+                .on_sale()
+                .map(|(_, steps)| least(p, steps))
+                .collect()
+        })
+        .collect()
 }
 
 /// Hours of the period whose price is published at `at`: until the end of the day, of tomorrow after 12:45.

@@ -56,8 +56,26 @@ pub(super) fn case(
         },
         recovery_steps: recovery_steps(scenario),
     };
+    if case.costs.demand > 0.0 {
+        add_unlimited_sites(&mut case, scenario);
+    }
     case.place(scenario.fleet.sessions.iter().map(stay).collect());
     Ok(case)
+}
+
+/// Sites without an entry have no limit, but pay their demand charge all the same.
+fn add_unlimited_sites(case: &mut Case, scenario: &Scenario) {
+    for session in &scenario.fleet.sessions {
+        if case.sites.iter().all(|s| s.id != session.site_id) {
+            case.sites.push(case::Site {
+                id: session.site_id.clone(),
+                import_kw: f64::INFINITY,
+                export_kw: f64::INFINITY,
+                base_kw: Vec::new(),
+                base_before: Vec::new(),
+            });
+        }
+    }
 }
 
 fn recovery_steps(scenario: &Scenario) -> usize {

@@ -15,7 +15,9 @@ use crate::output::Output;
 
 /// Arguments of `shoal plan`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example: shoal plan nl-2024-01.toml --day 2024-01-22 --policy v2g --out out/nl")]
+#[command(
+    after_help = "Example: shoal plan nl-2024-01.toml --day 2024-01-22 --policy v2g --out out/nl"
+)]
 pub(crate) struct Args {
     /// Scenario file (TOML)
     scenario: PathBuf,
@@ -69,7 +71,8 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
         .out
         .clone()
         .unwrap_or_else(|| Path::new("out").join(&scenario.name));
-    write(&dir, &document).map_err(|e| CliError::Failed(format!("{}: cannot write: {e}", dir.display())))?;
+    write(&dir, &document)
+        .map_err(|e| CliError::Failed(format!("{}: cannot write: {e}", dir.display())))?;
     output.result(&document, || table(&document, &dir, scenario.zone()))
 }
 
@@ -89,7 +92,9 @@ fn table(document: &Document, dir: &Path, zone: chrono_tz::Tz) -> String {
         document.area,
         plan.day,
         plan.policy,
-        plan.made_at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z"),
+        plan.made_at
+            .with_timezone(&zone)
+            .format("%Y-%m-%d %H:%M %Z"),
         "local",
         format!("{}/MWh", document.currency),
         "charging kW",
@@ -113,7 +118,9 @@ fn table(document: &Document, dir: &Path, zone: chrono_tz::Tz) -> String {
             bid.volume_mw,
             bid.price.unwrap_or(0.0),
             document.currency,
-            bid.gate_closes.with_timezone(&zone).format("%Y-%m-%d %H:%M"),
+            bid.gate_closes
+                .with_timezone(&zone)
+                .format("%Y-%m-%d %H:%M"),
             bid.reason
         );
     }

@@ -11,6 +11,7 @@ use units::DeliveryDay;
 
 use super::Rolling;
 use super::known::{Known, gate_of};
+use super::player::Player;
 
 /// Past price shapes offered beside the expected one; exchanges take about two dozen schedules in one group.
 const PICTURES: usize = 20;
@@ -76,7 +77,12 @@ impl Rolling<'_> {
     }
 
     /// The pool's best answer to prices of the day.
-    pub(super) fn profile(&self, known: &Known<'_>, steps: &Range<usize>, prices: &[f64]) -> Profile {
+    pub(super) fn profile(
+        &self,
+        known: &Known<'_>,
+        steps: &Range<usize>,
+        prices: &[f64],
+    ) -> Profile {
         let mut market = self.market.clone();
         market.price[steps.clone()].copy_from_slice(prices);
         let (mut players, mut pool) = (self.players.clone(), self.pool.clone());
@@ -85,7 +91,11 @@ impl Rolling<'_> {
             // A vehicle without a schedule under these limits keeps the one it has.
             let _ = super::pool::respond(self.case, known, &mut pool, &market, player, discharge);
         }
-        let kw = pool.load[steps.clone()].to_vec();
+        let kw = if self.case.fleet.departure_known {
+            pool.load[steps.clone()].to_vec()
+        } else {
+            median_load(&players, steps)
+        };
         let mwh = self.case.grid.hours() / 1000.0;
         let elsewhere: f64 = (known.now..self.case.grid.steps)
             .filter(|t| !steps.contains(t))
@@ -138,4 +148,28 @@ impl Rolling<'_> {
         self.pending = waiting;
         cleared
     }
+}
+
+/// The middle of the pictures' loads in each step, kW: where vehicles cannot wait, a load is there or it is not, and
+/// the middle costs least when deviations cost alike both ways.
+fn median_load(players: &[Player], steps: &Range<usize>) -> Vec<f64> {
+    let pictures = players.iter().map(|p| p.picture + 1).max().unwrap_or(1);
+    let mut sure = vec![0.0; steps.len()];
+    let mut loads = vec![vec![0.0; pictures]; steps.len()];
+    for player in players {
+        for (k, t) in steps.clone().enumerate() {
+            match player.real {
+                Some(_) => sure[k] += player.net(t),
+                None => loads[k][player.picture] += player.net(t),
+            }
+        }
+    }
+    loads
+        .into_iter()
+        .zip(sure)
+        .map(|(mut load, sure)| {
+            load.sort_by(f64::total_cmp);
+            sure + f64::midpoint(load[(pictures - 1) / 2], load[pictures / 2])
+        })
+        .collect()
 }

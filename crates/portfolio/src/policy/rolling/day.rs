@@ -121,12 +121,17 @@ impl Rolling<'_> {
             day: day.date(),
             policy: self.policy.name(),
             made_at,
-            positions: steps.clone().map(|t| self.planned_step(&steps, t)).collect(),
+            positions: steps
+                .clone()
+                .map(|t| self.planned_step(&steps, t))
+                .collect(),
             bids,
             sessions: self
                 .players
                 .iter()
-                .filter(|p| p.session.steps().end > steps.start.max(now) && p.session.first < steps.end)
+                .filter(|p| {
+                    p.session.steps().end > steps.start.max(now) && p.session.first < steps.end
+                })
                 .map(|p| self.planned_session(p, &steps))
                 .collect(),
             relaxed: self.relaxed(),
@@ -167,7 +172,10 @@ impl Rolling<'_> {
 
     /// Reserve of a product offered and not lost in step `t`, MW.
     fn held_mw(&self, product: Product, t: usize) -> f64 {
-        let bids = self.bids.iter().filter(|b| b.steps.contains(&t) && b.won != Some(false));
+        let bids = self
+            .bids
+            .iter()
+            .filter(|b| b.steps.contains(&t) && b.won != Some(false));
         bids.filter(|b| self.case.reserves[b.product].product == product)
             .map(|b| b.mw)
             .sum()
@@ -177,22 +185,35 @@ impl Rolling<'_> {
     fn reason(&self, steps: &Range<usize>, t: usize, charge: f64, discharge: f64) -> String {
         let currency = self.case.area.currency();
         let price = self.market.price[t];
-        let cheaper = steps.clone().filter(|s| self.market.price[*s] < price).count();
+        let cheaper = steps
+            .clone()
+            .filter(|s| self.market.price[*s] < price)
+            .count();
         let share = 100.0 * cheaper as f64 / steps.len().max(1) as f64;
-        let active = self.players.iter().filter_map(|p| own_step(p, t).map(|j| (p, j)));
+        let active = self
+            .players
+            .iter()
+            .filter_map(|p| own_step(p, t).map(|j| (p, j)));
         let (mut charging, mut discharging, mut full, mut worth) = (0.0, 0.0, 0.0, 0.0_f64);
         for (p, j) in active {
             charging += if p.charge[j] > IDLE_KW { p.weight } else { 0.0 };
-            discharging += if p.discharge[j] > IDLE_KW { p.weight } else { 0.0 };
+            discharging += if p.discharge[j] > IDLE_KW {
+                p.weight
+            } else {
+                0.0
+            };
             let most = p.session.share[j] * p.session.stay.charge_kw;
             if p.charge[j] > IDLE_KW && p.charge[j] >= most - IDLE_KW {
                 full += p.weight;
-                let value = p.worth.get(j).copied().unwrap_or(0.0) * 1000.0 * self.case.fleet.charge_efficiency;
+                let value = p.worth.get(j).copied().unwrap_or(0.0)
+                    * 1000.0
+                    * self.case.fleet.charge_efficiency;
                 // A vehicle that cannot be filled in time is worth any price; the largest sensible one is shown.
                 worth = worth.max((value - price).min(1000.0));
             }
         }
-        let mut words = format!("{price:.1} {currency}/MWh expected, {share:.0} % of the day is cheaper");
+        let mut words =
+            format!("{price:.1} {currency}/MWh expected, {share:.0} % of the day is cheaper");
         if charge > IDLE_KW {
             words += &format!("; {charging:.1} vehicles charge {charge:.1} kW");
         }
@@ -203,7 +224,9 @@ impl Rolling<'_> {
             words += "; nothing is gained by charging or discharging now";
         }
         if full > 0.0 && worth > 0.0 {
-            words += &format!("; charger power binds for {full:.1} of them, worth up to {worth:.1} {currency} per MWh more");
+            words += &format!(
+                "; charger power binds for {full:.1} of them, worth up to {worth:.1} {currency} per MWh more"
+            );
         }
         words
     }
@@ -213,7 +236,11 @@ impl Rolling<'_> {
             return Vec::new();
         }
         let gate = super::known::gate_of(self.case.area, Product::DayAhead, day);
-        let alternatives = self.pending.iter().chain(&self.offers).find(|o| o.day == day);
+        let alternatives = self
+            .pending
+            .iter()
+            .chain(&self.offers)
+            .find(|o| o.day == day);
         let group = alternatives.map_or(0, |o| o.profiles.len());
         steps
             .clone()
@@ -243,7 +270,12 @@ impl Rolling<'_> {
 
     /// Share of the pictures in which the fleet's plan alone reaches the volume in this interval.
     fn energy_probability(&self, t: usize, kw: f64) -> f64 {
-        let pictures = self.players.iter().map(|p| p.picture + 1).max().unwrap_or(1);
+        let pictures = self
+            .players
+            .iter()
+            .map(|p| p.picture + 1)
+            .max()
+            .unwrap_or(1);
         let mut loads = vec![0.0; pictures];
         let mut sure = 0.0;
         for player in &self.players {
@@ -252,12 +284,19 @@ impl Rolling<'_> {
                 None => loads[player.picture] += player.net(t),
             }
         }
-        let enough = loads.iter().filter(|l| (sure + **l) * kw.signum() >= kw.abs() - IDLE_KW);
+        let enough = loads
+            .iter()
+            .filter(|l| (sure + **l) * kw.signum() >= kw.abs() - IDLE_KW);
         enough.count() as f64 / pictures as f64
     }
 
     fn reserve_bids(&self, steps: &Range<usize>) -> Vec<PlannedBid> {
-        let pictures = self.players.iter().map(|p| p.picture + 1).max().unwrap_or(1) as f64;
+        let pictures = self
+            .players
+            .iter()
+            .map(|p| p.picture + 1)
+            .max()
+            .unwrap_or(1) as f64;
         self.bids
             .iter()
             .filter(|b| steps.contains(&b.steps.start))

@@ -11,13 +11,13 @@ use market::rules::Rules;
 use market::{Area, Product};
 use units::{DeliveryDay, local_instant};
 
-use crate::case::{Case, Stay};
+use crate::case::Case;
 
 /// Days back that a forecast looks for alike ones.
 const LOOK_BACK_DAYS: i64 = 42;
 
-/// Stays of alike past days taken together as one picture of a day to come.
-const PICTURES: usize = 4;
+/// Past days of the same weekday, and again of the same kind of day, that are pictures of a day to come.
+pub(crate) const PICTURES: usize = 4;
 
 /// When bids for a delivery day close, and when their result is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,15 +251,6 @@ impl<'a> Known<'a> {
             .collect()
     }
 
-    /// Stays that are over, of the account or not, as far as their arrival energy is known: what arrivals can be
-    /// learnt from. Plugged-in vehicles are no history yet.
-    pub(crate) fn ended(&self) -> impl Iterator<Item = &'a Stay> {
-        let now = self.instant();
-        let own = self.case.sessions.iter().map(|s| &s.stay);
-        own.chain(&self.case.others)
-            .filter(move |s| s.plug_out <= now && s.arrival_kwh.is_some())
-    }
-
     /// Past local days most like `date`: the same weekday of the last weeks, then the latest of the same kind of day.
     /// `first` is the first day of the past.
     pub(crate) fn days_like(&self, date: NaiveDate, first: NaiveDate) -> Vec<NaiveDate> {
@@ -269,7 +260,10 @@ impl<'a> Known<'a> {
         let past = |days: i64| date.checked_sub_signed(TimeDelta::days(days));
         let usable = |d: &NaiveDate| *d < last && *d >= first;
         let kind = DayKind::of(date);
-        let weeks = (1..=LOOK_BACK_DAYS / 7).filter_map(|w| past(7 * w)).filter(usable).take(PICTURES);
+        let weeks = (1..=LOOK_BACK_DAYS / 7)
+            .filter_map(|w| past(7 * w))
+            .filter(usable)
+            .take(PICTURES);
         let mut days: Vec<_> = weeks.collect();
         let recent = (1..=LOOK_BACK_DAYS).filter_map(past).filter(usable);
         for day in recent.filter(|d| DayKind::of(*d) == kind) {

@@ -15,6 +15,7 @@
 mod ahead;
 mod day;
 mod known;
+mod peak;
 mod player;
 mod pool;
 mod reserve;
@@ -58,6 +59,8 @@ struct Rolling<'a> {
     pending: Vec<ahead::Offer>,
     /// Bids of all days, for the record.
     offers: Vec<ahead::Offer>,
+    /// Highest draw of each site in the local month so far, kW.
+    peaks: Vec<f64>,
     /// Bids for reserve, for the record.
     bids: Vec<reserve::ReserveBid>,
     /// Reserve sold, MW: `[product][block on sale]`.
@@ -132,8 +135,13 @@ impl<'a> Rolling<'a> {
                 .collect(),
             pending: Vec::new(),
             offers: Vec::new(),
+            peaks: vec![0.0; case.sites.len()],
             bids: Vec::new(),
-            sold_mw: case.reserves.iter().map(|r| vec![0.0; r.on_sale().count()]).collect(),
+            sold_mw: case
+                .reserves
+                .iter()
+                .map(|r| vec![0.0; r.on_sale().count()])
+                .collect(),
             missing_mw: vec![vec![0.0; case.grid.steps]; case.reserves.len()],
             held: vec![None; case.sessions.len()],
         }
@@ -168,6 +176,7 @@ impl<'a> Rolling<'a> {
         if hourly || cleared || t == 0 {
             self.look(&known);
             self.expect_arrivals(&known, begins);
+            self.aim_for_peak(&known);
             changed = true;
         }
         changed |= self.relieve_sites(&known);
@@ -180,6 +189,7 @@ impl<'a> Rolling<'a> {
         self.record_reserve(t);
         self.carry_out(t, None);
         self.join_within(&known, t);
+        self.note_peak(t);
     }
 
     /// Removes vehicles that have left.
@@ -238,12 +248,15 @@ impl<'a> Rolling<'a> {
     fn expected_departure(&self, stay: &Stay, now: DateTime<Utc>) -> DateTime<Utc> {
         /// Share of like stays that leave before the guess.
         const EARLY: f64 = 0.25;
+        /// Days of stays looked at: what people do changes with the season.
+        const DAYS: i64 = 28;
         let case = self.case;
         let so_far = now - stay.plug_in;
+        let first = now.with_timezone(&case.area.zone()).date_naive() - TimeDelta::days(DAYS);
         let mut lengths: Vec<TimeDelta> = self
             .by_date
-            .values()
-            .flatten()
+            .range(first..)
+            .flat_map(|(_, stays)| stays)
             .filter(|s| s.plug_out <= now && s.site_id == stay.site_id)
             .map(|s| s.plug_out - s.plug_in)
             .filter(|length| *length > so_far)
@@ -397,7 +410,8 @@ impl<'a> Rolling<'a> {
             }
             let mut pictures: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
             for player in &self.players {
-                if player.real.is_some() || player.session.site != Some(index) {
+                let rare = player.picture >= known::PICTURES;
+                if player.real.is_some() || rare || player.session.site != Some(index) {
                     continue;
                 }
                 let load = pictures
@@ -430,7 +444,14 @@ impl<'a> Rolling<'a> {
             if !holding {
                 player.drop_holds();
             }
-            let answer = pool::respond(self.case, known, &mut self.pool, &self.market, player, discharge);
+            let answer = pool::respond(
+                self.case,
+                known,
+                &mut self.pool,
+                &self.market,
+                player,
+                discharge,
+            );
             served = answer.is_ok_and(|plan| plan.short_kwh < 1e-6);
             if served || !player.holds_any() {
                 break;
@@ -532,7 +553,7 @@ impl<'a> Rolling<'a> {
             .zip(self.held)
             .map(|((s, (charge, discharge)), held)| {
                 let mut done = record(case, s, charge, discharge);
-                done.reserves = held.unwrap_or_default();
+                done.reserves = held.unwrap_or_else(|| reserve::nothing(case, s.share.len()));
                 done
             })
             .collect();

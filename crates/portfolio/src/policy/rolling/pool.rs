@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     coming: Vec<Vec<f64>>,
     /// Power kept free for vehicles still to come, kW: `[site][step]`.
     pub(crate) kept: Vec<Vec<f64>>,
+    /// Draw of each site up to which the month's demand charge is spent anyway, kW.
+    pub(crate) paid_peak: Vec<f64>,
 }
 
 impl Pool {
@@ -53,6 +55,7 @@ impl Pool {
             discharge: none.clone(),
             coming: none.clone(),
             kept: none,
+            paid_peak: vec![0.0; case.sites.len()],
         }
     }
 
@@ -76,6 +79,21 @@ impl Pool {
     /// Net power that plugged-in vehicles behind a site have planned in a step, kW.
     pub(crate) fn site_net(&self, site: usize, t: usize) -> f64 {
         self.charge[site][t] - self.discharge[site][t]
+    }
+
+    /// The site, this vehicle included, draws more than the month's demand charge is paid for.
+    fn peak_kink(&self, known: &Known<'_>, case: &Case, player: &Player, t: usize) -> Option<Kink> {
+        if case.costs.demand <= 0.0 {
+            return None;
+        }
+        let site = player.session.site?;
+        let others = known.base(site, t) + self.site_net(site, t) + self.coming[site][t];
+        Some(Kink {
+            at: (self.paid_peak[site] - others) / player.weight,
+            below: 0.0,
+            // One kW more in one step is paid for the whole month.
+            above: case.costs.demand * 1000.0 / case.grid.hours(),
+        })
     }
 
     /// Least and most net power a vehicle may take beside the others' plans, kW. The vehicle itself must not be
@@ -143,7 +161,10 @@ pub(crate) fn steps(
             let price = market.price[t];
             #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
             let wait = EARLY_PER_STEP * (t - known.now.min(t)) as f64;
-            let (energy, net) = pool_price(market, pool, player.weight, t, price);
+            let mut kinks = Vec::new();
+            kinks.extend(position_kink(market, pool, player.weight, t));
+            kinks.extend(pool.peak_kink(known, case, player, t));
+            let net = pieces(kinks);
             let (up_kw, down_kw) = player.power_kept(case, j);
             let (up_kwh, down_kwh) = player.energy_kept(case, j);
             let floor = player
@@ -154,8 +175,8 @@ pub(crate) fn steps(
                 hours: case.grid.hours(),
                 charge_kw,
                 discharge_kw,
-                charge_price: energy + case.costs.import + wait,
-                discharge_price: case.costs.export + case.costs.wear - energy,
+                charge_price: price + case.costs.import + wait,
+                discharge_price: case.costs.export + case.costs.wear - price,
                 net,
                 low_kw: low.max(up_kw - discharge_kw).min(charge_kw),
                 high_kw: high.min(charge_kw - down_kw).max(-discharge_kw),
@@ -166,31 +187,43 @@ pub(crate) fn steps(
         .collect()
 }
 
-/// Price of the pool's energy as one vehicle sees it: a plain price, or one with a kink where the pool, this vehicle
-/// included, meets its position.
-fn pool_price(
-    market: &Market,
-    pool: &Pool,
-    weight: f64,
-    t: usize,
-    price: f64,
-) -> (f64, Vec<Piece>) {
-    let Some(sold) = market.sold[t] else {
-        return (price, Vec::new());
-    };
+/// Where the marginal price of a vehicle's net power changes: at `at` kW from `below` to `above`, per `MWh`.
+#[derive(Debug, Clone, Copy)]
+struct Kink {
+    at: f64,
+    below: f64,
+    above: f64,
+}
+
+/// The pool, this vehicle included, meets its sold position.
+fn position_kink(market: &Market, pool: &Pool, weight: f64, t: usize) -> Option<Kink> {
     let (short, long) = market.spreads;
-    let kink = (sold - pool.load[t]) / weight;
-    let pieces = vec![
-        Piece {
-            up_to_kw: kink,
-            eur_per_mwh: -long,
-        },
-        Piece {
+    market.sold[t].map(|sold| Kink {
+        at: (sold - pool.load[t]) / weight,
+        below: -long,
+        above: short,
+    })
+}
+
+/// All kinks together as marginal prices of net power, rising.
+fn pieces(mut kinks: Vec<Kink>) -> Vec<Piece> {
+    kinks.sort_by(|a, b| a.at.total_cmp(&b.at));
+    let mut price: f64 = kinks.iter().map(|k| k.below).sum();
+    let mut pieces = Vec::with_capacity(kinks.len() + 1);
+    for kink in &kinks {
+        pieces.push(Piece {
+            up_to_kw: kink.at,
+            eur_per_mwh: price,
+        });
+        price += kink.above - kink.below;
+    }
+    if !pieces.is_empty() {
+        pieces.push(Piece {
             up_to_kw: f64::INFINITY,
-            eur_per_mwh: short,
-        },
-    ];
-    (price, pieces)
+            eur_per_mwh: price,
+        });
+    }
+    pieces
 }
 
 /// Lets one vehicle answer the others' plans; its plan in the pool is replaced.

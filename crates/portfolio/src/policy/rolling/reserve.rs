@@ -69,7 +69,9 @@ pub(crate) fn lengths(case: &Case, reserve: &Reserve) -> (usize, usize) {
         clippy::cast_sign_loss,
         reason = "a day has at most a few thousand steps"
     )]
-    let n = (reserve.endurance_hours / case.grid.hours() - 1e-9).ceil().max(1.0) as usize;
+    let n = (reserve.endurance_hours / case.grid.hours() - 1e-9)
+        .ceil()
+        .max(1.0) as usize;
     (n, n + case.recovery_steps)
 }
 
@@ -84,18 +86,23 @@ pub(crate) fn energy_per_kw(case: &Case, reserve: &Reserve) -> f64 {
 fn potential(case: &Case, player: &Player, reserve: &Reserve, t: usize, discharge: bool) -> Hold {
     let none = Hold::default();
     let session = &player.session;
-    let limited = session
-        .site
-        .is_some_and(|s| case.sites[s].import_kw.is_finite() || case.sites[s].export_kw.is_finite());
+    let limited = session.site.is_some_and(|s| {
+        case.sites[s].import_kw.is_finite() || case.sites[s].export_kw.is_finite()
+    });
     let (_, tail) = lengths(case, reserve);
-    let inside = session.share_at(t) >= 1.0 && t + tail < session.steps().end && t >= player.begins();
+    let inside =
+        session.share_at(t) >= 1.0 && t + tail < session.steps().end && t >= player.begins();
     if limited || !inside {
         return none;
     }
     let hours = case.grid.hours();
     let (ec, charge) = (case.fleet.charge_efficiency, session.stay.charge_kw);
-    let owed_to = player.at_once.as_ref().map_or(session.goal, |_| session.stay.required_kwh);
-    let needed = (owed_to.min(session.stay.capacity_kwh) - player.energy).max(0.0) / (ec * charge.max(1e-9));
+    let owed_to = player
+        .at_once
+        .as_ref()
+        .map_or(session.goal, |_| session.stay.required_kwh);
+    let needed =
+        (owed_to.min(session.stay.capacity_kwh) - player.energy).max(0.0) / (ec * charge.max(1e-9));
     let left = session.share[player.next..].iter().sum::<f64>() * hours;
     if player.at_once.is_some() && needed > 0.0 {
         return none;
@@ -106,19 +113,33 @@ fn potential(case: &Case, player: &Player, reserve: &Reserve, t: usize, discharg
     let power = if discharge { session.discharge_kw } else { 0.0 };
     let half = 0.5 * slack;
     let highest = (player.energy + half * ec * charge * until).min(session.stay.capacity_kwh);
-    let lowest = (player.energy - half * power * until / case.fleet.discharge_efficiency).max(session.floor);
-    let floor = if player.at_once.is_some() { owed_to.max(session.floor) } else { session.floor };
+    let lowest =
+        (player.energy - half * power * until / case.fleet.discharge_efficiency).max(session.floor);
+    let floor = if player.at_once.is_some() {
+        owed_to.max(session.floor)
+    } else {
+        session.floor
+    };
     let per_kw = energy_per_kw(case, reserve);
     let band = 0.5 * (session.stay.capacity_kwh - floor);
     let up = (slack * power / reserve.power_factor).min((highest - floor).min(band) / per_kw);
     let down = (slack * charge / reserve.power_factor)
         .min((session.stay.capacity_kwh - lowest).min(band) / per_kw);
     match reserve.direction() {
-        Direction::Up => Hold { up: up.max(0.0), down: 0.0 },
-        Direction::Down => Hold { up: 0.0, down: down.max(0.0) },
+        Direction::Up => Hold {
+            up: up.max(0.0),
+            down: 0.0,
+        },
+        Direction::Down => Hold {
+            up: 0.0,
+            down: down.max(0.0),
+        },
         Direction::Symmetric => {
             let both = up.min(down).max(0.0);
-            Hold { up: both, down: both }
+            Hold {
+                up: both,
+                down: both,
+            }
         }
     }
 }
@@ -131,7 +152,8 @@ impl Rolling<'_> {
         let today = DeliveryDay::containing(now, self.case.area.exchange_zone());
         for product in 0..self.case.reserves.len() {
             for day in [today.next(), today.plus(2)] {
-                let closes = gate_of(self.case.area, self.case.reserves[product].product, day).closes;
+                let closes =
+                    gate_of(self.case.area, self.case.reserves[product].product, day).closes;
                 if closes > now && closes <= next {
                     self.offer_reserve(known, product, day);
                 }
@@ -168,7 +190,12 @@ impl Rolling<'_> {
     /// What the poorest picture of the day could hold throughout `steps`, kW.
     fn least_available(&self, product: usize, steps: &Range<usize>) -> f64 {
         let reserve = &self.case.reserves[product];
-        let pictures = self.players.iter().map(|p| p.picture + 1).max().unwrap_or(0);
+        let pictures = self
+            .players
+            .iter()
+            .map(|p| p.picture + 1)
+            .max()
+            .unwrap_or(0);
         let direction = reserve.direction();
         let mut least = f64::INFINITY;
         for t in steps.clone() {
@@ -176,7 +203,11 @@ impl Rolling<'_> {
             let mut sure = Hold::default();
             for player in &self.players {
                 let p = potential(self.case, player, reserve, t, self.discharges());
-                let sum = if player.real.is_some() { &mut sure } else { &mut sums[player.picture] };
+                let sum = if player.real.is_some() {
+                    &mut sure
+                } else {
+                    &mut sums[player.picture]
+                };
                 sum.up += p.up;
                 sum.down += p.down;
             }
@@ -193,7 +224,13 @@ impl Rolling<'_> {
     }
 
     /// The volume that earns most at the prices expected, with what it costs per MW; `None` where nothing earns.
-    fn best_volume(&self, known: &Known<'_>, product: usize, steps: &Range<usize>, most: f64) -> Option<(f64, f64)> {
+    fn best_volume(
+        &self,
+        known: &Known<'_>,
+        product: usize,
+        steps: &Range<usize>,
+        most: f64,
+    ) -> Option<(f64, f64)> {
         if most < LEAST_MW {
             return None;
         }
@@ -213,7 +250,12 @@ impl Rolling<'_> {
 
     /// Mean price of the last week's blocks at the same local hour whose result is out; none without history, then any
     /// price covers the cost of holding.
-    fn expected_block_price(&self, known: &Known<'_>, product: usize, steps: &Range<usize>) -> Option<f64> {
+    fn expected_block_price(
+        &self,
+        known: &Known<'_>,
+        product: usize,
+        steps: &Range<usize>,
+    ) -> Option<f64> {
         let reserve = &self.case.reserves[product];
         let start = self.case.grid.at(steps.start);
         let zone = self.case.area.exchange_zone();
@@ -229,13 +271,23 @@ impl Rolling<'_> {
             .collect();
         #[expect(clippy::cast_precision_loss, reason = "at most seven")]
         let mean = alike.iter().sum::<f64>() / alike.len() as f64;
-        Some(if alike.is_empty() { f64::MAX.sqrt() } else { mean })
+        Some(if alike.is_empty() {
+            f64::MAX.sqrt()
+        } else {
+            mean
+        })
     }
 
     /// What the energy of the present plans costs, currency: market price, fees and wear.
     fn cost_of(&self, players: &[Player], pool: &Pool) -> f64 {
         let mwh = self.case.grid.hours() / 1000.0;
-        let energy: f64 = self.market.price.iter().zip(&pool.load).map(|(p, q)| p * q).sum();
+        let energy: f64 = self
+            .market
+            .price
+            .iter()
+            .zip(&pool.load)
+            .map(|(p, q)| p * q)
+            .sum();
         let costs = self.case.costs;
         let fees: f64 = players
             .iter()
@@ -249,10 +301,23 @@ impl Rolling<'_> {
     }
 
     /// The same when `mw` of a product is held throughout `steps`; `None` if somebody would be short for it.
-    fn cost_with(&self, known: &Known<'_>, product: usize, steps: &Range<usize>, mw: f64) -> Option<f64> {
+    fn cost_with(
+        &self,
+        known: &Known<'_>,
+        product: usize,
+        steps: &Range<usize>,
+        mw: f64,
+    ) -> Option<f64> {
         let (mut players, mut pool) = (self.players.clone(), self.pool.clone());
         let discharge = self.discharges();
-        share_out(self.case, &mut players, product, steps.clone(), mw * 1000.0, discharge);
+        share_out(
+            self.case,
+            &mut players,
+            product,
+            steps.clone(),
+            mw * 1000.0,
+            discharge,
+        );
         for player in players.iter_mut().filter(|p| p.holds_any()) {
             let plan = pool::respond(self.case, known, &mut pool, &self.market, player, discharge);
             if plan.is_ok_and(|p| p.short_kwh > 1e-6) {
@@ -266,8 +331,15 @@ impl Rolling<'_> {
     pub(super) fn clear_reserve(&mut self, known: &Known<'_>) -> bool {
         let (case, now) = (self.case, known.instant());
         let mut won = false;
-        for bid in self.bids.iter_mut().filter(|b| b.won.is_none() && b.results <= now) {
-            let clearing = case.reserves[bid.product].on_sale().nth(bid.block).map(|(b, _)| b.price);
+        for bid in self
+            .bids
+            .iter_mut()
+            .filter(|b| b.won.is_none() && b.results <= now)
+        {
+            let clearing = case.reserves[bid.product]
+                .on_sale()
+                .nth(bid.block)
+                .map(|(b, _)| b.price);
             let covered = clearing.is_some_and(|c| c >= bid.price);
             bid.won = Some(covered);
             if covered {
@@ -291,8 +363,16 @@ impl Rolling<'_> {
             for (b, (_, steps)) in reserve.on_sale().enumerate() {
                 let mw = self.sold_mw[product][b];
                 let ahead = steps.start.max(known.now)..steps.end;
-                if mw > 0.0 && !ahead.is_empty() && ahead.start < known.now + self.steps_of_days(2) {
-                    share_out(self.case, &mut self.players, product, ahead, mw * 1000.0, discharge);
+                if mw > 0.0 && !ahead.is_empty() && ahead.start < known.now + self.steps_of_days(2)
+                {
+                    share_out(
+                        self.case,
+                        &mut self.players,
+                        product,
+                        ahead,
+                        mw * 1000.0,
+                        discharge,
+                    );
                 }
             }
         }
@@ -309,21 +389,34 @@ impl Rolling<'_> {
             let mut held = Hold::default();
             for player in &self.players {
                 let Some(index) = player.real else { continue };
-                let Some(hold) = player.hold(product, t) else { continue };
+                let Some(hold) = player.hold(product, t) else {
+                    continue;
+                };
                 held.up += hold.up;
                 held.down += hold.down;
                 let session = &self.case.sessions[index];
                 let j = t - session.first;
-                let kept = self.held[index].get_or_insert_with(|| empty(self.case, session.share.len()));
+                let kept =
+                    self.held[index].get_or_insert_with(|| nothing(self.case, session.share.len()));
                 // Earlier products may have taken part of what charging could be cancelled.
                 let taken: f64 = kept.iter().map(|h| h.up_charge_kw[j]).sum();
-                let cancelled = hold.up.min((player.charge[j] - player.discharge[j] - taken).max(0.0));
+                let cancelled = hold
+                    .up
+                    .min((player.charge[j] - player.discharge[j] - taken).max(0.0));
                 kept[product].up_charge_kw[j] = cancelled;
                 kept[product].up_discharge_kw[j] = hold.up - cancelled;
                 kept[product].down_kw[j] = hold.down;
             }
-            let up = if reserve.direction().has_up() { sold - held.up } else { 0.0 };
-            let down = if reserve.direction().has_down() { sold - held.down } else { 0.0 };
+            let up = if reserve.direction().has_up() {
+                sold - held.up
+            } else {
+                0.0
+            };
+            let down = if reserve.direction().has_down() {
+                sold - held.down
+            } else {
+                0.0
+            };
             let missing = up.max(down);
             if missing > 1e-6 {
                 self.missing_mw[product][t] = missing / 1000.0;
@@ -333,8 +426,13 @@ impl Rolling<'_> {
 
     /// MW sold of a product in step `t`.
     fn sold_at(&self, product: usize, t: usize) -> f64 {
-        let blocks = self.case.reserves[product].on_sale().zip(&self.sold_mw[product]);
-        blocks.filter(|((_, s), _)| s.contains(&t)).map(|(_, mw)| mw).sum()
+        let blocks = self.case.reserves[product]
+            .on_sale()
+            .zip(&self.sold_mw[product]);
+        blocks
+            .filter(|((_, s), _)| s.contains(&t))
+            .map(|(_, mw)| mw)
+            .sum()
     }
 
     /// Reserve gates that close before the period begins.
@@ -348,7 +446,7 @@ impl Rolling<'_> {
 }
 
 /// Nothing held of any product.
-fn empty(case: &Case, steps: usize) -> Vec<Held> {
+pub(crate) fn nothing(case: &Case, steps: usize) -> Vec<Held> {
     let held = Held {
         up_charge_kw: vec![0.0; steps],
         up_discharge_kw: vec![0.0; steps],
@@ -391,7 +489,10 @@ fn share_out(
         let (up, down) = (share(up), share(down));
         for (player, could) in players.iter_mut().zip(&could) {
             if could.up > 0.0 || could.down > 0.0 {
-                let hold = Hold { up: up * could.up, down: down * could.down };
+                let hold = Hold {
+                    up: up * could.up,
+                    down: down * could.down,
+                };
                 player.set_hold(case, product, t, hold);
             }
         }
