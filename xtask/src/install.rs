@@ -20,7 +20,8 @@ pub(crate) fn chromium() -> anyhow::Result<()> {
     if BROWSERS.into_iter().any(answers) {
         return Ok(());
     }
-    apt(&["chromium", "fonts-dejavu-core"]).context("Chromium is needed for the test of the console")?;
+    apt(&["chromium", "fonts-dejavu-core"])
+        .context("Chromium is needed for the test of the console")?;
     if BROWSERS.into_iter().any(answers) {
         return Ok(());
     }
