@@ -36,29 +36,32 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One browser with one page. It ends with this value.
 pub struct Page {
-    browser: Child,
+    _browser: Browser,
     _profile: TempDir,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next: u64,
     events: VecDeque<Value>,
 }
 
-impl Drop for Page {
+/// A process that ends with this value, whatever goes wrong meanwhile.
+struct Browser(Child);
+
+impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.browser.kill();
-        let _ = self.browser.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Page {
     /// Opens an empty page of `width` by `height`.
     pub async fn open(width: u32, height: u32) -> Self {
-        let profile = tempfile::tempdir().unwrap();
+        let profile = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (browser, port) = launch(&profile);
         let target = new_target(port).await;
         let (socket, _) = tokio_tungstenite::connect_async(target).await.unwrap();
         let mut page = Self {
-            browser,
+            _browser: browser,
             _profile: profile,
             socket,
             next: 0,
@@ -154,7 +157,7 @@ impl Page {
     }
 }
 
-fn launch(profile: &TempDir) -> (Child, u16) {
+fn launch(profile: &TempDir) -> (Browser, u16) {
     let data = format!("--user-data-dir={}", profile.path().display());
     let start = |name: &&str| {
         let mut command = Command::new(name);
@@ -164,11 +167,12 @@ fn launch(profile: &TempDir) -> (Child, u16) {
             .stderr(Stdio::piped())
             .spawn()
             .ok()
+            .map(Browser)
     };
     let mut browser = NAMES.iter().find_map(start).unwrap_or_else(|| {
         panic!("none of {NAMES:?} is installed; `cargo xtask test` installs chromium")
     });
-    let mut lines = BufReader::new(browser.stderr.take().unwrap()).lines();
+    let mut lines = BufReader::new(browser.0.stderr.take().unwrap()).lines();
     let port = lines
         .by_ref()
         .map_while(Result::ok)
