@@ -20,45 +20,72 @@ struct Block {
     out: f64,
     back: f64,
     km: f64,
+    /// Comes back on the day after it pulled out.
+    over_midnight: bool,
 }
 
-/// Blocks of one duty on a working day or a weekend day; minutes after local midnight.
-fn blocks(duty: usize, weekend: bool) -> Vec<Block> {
+impl Block {
+    const fn by_day(out: f64, back: f64, km: f64) -> Self {
+        Self {
+            out,
+            back,
+            km,
+            over_midnight: false,
+        }
+    }
+}
+
+/// What a bus does with its days. Every fourth one is not out by day: it serves the night, or it is a spare that
+/// stands ready for four days a week, as depots keep them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Roster {
+    Day,
+    Peaks,
+    Night,
+    Spare,
+}
+
+fn roster(duty: usize) -> Roster {
+    match (duty % 8, duty % PEAK_BUS_EVERY) {
+        (3, _) => Roster::Night,
+        (7, _) => Roster::Spare,
+        (_, 2) => Roster::Peaks,
+        _ => Roster::Day,
+    }
+}
+
+/// Blocks of one duty on a weekday; minutes after local midnight.
+fn blocks(duty: usize, weekday: Weekday) -> Vec<Block> {
     #[expect(clippy::cast_precision_loss, reason = "a few hundred duties")]
     let rank = (duty % 30) as f64;
-    if weekend {
-        return if duty.is_multiple_of(2) {
-            vec![Block {
-                out: 330.0 + 4.0 * rank,
-                back: 1_260.0 + 3.0 * rank,
-                km: 190.0,
-            }]
-        } else {
-            vec![]
-        };
+    let weekend = matches!(weekday, Weekday::Sat | Weekday::Sun);
+    let long = Block::by_day(285.0 + 3.5 * rank, 1_130.0 + 7.0 * rank, 215.0);
+    match roster(duty) {
+        Roster::Night => vec![Block {
+            out: 1_240.0 + rank,
+            back: 300.0 + rank,
+            km: 130.0,
+            over_midnight: true,
+        }],
+        Roster::Spare if matches!(weekday, Weekday::Mon | Weekday::Fri) => vec![long],
+        Roster::Spare => vec![],
+        Roster::Day | Roster::Peaks if weekend && duty.is_multiple_of(2) => {
+            vec![Block::by_day(
+                330.0 + 4.0 * rank,
+                1_260.0 + 3.0 * rank,
+                190.0,
+            )]
+        }
+        Roster::Day | Roster::Peaks if weekend => vec![],
+        Roster::Peaks => vec![
+            Block::by_day(345.0 + 2.0 * rank, 555.0 + 2.0 * rank, 70.0),
+            Block::by_day(850.0 + 2.0 * rank, 1_120.0 + 2.0 * rank, 85.0),
+        ],
+        Roster::Day => vec![long],
     }
-    if duty % PEAK_BUS_EVERY == 2 {
-        return vec![
-            Block {
-                out: 345.0 + 2.0 * rank,
-                back: 555.0 + 2.0 * rank,
-                km: 70.0,
-            },
-            Block {
-                out: 850.0 + 2.0 * rank,
-                back: 1_120.0 + 2.0 * rank,
-                km: 85.0,
-            },
-        ];
-    }
-    vec![Block {
-        out: 285.0 + 3.5 * rank,
-        back: 1_130.0 + 7.0 * rank,
-        km: 215.0,
-    }]
 }
 
-/// The movements of bus `bus` on `day`: out on time, back with the delay of the day.
+/// The movements of bus `bus` that begin on `day`: out on time, back with the delay of the day.
 pub(crate) fn trips(
     seed: u64,
     index: usize,
@@ -66,17 +93,17 @@ pub(crate) fn trips(
     duty: usize,
     day: DeliveryDay,
 ) -> Vec<Trip> {
-    let weekend = matches!(day.date().weekday(), Weekday::Sat | Weekday::Sun);
     let mut dice = Dice::on(seed, DELAYS, index as u64, day.date());
-    blocks(duty, weekend)
+    blocks(duty, day.date().weekday())
         .into_iter()
         .map(|block| {
             let late = (3.0 + 5.0 * dice.normal()).max(-2.0);
             let spread = 1.0 + 0.05 * dice.normal();
             let used = bus.per_km.kwh() * block.km * season(day.date()) * spread;
+            let back = if block.over_midnight { day.next() } else { day };
             Trip {
                 leaves: clock(day, block.out),
-                returns: clock(day, block.back + late),
+                returns: clock(back, block.back + late),
                 energy: Energy::from_kwh(used.min(bus.capacity.kwh() * 0.7)),
                 plugs_in: true,
             }

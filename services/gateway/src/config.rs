@@ -96,7 +96,8 @@ impl Config {
             oldest_plan: TimeDelta::minutes(i64::from(self.oldest_plan_minutes)),
             horizon: Horizon {
                 decision: cycle * 2 + real(self.latency_real_ms),
-                margin: seconds(self.margin_seconds),
+                // A clock that runs fast leaves no less real time to spare.
+                margin: seconds(self.margin_seconds).max(cycle * 4),
             },
             threshold: Power::from_watts(self.threshold_watts),
         }

@@ -122,11 +122,11 @@ impl Dispatcher {
             .iter()
             .map(|m| m.step.power.clamp(m.envelope.low, m.envelope.high))
             .sum();
-        let baseline = if stale {
-            None
-        } else {
-            view.baselines.frozen_at(now).map(|v| v.power)
-        };
+        // A baseline binds where reserve is verified against it; without any, the newest schedules are the better word.
+        let binding = !stale && sold != Sold::default();
+        let baseline = binding
+            .then(|| view.baselines.frozen_at(now).map(|v| v.power))
+            .flatten();
         let baseline = baseline.unwrap_or(planned + fixed);
         let target = self.tracker.target(now, baseline, signal, sold);
         let wanted = self.allot(view, &fleet, target, fixed, signal);

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::backtest;
+use crate::demo;
 use crate::import;
 use crate::output::Output;
 
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Backtest(backtest::Args),
     /// Plan one delivery day: positions, bids, reasons
     Plan(backtest::plan::Args),
+    /// Run the whole platform in one process with a simulated fleet and market
+    Demo(demo::Args),
 }
 
 impl Command {
@@ -39,6 +42,7 @@ impl Command {
             Self::Import(args) => import::run(&args, output),
             Self::Backtest(args) => backtest::run(&args, output),
             Self::Plan(args) => backtest::plan::run(&args, output),
+            Self::Demo(args) => demo::run(&args, output),
         }
     }
 }

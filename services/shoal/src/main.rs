@@ -2,6 +2,7 @@
 
 mod backtest;
 mod cli;
+mod demo;
 mod import;
 mod output;
 

@@ -56,3 +56,9 @@ impl Output {
         let _ = writeln!(io::stderr().lock(), "error: {error}");
     }
 }
+
+/// A note for the person at the terminal, to standard error: standard output is for the result.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to tell when standard error itself is gone.
+    let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}
