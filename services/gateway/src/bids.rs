@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use market::{Bid, BidStatus, Rules};
 use runtime::Clock;
-use store::{Change, LogError, StoreError, Tables, topic};
+use store::{Change, StoreError, Tables, topic};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wire::proto::market::v1::market_operator_client::MarketOperatorClient;
@@ -74,7 +74,7 @@ pub(crate) async fn run(
                 }
             }
         }
-        bids.commit(last).await.map_err(LogError::from)?;
+        bids.commit(last).await?;
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct Dispatch {
     pub(crate) stop: CancellationToken,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn lost(e: StoreError) -> Status {
     tracing::error!("a question could not be answered: {e}");
     Status::unavailable(e.to_string())
