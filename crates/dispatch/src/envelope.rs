@@ -90,8 +90,30 @@ pub fn envelope(state: &EvseState, now: DateTime<Utc>, horizon: Horizon) -> Enve
     let Some(needs) = session.session.needs.as_ref() else {
         return Envelope::fixed(evse.max_charge, State::Unmanaged, true);
     };
-    let added = session.added.map_or(0.0, |e| e.joules() as f64);
+    let added = session.added.map_or(0.0, |e| e.joules() as f64) - drained(state, now);
     Battery::new(evse, needs, added).envelope(needs.departure, now, horizon)
+}
+
+/// Joules that may have left the battery since the last reading, at least zero: it is taken to discharge for all that time if it did so at the reading, or
+/// was told to since. Energy charged since the last reading is not counted before it is measured.
+fn drained(state: &EvseState, now: DateTime<Utc>) -> f64 {
+    const LONGEST_SECONDS: f64 = 3_600.0;
+    let told = state
+        .setpoint
+        .filter(|s| state.power.is_none_or(|p| s.at > p.at));
+    let lowest = state
+        .power
+        .into_iter()
+        .chain(told)
+        .map(|p| p.power)
+        .min()
+        .unwrap_or(Power::ZERO);
+    let Some(since) = state.power.or(told).map(|p| p.at) else {
+        return 0.0;
+    };
+    let seconds = (now - since).as_seconds_f64().clamp(0.0, LONGEST_SECONDS);
+    let watts = (-lowest.watts()).max(0) as f64;
+    watts * seconds / state.evse.discharge_efficiency.share()
 }
 
 /// One battery in watts, joules and seconds.

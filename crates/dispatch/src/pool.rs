@@ -31,13 +31,24 @@ pub struct Unit {
     pub on: bool,
 }
 
-/// Limits of a grid connection point, what the vehicles may use of it.
+/// Limits of a grid connection point, what the units of the pool may use of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiteLimit {
-    /// Most that may be taken from the grid, at least zero.
+    /// Most that may be taken from the grid; below zero where something else takes more than the fuse carries.
     pub import: Power,
-    /// Most that may be given to the grid as a magnitude, at least zero.
+    /// Most that may be given to the grid as a magnitude; below zero likewise.
     pub export: Power,
+}
+
+impl SiteLimit {
+    /// What is left beside `power` that flows at the same place.
+    #[must_use]
+    pub fn beside(self, power: Power) -> Self {
+        Self {
+            import: self.import - power,
+            export: self.export + power,
+        }
+    }
 }
 
 /// Units by site, then by name: the same fleet gives the same pool in whatever order it is told.

@@ -90,7 +90,9 @@ impl Limits {
         for (bounds, site) in self.sites.iter_mut().zip(&pool.sites) {
             let low = self.low[site.units.clone()].iter().sum::<f64>();
             let high = self.high[site.units.clone()].iter().sum::<f64>();
-            *bounds = (low.max(site.low), high.min(site.high));
+            // What units cannot do no fuse can ask of them.
+            let most = high.min(site.high).max(low);
+            *bounds = (low.max(site.low).min(most), most);
         }
     }
 }

@@ -12,7 +12,10 @@ fn start() -> DateTime<Utc> {
     "2026-01-10T18:00:00Z".parse().unwrap()
 }
 
-const HORIZON: Horizon = Horizon { decision: TimeDelta::seconds(60), margin: TimeDelta::seconds(30) };
+const HORIZON: Horizon = Horizon {
+    decision: TimeDelta::seconds(60),
+    margin: TimeDelta::seconds(30),
+};
 
 /// Needs `kwh` within `hours`, holds 30 of 60 kWh with a floor of 10 kWh, 11 kW both ways at 90 %.
 fn car(kwh: f64, hours: f64, protocol: Protocol, stored: bool) -> EvseState {
@@ -41,7 +44,12 @@ fn car(kwh: f64, hours: f64, protocol: Protocol, stored: bool) -> EvseState {
                 plugged_in: start(),
                 unplugged: None,
                 needs: Some(Needs {
-                    departure: Some(start() + TimeDelta::seconds((hours * 3_600.0).round().to_string().parse().unwrap())),
+                    departure: Some(
+                        start()
+                            + TimeDelta::seconds(
+                                (hours * 3_600.0).round().to_string().parse().unwrap(),
+                            ),
+                    ),
                     energy: Energy::from_kwh(kwh),
                     stored: stored.then(|| Energy::from_kwh(30.0)),
                     capacity: stored.then(|| Energy::from_kwh(60.0)),
@@ -112,19 +120,36 @@ fn no_time_to_spare_is_full_power_outside_the_pool() {
     let state = car(9.9, 1.0, Protocol::Ocpp21, true);
     let limits = envelope(&state, start(), HORIZON);
     assert_eq!(limits.state, State::Locked);
-    assert_eq!((limits.low, limits.high), (Power::from_kw(11.0), Power::from_kw(11.0)));
+    assert_eq!(
+        (limits.low, limits.high),
+        (Power::from_kw(11.0), Power::from_kw(11.0))
+    );
     let roomy = envelope(&car(9.9, 2.0, Protocol::Ocpp21, true), start(), HORIZON);
-    assert!(roomy.is_flexible() && roomy.low == Power::from_kw(-11.0), "{roomy:?}");
+    assert!(
+        roomy.is_flexible() && roomy.low == Power::from_kw(-11.0),
+        "{roomy:?}"
+    );
 }
 
 #[test]
 fn who_said_nothing_charges_plainly() {
     let mut state = car(10.0, 5.0, Protocol::Ocpp21, true);
-    state.session.as_mut().unwrap().session.needs.as_mut().unwrap().departure = None;
+    state
+        .session
+        .as_mut()
+        .unwrap()
+        .session
+        .needs
+        .as_mut()
+        .unwrap()
+        .departure = None;
     assert_eq!(envelope(&state, start(), HORIZON).state, State::Unmanaged);
     state.session.as_mut().unwrap().session.needs = None;
     let limits = envelope(&state, start(), HORIZON);
-    assert_eq!((limits.state, limits.low), (State::Unmanaged, Power::from_kw(11.0)));
+    assert_eq!(
+        (limits.state, limits.low),
+        (State::Unmanaged, Power::from_kw(11.0))
+    );
 }
 
 #[test]
@@ -144,16 +169,49 @@ fn an_unmet_need_after_departure_is_charged_and_a_met_one_is_left_alone() {
     assert_eq!(envelope(&state, late, HORIZON).state, State::Locked);
     state.session.as_mut().unwrap().added = Some(Energy::from_kwh(12.0));
     let limits = envelope(&state, late, HORIZON);
-    assert!(limits.low >= Power::ZERO, "nothing is taken from a vehicle that may leave any moment");
+    assert!(
+        limits.low >= Power::ZERO,
+        "nothing is taken from a vehicle that may leave any moment"
+    );
 }
 
 #[test]
 fn a_one_way_car_charges_at_six_amperes_or_not_at_all() {
     let mut state = car(10.0, 9.0, Protocol::Ocpp16, false);
     state.evse.max_discharge = Power::ZERO;
-    assert_eq!(envelope(&state, start(), HORIZON).min_charge, Power::from_watts(4_140));
+    assert_eq!(
+        envelope(&state, start(), HORIZON).min_charge,
+        Power::from_watts(4_140)
+    );
     // 50 Wh still needed do not fill a minute at 6 A: the need is rounded up, the car stops by itself.
     state.session.as_mut().unwrap().added = Some(Energy::from_kwh(9.95));
     let limits = envelope(&state, start(), HORIZON);
-    assert_eq!((limits.low, limits.high), (Power::ZERO, Power::from_watts(4_140)));
+    assert_eq!(
+        (limits.low, limits.high),
+        (Power::ZERO, Power::from_watts(4_140))
+    );
+}
+
+#[test]
+fn energy_that_may_have_left_since_the_last_reading_is_counted() {
+    use fleet::state::PowerAt;
+    let now = start() + TimeDelta::minutes(30);
+    let mut state = car(20.0, 5.0, Protocol::Ocpp21, true);
+    let quiet = envelope(&state, now, HORIZON).laxity.unwrap();
+    state.power = Some(PowerAt {
+        power: Power::from_kw(3.0),
+        at: now - TimeDelta::minutes(15),
+    });
+    assert_eq!(
+        envelope(&state, now, HORIZON).laxity.unwrap(),
+        quiet,
+        "charging counts when it is measured"
+    );
+    state.setpoint = Some(PowerAt {
+        power: Power::from_kw(-9.0),
+        at: now - TimeDelta::minutes(10),
+    });
+    let lost = quiet - envelope(&state, now, HORIZON).laxity.unwrap();
+    // 9 kW for a quarter hour is 2.5 kWh inside; at 9.9 kW inside that is 15 min 9 s.
+    assert_eq!(lost.num_seconds(), 909);
 }

@@ -29,9 +29,23 @@ fn unit(i: usize, site: usize, numbers: [i64; 6], weight: u32, min_charge: i64) 
 
 /// Units of at most 22 kW, some of which may discharge, at four sites.
 fn units(min_charge: i64) -> impl Strategy<Value = Vec<Unit>> {
-    let one = (0_usize..4, [-12_000_i64..23_000, 0..4_000, 0..4_000, -11_000..3_000, 0..22_000, 0..2], 1_u32..6);
+    let one = (
+        0_usize..4,
+        [
+            -12_000_i64..23_000,
+            0..4_000,
+            0..4_000,
+            -11_000..3_000,
+            0..22_000,
+            0..2,
+        ],
+        1_u32..6,
+    );
     prop::collection::vec(one, 0..60).prop_map(move |all| {
-        all.into_iter().enumerate().map(|(i, (site, n, k))| unit(i, site, n, k, min_charge)).collect()
+        all.into_iter()
+            .enumerate()
+            .map(|(i, (site, n, k))| unit(i, site, n, k, min_charge))
+            .collect()
     })
 }
 
@@ -42,14 +56,24 @@ fn limits() -> impl Strategy<Value = BTreeMap<fleet::SiteId, SiteLimit>> {
             .into_iter()
             .enumerate()
             .map(|(s, (import, export))| {
-                (format!("s{s}").parse().unwrap(), SiteLimit { import: w(import), export: w(export) })
+                (
+                    format!("s{s}").parse().unwrap(),
+                    SiteLimit {
+                        import: w(import),
+                        export: w(export),
+                    },
+                )
             })
             .collect()
     })
 }
 
 fn by_id(pool: &Pool, split: &Split) -> BTreeMap<String, Power> {
-    pool.ids().iter().map(ToString::to_string).zip(split.powers.iter().copied()).collect()
+    pool.ids()
+        .iter()
+        .map(ToString::to_string)
+        .zip(split.powers.iter().copied())
+        .collect()
 }
 
 /// Lowest and highest sum that units and sites allow; needs above a fuse count up to the fuse.
@@ -60,11 +84,14 @@ fn reach(units: &[Unit], limits: &BTreeMap<fleet::SiteId, SiteLimit>) -> (i64, i
         s.0 += u.low.watts();
         s.1 += u.high.watts();
     }
-    sites.into_iter().fold((0, 0), |(low, high), (site, (l, h))| {
-        let (least, most) =
-            limits.get(&site).map_or((i64::MIN, i64::MAX), |s| (-s.export.watts(), s.import.watts()));
-        (low + l.clamp(least, most), high + h.clamp(least, most))
-    })
+    sites
+        .into_iter()
+        .fold((0, 0), |(low, high), (site, (l, h))| {
+            let (least, most) = limits.get(&site).map_or((i64::MIN, i64::MAX), |s| {
+                (-s.export.watts(), s.import.watts())
+            });
+            (low + l.clamp(least, most), high + h.clamp(least, most))
+        })
 }
 
 proptest! {
@@ -172,16 +199,26 @@ fn water_fills_by_weight_and_ties_go_by_name() {
         unit(2, 1, [0, 0, 0, 0, 11_000, 0], 2, 0),
     ];
     let pool = Pool::new(units, &BTreeMap::new());
-    assert_eq!(split(&pool, w(4_000)).powers, vec![w(2_000), w(1_000), w(1_000)]);
-    let same = (0..3).map(|i| unit(i, 0, [0, 0, 0, 0, 11_000, 0], 1, 0)).collect();
+    assert_eq!(
+        split(&pool, w(4_000)).powers,
+        vec![w(2_000), w(1_000), w(1_000)]
+    );
+    let same = (0..3)
+        .map(|i| unit(i, 0, [0, 0, 0, 0, 11_000, 0], 1, 0))
+        .collect();
     let pool = Pool::new(same, &BTreeMap::new());
     assert_eq!(split(&pool, w(10)).powers, vec![w(4), w(3), w(3)]);
 }
 
 #[test]
 fn a_site_at_its_fuse_leaves_the_rest_to_others() {
-    let units = (0..4).map(|i| unit(i, i / 2, [0, 0, 0, 0, 11_000, 0], 1, 0)).collect();
-    let fuse = SiteLimit { import: w(5_000), export: w(0) };
+    let units = (0..4)
+        .map(|i| unit(i, i / 2, [0, 0, 0, 0, 11_000, 0], 1, 0))
+        .collect();
+    let fuse = SiteLimit {
+        import: w(5_000),
+        export: w(0),
+    };
     let pool = Pool::new(units, &BTreeMap::from([("s0".parse().unwrap(), fuse)]));
     let split = split(&pool, w(20_000));
     assert_eq!(split.powers, vec![w(2_500), w(2_500), w(7_500), w(7_500)]);
@@ -196,11 +233,38 @@ fn those_that_charge_already_stay_on_first() {
     ];
     let pool = Pool::new(units, &BTreeMap::new());
     assert_eq!(split(&pool, w(5_000)).powers, vec![w(0), w(5_000)]);
-    assert_eq!(split(&pool, w(3_000)).powers, vec![w(0), w(0)], "less than one can charge at");
+    assert_eq!(
+        split(&pool, w(3_000)).powers,
+        vec![w(0), w(0)],
+        "less than one can charge at"
+    );
 }
 
 #[test]
 fn an_empty_pool_falls_short_of_everything() {
     let split = split(&Pool::default(), w(-5));
     assert_eq!((split.powers.len(), split.shortfall), (0, w(-5)));
+}
+
+#[test]
+fn a_fuse_that_others_use_up_leaves_nothing_and_never_panics() {
+    let units: Vec<Unit> = (0..3)
+        .map(|i| unit(i, 0, [3_000, 0, 0, 1_000, 11_000, 1], 1, 0))
+        .collect();
+    for left in [-50_000, -1, 0, 2_000, 40_000] {
+        let limit = SiteLimit {
+            import: w(10_000),
+            export: w(10_000),
+        }
+        .beside(w(10_000 - left));
+        let pool = Pool::new(
+            units.clone(),
+            &BTreeMap::from([("s0".parse().unwrap(), limit)]),
+        );
+        for target in [-50_000, 0, 9_000, 50_000] {
+            let split = split(&pool, w(target));
+            let sum: Power = split.powers.iter().copied().sum();
+            assert!(sum <= w(left.max(0)), "{sum} of {left} W");
+        }
+    }
 }

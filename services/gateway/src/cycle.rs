@@ -7,7 +7,8 @@ use dispatch::activation::Delivery;
 use dispatch::alert::AlertDetector;
 use dispatch::envelope::State;
 use dispatch::fleet::schedule::Step;
-use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId};
+use dispatch::fleet::state::PowerAt;
+use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId, SiteId};
 use dispatch::track::Settings;
 use dispatch::{
     Droop, Envelope, Guard, Pool, Sold, Target, Tracker, Unit, envelope, fallback, split,
@@ -130,7 +131,7 @@ impl Dispatcher {
         let baseline = baseline.unwrap_or(planned + fixed);
         let target = self.tracker.target(now, baseline, signal, sold);
         let wanted = self.allot(view, &fleet, target, fixed, signal);
-        let headroom = headroom(&fleet, baseline, fixed);
+        let headroom = headroom(view, &fleet, baseline, fixed);
         self.record(view, now, &fleet, &target, headroom, &mut decision.message);
         decision.message.shortfall_watts = wanted.shortfall.watts();
         self.publish(now, &wanted, &target, signal, &mut decision);
@@ -253,34 +254,47 @@ impl Dispatcher {
         let mut entries: Vec<(EvseId, Power, Why)> =
             Vec::with_capacity(fleet.fixed.len() + fleet.flexible.len());
         let entry = |m: &Member<'_>, power, why| (m.state.evse.id.clone(), power, why);
-        entries.extend(
-            fleet
-                .fixed
-                .iter()
-                .map(|m| entry(m, told(m), Why::Fixed(m.envelope.state))),
-        );
         if matches!(self.order, Order::Killed { .. }) {
             let plain = |m: &Member<'_>| fallback::safe(&m.envelope).power;
-            entries.extend(
-                fleet
-                    .flexible
-                    .iter()
-                    .map(|m| entry(m, plain(m), Why::Killed)),
-            );
+            let all = fleet.flexible.iter().chain(&fleet.fixed);
+            entries.extend(all.map(|m| entry(m, plain(m), Why::Killed)));
             return Wanted::new(entries, String::new(), Power::ZERO);
         }
-        let pool = Pool::new(fleet.flexible.iter().map(unit).collect(), &view.sites);
-        let shares = split(&pool, target.power - fixed);
-        let by_id: BTreeMap<&EvseId, Power> = pool.ids().iter().zip(shares.powers).collect();
-        for member in &fleet.flexible {
-            if let Some(power) = by_id.get(&member.state.evse.id) {
-                let why = Why::Pool {
-                    planned: member.step.power,
-                    low: member.envelope.low,
-                };
-                entries.push(entry(member, *power, why));
+        // Vehicles outside the pool have no choice, but they hang on the same fuse: they are split with limits that coincide. What they are told and
+        // what they draw may differ; the target is moved by the difference.
+        let (deaf, fixed_units): (Vec<_>, Vec<_>) =
+            fleet.fixed.iter().partition(|m| m.state.unresponsive);
+        let mut sites = view.sites.clone();
+        for member in &deaf {
+            if let Some(limit) = sites.get_mut(&member.state.evse.site) {
+                *limit = limit.beside(contribution(member));
             }
         }
+        let told_fixed: Power = fixed_units.iter().map(|m| told(m)).sum();
+        let units = fleet
+            .flexible
+            .iter()
+            .chain(fixed_units.iter().copied())
+            .map(unit);
+        let pool = Pool::new(units.collect(), &sites);
+        let shares = split(&pool, target.power - fixed + told_fixed);
+        let by_id: BTreeMap<&EvseId, Power> = pool.ids().iter().zip(shares.powers).collect();
+        let power_of = |m: &Member<'_>| by_id.get(&m.state.evse.id).copied();
+        for member in &fleet.flexible {
+            let why = Why::Pool {
+                planned: member.step.power,
+                low: member.envelope.low,
+            };
+            entries.extend(power_of(member).map(|power| entry(member, power, why)));
+        }
+        for member in fixed_units {
+            let why = Why::Fixed(member.envelope.state);
+            entries.extend(power_of(member).map(|power| entry(member, power, why)));
+        }
+        entries.extend(
+            deaf.into_iter()
+                .map(|m| entry(m, told(m), Why::Fixed(State::Flexible))),
+        );
         Wanted::new(entries, call_reason(&target, signal), shares.shortfall)
     }
 
@@ -504,9 +518,15 @@ fn planned_step(
         .unwrap_or_else(|| fallback::safe(envelope))
 }
 
-/// What an EVSE that the pool does not move draws: what was measured, else what it was told.
+/// What an EVSE that the pool does not move draws: what was measured since it was told, else what it is told. One that
+/// does not follow draws what was measured last.
 fn contribution(member: &Member<'_>) -> Power {
-    member.state.power.map_or_else(|| told(member), |p| p.power)
+    let state = member.state;
+    let told_since = |measured: PowerAt| state.setpoint.is_some_and(|s| s.at > measured.at);
+    match state.power {
+        Some(measured) if state.unresponsive || !told_since(measured) => measured.power,
+        _ => told(member),
+    }
 }
 
 /// What an EVSE that the pool does not move is told.
@@ -538,9 +558,22 @@ fn unit(member: &Member<'_>) -> Unit {
     }
 }
 
-fn headroom(fleet: &Fleet<'_>, baseline: Power, fixed: Power) -> Headroom {
-    let low: Power = fleet.flexible.iter().map(|m| m.envelope.low).sum();
-    let high: Power = fleet.flexible.iter().map(|m| m.envelope.high).sum();
+fn headroom(view: &View, fleet: &Fleet<'_>, baseline: Power, fixed: Power) -> Headroom {
+    let mut sites: BTreeMap<&SiteId, (Power, Power, Power)> = BTreeMap::new();
+    for member in &fleet.flexible {
+        let site = sites.entry(&member.state.evse.site).or_default();
+        site.0 += member.envelope.low;
+        site.1 += member.envelope.high;
+    }
+    for member in &fleet.fixed {
+        sites.entry(&member.state.evse.site).or_default().2 += contribution(member);
+    }
+    let (mut low, mut high) = (Power::ZERO, Power::ZERO);
+    for (site, (least, most, beside)) in sites {
+        let limit = view.sites.get(site).map(|l| l.beside(beside));
+        low += limit.map_or(least, |l| least.max(-l.export));
+        high += limit.map_or(most, |l| most.min(l.import));
+    }
     Headroom {
         up: (baseline - fixed - low).max(Power::ZERO),
         down: (fixed + high - baseline).max(Power::ZERO),

@@ -48,11 +48,9 @@ impl View {
         {
             return;
         }
-        for step in plan
-            .steps
-            .iter()
-            .filter(|s| s.interval.length() == QUARTER && s.interval.start() > said_at)
-        {
+        for step in plan.steps.iter().filter(|s| {
+            quarter_of(s.interval.start()) == Some(s.interval) && s.interval.start() > said_at
+        }) {
             let version = Version {
                 power: step.baseline,
                 created_at: said_at,
