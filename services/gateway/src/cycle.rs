@@ -8,7 +8,7 @@ use dispatch::alert::AlertDetector;
 use dispatch::envelope::State;
 use dispatch::fleet::schedule::Step;
 use dispatch::fleet::state::PowerAt;
-use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId, SiteId};
+use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId};
 use dispatch::track::Settings;
 use dispatch::{
     Droop, Envelope, Guard, Pool, Sold, Target, Tracker, Unit, envelope, fallback, split,
@@ -21,7 +21,9 @@ use wire::proto::dispatch::v1 as proto;
 use crate::command::Order;
 use crate::config::Pace;
 use crate::quarter::Quarter;
+use crate::ready::{Headroom, backing, headroom, held, ratio, unanswered};
 use crate::view::{View, quarter_of};
+use crate::wanted::{Wanted, Why, call_reason};
 
 /// What a cycle decided.
 #[derive(Debug, Default)]
@@ -50,31 +52,24 @@ pub(crate) struct Dispatcher {
 }
 
 /// One EVSE in this cycle.
-struct Member<'a> {
-    state: &'a EvseState,
-    envelope: Envelope,
-    step: Step,
+pub(crate) struct Member<'a> {
+    pub(crate) state: &'a EvseState,
+    pub(crate) envelope: Envelope,
+    pub(crate) step: Step,
 }
 
 /// The fleet in this cycle.
 #[derive(Default)]
-struct Fleet<'a> {
+pub(crate) struct Fleet<'a> {
     /// Moved by the pool.
-    flexible: Vec<Member<'a>>,
+    pub(crate) flexible: Vec<Member<'a>>,
     /// Connected and plugged in, not moved.
-    fixed: Vec<Member<'a>>,
+    pub(crate) fixed: Vec<Member<'a>>,
     metered: Power,
     measured: u32,
     connected: u32,
     /// Mean age of the samples.
     age: TimeDelta,
-}
-
-/// Power that the pool could fall and rise by from its baseline.
-#[derive(Clone, Copy, Default)]
-struct Headroom {
-    up: Power,
-    down: Power,
 }
 
 impl Dispatcher {
@@ -448,60 +443,6 @@ impl Dispatcher {
     }
 }
 
-/// Powers and why, in order of the EVSE.
-#[derive(Default)]
-struct Wanted {
-    powers: Vec<(EvseId, Power)>,
-    whys: Vec<Why>,
-    call: String,
-    shortfall: Power,
-}
-
-/// Why an EVSE is told what it is told; put in words only for what is sent.
-#[derive(Clone, Copy)]
-enum Why {
-    Fixed(State),
-    Killed,
-    Pool { planned: Power, low: Power },
-}
-
-impl Wanted {
-    fn new(mut entries: Vec<(EvseId, Power, Why)>, call: String, shortfall: Power) -> Self {
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let (powers, whys) = entries
-            .into_iter()
-            .map(|(id, power, why)| ((id, power), why))
-            .unzip();
-        Self {
-            powers,
-            whys,
-            call,
-            shortfall,
-        }
-    }
-
-    fn reason(&self, i: usize) -> String {
-        let power = self.powers[i].1;
-        match self.whys[i] {
-            Why::Fixed(State::Locked) => {
-                "no time to spare: full power, outside the pool".to_owned()
-            }
-            Why::Fixed(State::Unmanaged) => {
-                "needs or departure unknown: charges plainly, outside the pool".to_owned()
-            }
-            Why::Fixed(State::Absent | State::Flexible) => {
-                "does not follow: keeps its plan, outside the pool".to_owned()
-            }
-            Why::Killed => "kill switch: plain charging".to_owned(),
-            Why::Pool { planned, .. } if power == planned => "follows its plan".to_owned(),
-            Why::Pool { planned, low } if power == low && power > planned => {
-                format!("must charge {power} to leave with what it needs")
-            }
-            Why::Pool { planned, .. } => format!("{}: {power} instead of {planned}", self.call),
-        }
-    }
-}
-
 /// The plan of an EVSE now; safe charging where there is none for this stay.
 fn planned_step(
     view: &View,
@@ -520,7 +461,7 @@ fn planned_step(
 
 /// What an EVSE that the pool does not move draws: what was measured since it was told, else what it is told. One that
 /// does not follow draws what was measured last.
-fn contribution(member: &Member<'_>) -> Power {
+pub(crate) fn contribution(member: &Member<'_>) -> Power {
     let state = member.state;
     let told_since = |measured: PowerAt| state.setpoint.is_some_and(|s| s.at > measured.at);
     match state.power {
@@ -555,77 +496,5 @@ fn unit(member: &Member<'_>) -> Unit {
         min_charge: member.envelope.min_charge,
         weight: 1.0 + (1.0 / hours).min(10.0),
         on: measured > 0,
-    }
-}
-
-fn headroom(view: &View, fleet: &Fleet<'_>, baseline: Power, fixed: Power) -> Headroom {
-    let mut sites: BTreeMap<&SiteId, (Power, Power, Power)> = BTreeMap::new();
-    for member in &fleet.flexible {
-        let site = sites.entry(&member.state.evse.site).or_default();
-        site.0 += member.envelope.low;
-        site.1 += member.envelope.high;
-    }
-    for member in &fleet.fixed {
-        sites.entry(&member.state.evse.site).or_default().2 += contribution(member);
-    }
-    let (mut low, mut high) = (Power::ZERO, Power::ZERO);
-    for (site, (least, most, beside)) in sites {
-        let limit = view.sites.get(site).map(|l| l.beside(beside));
-        low += limit.map_or(least, |l| least.max(-l.export));
-        high += limit.map_or(most, |l| most.min(l.import));
-    }
-    Headroom {
-        up: (baseline - fixed - low).max(Power::ZERO),
-        down: (fixed + high - baseline).max(Power::ZERO),
-    }
-}
-
-/// Power ready for a product; restoration has what containment leaves.
-fn held(product: Product, headroom: Headroom, fcr: Power) -> Power {
-    match product {
-        Product::Fcr => headroom.up.min(headroom.down),
-        Product::AfrrUp => (headroom.up - fcr).max(Power::ZERO),
-        Product::AfrrDown => (headroom.down - fcr).max(Power::ZERO),
-        Product::DayAhead => Power::ZERO,
-    }
-}
-
-/// Part of a request that was not answered: how far the pool is off beyond the tolerance, against the direction of the request.
-fn unanswered(error: Power, request: Power, tolerance: Power) -> Power {
-    let against = -error.watts() * request.watts().signum();
-    Power::from_watts((against - tolerance.watts()).clamp(0, request.watts().abs()))
-}
-
-fn ratio(part: Power, whole: Power) -> f64 {
-    if whole > Power::ZERO {
-        part.kw() / whole.kw()
-    } else {
-        0.0
-    }
-}
-
-/// Power that each site could move in either direction.
-fn backing(fleet: &Fleet<'_>) -> BTreeMap<String, Power> {
-    let mut by_site: BTreeMap<String, Power> = BTreeMap::new();
-    for member in &fleet.flexible {
-        let span = member.envelope.high - member.envelope.low;
-        if span > Power::ZERO {
-            *by_site
-                .entry(member.state.evse.site.as_str().to_owned())
-                .or_default() += span;
-        }
-    }
-    by_site
-}
-
-fn call_reason(target: &Target, signal: Option<&GridSignal>) -> String {
-    let deviation = signal.and_then(|s| s.deviation_mhz).unwrap_or(0.0);
-    match target.winner() {
-        "fcr" => format!(
-            "frequency {deviation:+.0} mHz calls {} of the pool",
-            target.fcr
-        ),
-        "afrr" => format!("restoration calls {} of the pool", target.afrr),
-        _ => "the pool keeps its baseline".to_owned(),
     }
 }

@@ -6,11 +6,13 @@ mod config;
 mod control;
 mod cycle;
 mod quarter;
+mod ready;
 mod records;
 mod results;
 mod serve;
 mod settle;
 mod view;
+mod wanted;
 
 use std::time::Duration;
 

@@ -10,7 +10,6 @@ use units::{Interval, Power};
 #[derive(Debug, Default)]
 pub(crate) struct Quarter {
     interval: Option<Interval>,
-    cycles: i64,
     awards: BTreeMap<AwardId, Sums>,
     backing: BTreeMap<String, Power>,
 }
@@ -44,7 +43,6 @@ impl Quarter {
 
     /// Who could have moved, by how much, in this cycle; the last word counts.
     pub(crate) fn back(&mut self, backing: BTreeMap<String, Power>) {
-        self.cycles += 1;
         self.backing = backing;
     }
 

@@ -166,6 +166,15 @@ impl Running {
 
 impl World {
     pub(crate) async fn new(start: DateTime<Utc>, seed: u64, faulty: bool) -> Self {
+        Self::with_speed(start, seed, faulty, 1.0).await
+    }
+
+    pub(crate) async fn with_speed(
+        start: DateTime<Utc>,
+        seed: u64,
+        faulty: bool,
+        speed: f64,
+    ) -> Self {
         let store = Store::in_memory().await.unwrap();
         let fake = Fake {
             faulty,
@@ -179,7 +188,7 @@ impl World {
         Self {
             store,
             fake,
-            clock: Clock::accelerated(start, 1.0),
+            clock: Clock::accelerated(start, speed),
             probe: Probe::new(),
             operator,
             stop_market,

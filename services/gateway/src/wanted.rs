@@ -1,0 +1,77 @@
+//! What every EVSE is to be told, and why.
+
+use dispatch::Target;
+use dispatch::envelope::State;
+use dispatch::fleet::EvseId;
+use market::GridSignal;
+use units::Power;
+
+/// Powers and why, in order of the EVSE.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    pub(crate) powers: Vec<(EvseId, Power)>,
+    whys: Vec<Why>,
+    call: String,
+    pub(crate) shortfall: Power,
+}
+
+/// Why an EVSE is told what it is told; put in words only for what is sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Why {
+    Fixed(State),
+    Killed,
+    Pool { planned: Power, low: Power },
+}
+
+impl Wanted {
+    pub(crate) fn new(
+        mut entries: Vec<(EvseId, Power, Why)>,
+        call: String,
+        shortfall: Power,
+    ) -> Self {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let (powers, whys) = entries
+            .into_iter()
+            .map(|(id, power, why)| ((id, power), why))
+            .unzip();
+        Self {
+            powers,
+            whys,
+            call,
+            shortfall,
+        }
+    }
+
+    pub(crate) fn reason(&self, i: usize) -> String {
+        let power = self.powers[i].1;
+        match self.whys[i] {
+            Why::Fixed(State::Locked) => {
+                "no time to spare: full power, outside the pool".to_owned()
+            }
+            Why::Fixed(State::Unmanaged) => {
+                "needs or departure unknown: charges plainly, outside the pool".to_owned()
+            }
+            Why::Fixed(State::Absent | State::Flexible) => {
+                "does not follow: keeps its plan, outside the pool".to_owned()
+            }
+            Why::Killed => "kill switch: plain charging".to_owned(),
+            Why::Pool { planned, .. } if power == planned => "follows its plan".to_owned(),
+            Why::Pool { planned, low } if power == low && power > planned => {
+                format!("must charge {power} to leave with what it needs")
+            }
+            Why::Pool { planned, .. } => format!("{}: {power} instead of {planned}", self.call),
+        }
+    }
+}
+
+pub(crate) fn call_reason(target: &Target, signal: Option<&GridSignal>) -> String {
+    let deviation = signal.and_then(|s| s.deviation_mhz).unwrap_or(0.0);
+    match target.winner() {
+        "fcr" => format!(
+            "frequency {deviation:+.0} mHz calls {} of the pool",
+            target.fcr
+        ),
+        "afrr" => format!("restoration calls {} of the pool", target.afrr),
+        _ => "the pool keeps its baseline".to_owned(),
+    }
+}
