@@ -73,10 +73,10 @@ impl Parts {
         let habit = match place {
             Place::Home => Habit {
                 place,
-                leaves: 440.0 + 40.0 * dice.normal(),
+                leaves: 500.0 + 40.0 * dice.normal(),
                 returns: 1_060.0 + 55.0 * dice.normal(),
                 km: dice.between(15.0, 65.0),
-                stays_away: 0.15,
+                stays_away: 0.35,
             },
             Place::Work => Habit {
                 place,

@@ -35,8 +35,8 @@ impl Block {
     }
 }
 
-/// What a bus does with its days. Every fourth one is not out by day: it serves the night, or it is a spare that
-/// stands ready for four days a week, as depots keep them.
+/// What a bus does with its days. Not all are out by day: every eighth serves the night, every fourth is a spare that
+/// stands ready, as depots keep them, and serves on the two days when others are in the workshop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Roster {
     Day,
@@ -47,8 +47,8 @@ enum Roster {
 
 fn roster(duty: usize) -> Roster {
     match (duty % 8, duty % PEAK_BUS_EVERY) {
-        (3, _) => Roster::Night,
-        (7, _) => Roster::Spare,
+        (3 | 7, _) => Roster::Spare,
+        (5, _) => Roster::Night,
         (_, 2) => Roster::Peaks,
         _ => Roster::Day,
     }

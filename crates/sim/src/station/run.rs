@@ -249,10 +249,27 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
     let mut sample_at = first_sample(station, number);
     let mut change_at: Option<DateTime<Utc>> = None;
     loop {
-        let next = {
-            let (state, _) = station.look();
-            state.outlet.next_event()
-        };
+        let mut aligned = false;
+        while let Some(report) = next_report(station) {
+            aligned |= report.what == What::Aligned;
+            teller.tell(report).await;
+        }
+        let now = station.time.now();
+        if sample_at <= now || change_at.is_some_and(|at| at <= now) {
+            change_at = None;
+            while sample_at <= now {
+                sample_at += station
+                    .options
+                    .sample_period
+                    .max(TimeDelta::milliseconds(100));
+            }
+            // A quarter hour just told says it all.
+            if !aligned && teller.stay.is_some() {
+                teller.sample().await;
+            }
+        }
+        // Not advanced here: what has happened meanwhile is due, and told in the next round.
+        let next = station.lock().outlet.next_event();
         let sample = teller.stay.is_some().then_some(sample_at);
         let due = [next, sample, change_at].into_iter().flatten().min();
         let wake = due.unwrap_or_else(|| station.time.now() + TimeDelta::hours(1));
@@ -264,27 +281,6 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
                     let settled = station.options.reaction + TimeDelta::milliseconds(100);
                     change_at = Some(station.time.now() + settled);
                 }
-                continue;
-            }
-        }
-        let mut aligned = false;
-        while let Some(report) = next_report(station) {
-            aligned |= report.what == What::Aligned;
-            teller.tell(report).await;
-        }
-        let now = station.time.now();
-        let sampled = sample_at <= now || change_at.is_some_and(|at| at <= now);
-        if sampled {
-            change_at = None;
-            while sample_at <= now {
-                sample_at += station
-                    .options
-                    .sample_period
-                    .max(TimeDelta::milliseconds(100));
-            }
-            // A quarter hour just told says it all.
-            if !aligned && teller.stay.is_some() {
-                teller.sample().await;
             }
         }
     }
