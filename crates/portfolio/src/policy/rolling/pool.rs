@@ -41,6 +41,8 @@ pub(crate) struct Pool {
     coming: Vec<Vec<f64>>,
     /// Power kept free for vehicles still to come, kW: `[site][step]`.
     pub(crate) kept: Vec<Vec<f64>>,
+    /// Whether a site may have too little for all that are there or may come, within a day.
+    pub(crate) contested: Vec<bool>,
     /// Draw of each site up to which the month's demand charge is spent anyway, kW.
     pub(crate) paid_peak: Vec<f64>,
 }
@@ -55,6 +57,7 @@ impl Pool {
             discharge: none.clone(),
             coming: none.clone(),
             kept: none,
+            contested: vec![false; case.sites.len()],
             paid_peak: vec![0.0; case.sites.len()],
         }
     }
@@ -146,6 +149,15 @@ pub(crate) fn steps(
     discharge: bool,
 ) -> Vec<Step> {
     let session = &player.session;
+    // Where there may be too little for all, what a vehicle has of its goal is not given away.
+    let contested = session.site.is_some_and(|site| pool.contested[site]);
+    let owed_floor = if contested {
+        player.energy.min(session.goal)
+    } else {
+        0.0
+    };
+    // When an expected vehicle would leave is not known either: nothing is built on what it could give back.
+    let discharge = discharge && (player.real.is_some() || player.at_once.is_none());
     player
         .ahead()
         .map(|t| {
@@ -170,7 +182,8 @@ pub(crate) fn steps(
             let floor = player
                 .at_once
                 .as_ref()
-                .map_or(session.floor, |levels| session.floor.max(levels[j]));
+                .map_or(session.floor, |levels| session.floor.max(levels[j]))
+                .max(owed_floor);
             Step {
                 hours: case.grid.hours(),
                 charge_kw,
