@@ -55,12 +55,21 @@ impl Clock {
         }
     }
 
+    /// This clock, standing still for `span` of real time from now on before it runs. The system clock does not wait.
+    #[must_use]
+    pub fn after(mut self, span: Duration) -> Self {
+        if let Some(clock) = &mut self.accelerated {
+            clock.origin = Instant::now() + span;
+        }
+        self
+    }
+
     /// The present instant, to the microsecond.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match &self.accelerated {
             None => wall(),
-            Some(clock) => clock.at(clock.origin.elapsed()),
+            Some(clock) => clock.at(Instant::now().saturating_duration_since(clock.origin)),
         }
     }
 
@@ -76,6 +85,7 @@ impl Clock {
                 None => ahead.min(LONGEST_NAP),
                 Some(clock) => Duration::try_from_secs_f64(ahead.as_secs_f64() / clock.speed)
                     .unwrap_or(LONGEST_NAP)
+                    .saturating_add(clock.standing())
                     .max(Duration::from_micros(1)),
             })
             .await;
@@ -115,6 +125,11 @@ impl Clock {
 }
 
 impl Accelerated {
+    /// Real time until it begins to run.
+    fn standing(&self) -> Duration {
+        self.origin.saturating_duration_since(Instant::now())
+    }
+
     #[expect(
         clippy::cast_possible_truncation,
         reason = "saturates: 290 000 years of simulated microseconds"
@@ -168,6 +183,19 @@ mod tests {
             // The timer of tokio has a grain of one real millisecond.
             assert!(clock.now() - at <= TimeDelta::milliseconds(2 * 2400));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_waits_stands_still_and_then_runs() {
+        let clock = Clock::accelerated(start(), 60.0).after(Duration::from_secs(3));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(clock.now(), start());
+        clock.sleep_until(start() + TimeDelta::minutes(1)).await;
+        let passed = clock.now() - start();
+        assert!(
+            passed >= TimeDelta::minutes(1) && passed < TimeDelta::minutes(2),
+            "{passed}"
+        );
     }
 
     #[tokio::test]

@@ -73,13 +73,13 @@ impl Prices {
         let (level, shape) = match product {
             Product::DayAhead => return self.day_ahead(delivery.start()),
             Product::Fcr => (
-                13.0,
-                bump(hour, 4.0, 4.0) * 5.0 + bump(hour, 20.0, 3.0) * 4.0,
+                24.0,
+                bump(hour, 4.0, 4.0) * 8.0 + bump(hour, 20.0, 3.0) * 6.0,
             ),
-            Product::AfrrUp => (9.0, bump(hour, 18.0, 3.5) * 8.0),
+            Product::AfrrUp => (6.5, bump(hour, 18.0, 3.5) * 7.0),
             Product::AfrrDown => (
-                10.0,
-                bump(hour, 12.0, 3.5) * 9.0 + bump(hour, 2.0, 3.0) * 4.0,
+                7.0,
+                bump(hour, 12.0, 3.5) * 8.0 + bump(hour, 2.0, 3.0) * 3.0,
             ),
         };
         let mut dice = Dice::of(

@@ -8,6 +8,9 @@ use units::Power;
 
 use crate::Error;
 
+/// Full activation time of FCR (`markets.md` 4.2); lengthened with the cycle.
+const SETTLING: TimeDelta = TimeDelta::seconds(30);
+
 /// Settings of the service, section `[gateway]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,6 +96,7 @@ impl Config {
             cycle,
             expiry: seconds(self.setpoint_seconds).max(cycle * 10),
             oldest_signal: seconds(self.oldest_signal_seconds).max(cycle * 4),
+            settling: SETTLING.max(cycle * 2),
             oldest_plan: TimeDelta::minutes(i64::from(self.oldest_plan_minutes)),
             horizon: Horizon {
                 decision: cycle * 2 + real(self.latency_real_ms),
@@ -110,6 +114,8 @@ pub(crate) struct Pace {
     pub(crate) cycle: TimeDelta,
     pub(crate) expiry: TimeDelta,
     pub(crate) oldest_signal: TimeDelta,
+    /// Time the fleet gets to answer a signal or a vehicle that left.
+    pub(crate) settling: TimeDelta,
     pub(crate) oldest_plan: TimeDelta,
     pub(crate) horizon: Horizon,
     pub(crate) threshold: Power,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use dispatch::activation::Delivery;
+use dispatch::activation::{Delivery, Excursion};
 use dispatch::alert::AlertDetector;
 use dispatch::envelope::State;
 use dispatch::fleet::schedule::Step;
@@ -48,6 +48,7 @@ pub(crate) struct Dispatcher {
     guard: Guard,
     alert: AlertDetector,
     quarter: Quarter,
+    excursion: Excursion,
     running: Option<Interval>,
 }
 
@@ -86,6 +87,7 @@ impl Dispatcher {
             .unwrap_or_default();
         let settings = Settings {
             droop,
+            settling: pace.settling,
             ..Settings::default()
         };
         Self {
@@ -95,6 +97,7 @@ impl Dispatcher {
             guard: Guard::new(pace.threshold, pace.expiry / 3),
             alert: AlertDetector::default(),
             quarter: Quarter::default(),
+            excursion: Excursion::default(),
             running: None,
             pace,
         }
@@ -348,6 +351,8 @@ impl Dispatcher {
         let error = (fleet.measured > 0)
             .then(|| self.tracker.error(now, fleet.metered, fleet.age))
             .flatten();
+        let off = error.is_some_and(|e| e.abs() > target.tolerance);
+        let lasting = self.excursion.lasts(now, off, self.pace.settling);
         let awards: Vec<&Award> = view
             .position
             .in_force(now)
@@ -368,8 +373,10 @@ impl Dispatcher {
                 .entry(award.id)
                 .or_insert_with(|| Delivery::new(award.clone()));
             let request = delivery.request(target);
-            delivery.cycle(request, error, target.tolerance);
-            let late = error.map_or(Power::ZERO, |e| unanswered(e, request, target.tolerance));
+            delivery.cycle(request, error, !lasting);
+            let late = error
+                .filter(|_| lasting)
+                .map_or(Power::ZERO, |e| unanswered(e, request, target.tolerance));
             unfollowed |= late > Power::ZERO;
             let late = late
                 .scale(ratio(award.volume, sold))

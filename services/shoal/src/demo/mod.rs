@@ -132,7 +132,7 @@ impl Demo {
         let stop = CancellationToken::new();
         let latency = Probe::new();
         let pipes = Pipes::new();
-        let clock = Clock::accelerated(self.start, args.speed);
+        let clock = Clock::accelerated(self.start, args.speed).after(platform::WARM_UP);
         let falls_at = self.start + falls_after(args);
         let frequency = Frequency::new(args.seed, Some(falls_at));
         let operator = Operator::new(
@@ -164,6 +164,10 @@ impl Demo {
             operator,
             edge,
             latency,
+            stays: self
+                .fleet
+                .stays(self.start, self.start + TimeDelta::seconds(1))
+                .len(),
             console,
         };
         let (tasks, channels) = platform::start(parts, pipes, &stop);
@@ -255,7 +259,11 @@ fn announce(args: &Args, edge: SocketAddr, console: Option<SocketAddr>, cycle: T
 
 /// Waits for the end of the run: `--for`, a signal, or a service that ended.
 async fn wait(args: &Args, stop: &CancellationToken) -> anyhow::Result<()> {
-    let length = args.length.unwrap_or(std::time::Duration::MAX);
+    // `--for` counts from the moment the clock runs.
+    let length = args
+        .length
+        .unwrap_or(std::time::Duration::MAX)
+        .saturating_add(platform::WARM_UP);
     let signalled = CancellationToken::new();
     let listening = tokio::spawn(stop_on_signal(signalled.clone()));
     tokio::select! {

@@ -116,7 +116,8 @@ pub(super) struct Account {
 #[derive(Debug, Serialize)]
 pub(super) struct Site {
     pub(super) account: String,
-    pub(super) day: DateTime<Utc>,
+    /// Local date of delivery.
+    pub(super) day: chrono::NaiveDate,
     pub(super) energy_kwh: f64,
     pub(super) energy: f64,
     pub(super) imbalance: f64,
@@ -188,7 +189,11 @@ pub(super) fn site(statement: &Statement) -> Site {
     };
     Site {
         account: statement.account.clone(),
-        day: statement.day.start(),
+        day: statement
+            .day
+            .start()
+            .with_timezone(&statement.area.exchange_zone())
+            .date_naive(),
         energy_kwh: statement
             .lines
             .iter()
@@ -409,7 +414,7 @@ impl Outcome {
                 out,
                 "  {:<12} {}  {:>9.1} kWh  energy {:>9.2}  imbalance {:>8.2}  capacity {:>8.2}  penalty {:>7.2}  total {:>9.2} {c}",
                 s.account,
-                s.day.format("%Y-%m-%d"),
+                s.day,
                 s.energy_kwh,
                 s.energy,
                 s.imbalance,

@@ -12,12 +12,16 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Server};
+use wire::proto::fleet::v1::fleet_service_client::FleetServiceClient;
+use wire::proto::fleet::v1::{EvseState, GetFleetRequest};
 use wire::proto::market::v1::market_operator_server::MarketOperatorServer;
 
 use super::operator::Operator;
 
 /// Real time that services get to finish what is in hand.
 const GRACE: Duration = Duration::from_secs(10);
+/// Real time in which stations connect and the first plan is made, before the clock runs.
+pub(super) const WARM_UP: Duration = Duration::from_secs(4);
 
 /// Ends of the pipes between the services.
 pub(super) struct Pipes {
@@ -58,6 +62,8 @@ pub(super) struct Parts {
     pub(super) operator: Operator,
     pub(super) edge: shoal_edge::Edge,
     pub(super) latency: Probe,
+    /// Stays in progress at the start.
+    pub(super) stays: usize,
     /// Bound socket of the console; none when headless.
     pub(super) console: Option<TcpListener>,
 }
@@ -71,6 +77,7 @@ pub(super) fn start(parts: Parts, pipes: Pipes, stop: &CancellationToken) -> (Ta
         operator,
         edge,
         latency,
+        stays,
         console,
     } = parts;
     let (log, tables) = (store.log(), store.tables());
@@ -127,15 +134,16 @@ pub(super) fn start(parts: Parts, pipes: Pipes, stop: &CancellationToken) -> (Ta
         forecast: pipes.forecast.0.channel(),
         listener: pipes.plan.1,
     };
-    let config = shoal_optimizer::Config {
-        area,
-        ..Default::default()
-    };
-    tasks.spawn(
-        "optimizer",
-        Duty::Essential,
-        shoal_optimizer::run(config, optimizer, stop.clone()),
-    );
+    let seen = fleet_is_in(pipes.fleet.0.channel(), stays);
+    let stopped = stop.clone();
+    tasks.spawn("optimizer", Duty::Essential, async move {
+        seen.await;
+        let config = shoal_optimizer::Config {
+            area,
+            ..Default::default()
+        };
+        shoal_optimizer::run(config, optimizer, stopped).await
+    });
     let gateway = shoal_gateway::Deps {
         clock,
         log,
@@ -173,6 +181,30 @@ pub(super) fn start(parts: Parts, pipes: Pipes, stop: &CancellationToken) -> (Ta
         );
     }
     (tasks, channels)
+}
+
+/// Waits until `stays` vehicles have said what they need, or until the clock is about to run: the first plan shall be one
+/// for the fleet that is there.
+async fn fleet_is_in(fleet: Channel, stays: usize) {
+    const LOOK_AGAIN: Duration = Duration::from_millis(50);
+    let mut client = FleetServiceClient::new(fleet).max_decoding_message_size(usize::MAX);
+    let deadline = tokio::time::Instant::now() + WARM_UP / 2;
+    while tokio::time::Instant::now() < deadline {
+        if let Ok(answer) = client.get_fleet(GetFleetRequest {}).await {
+            let stated = |e: &EvseState| e.session.as_ref().is_some_and(|s| s.needs.is_some());
+            if answer
+                .into_inner()
+                .evses
+                .iter()
+                .filter(|e| stated(e))
+                .count()
+                >= stays
+            {
+                return;
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Opens the socket of the console.
