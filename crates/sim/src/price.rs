@@ -73,7 +73,7 @@ impl Prices {
         let (level, shape) = match product {
             Product::DayAhead => return self.day_ahead(delivery.start()),
             Product::Fcr => (
-                24.0,
+                12.0,
                 bump(hour, 4.0, 4.0) * 8.0 + bump(hour, 20.0, 3.0) * 6.0,
             ),
             Product::AfrrUp => (6.5, bump(hour, 18.0, 3.5) * 7.0),
