@@ -171,11 +171,10 @@ fn title(id: &SiteId, number: usize) -> String {
     match id.as_str() {
         "depot" => "Bus depot".to_owned(),
         "workplace" => "Workplace".to_owned(),
-        _ => format!(
-            "{} Street {}",
-            streets[number % streets.len()],
-            number / streets.len() + 1
-        ),
+        _ => match number / streets.len() {
+            0 => format!("{} St", streets[number]),
+            round => format!("{} St {}", streets[number % streets.len()], round + 1),
+        },
     }
 }
 

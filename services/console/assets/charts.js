@@ -75,7 +75,7 @@ function build(boxes) {
   const powerChart = new uPlot({
     ...common(boxes[0], wide(10)),
     series: [{}, area, area, line('target', 'accent', { dash: [7, 4] }), line('actual', 'actual')],
-    bands: [{ series: [1, 2], fill: colour('accent-soft') }, { series: [3, 4], fill: colour('error-soft'), dir: 0 }],
+    bands: [{ series: [1, 2], fill: colour('accent-soft') }],
     axes: [time(false), axis('kW', { values: kw })],
     hooks: { drawClear: [silent], draw: [labels(colour, font, [[3, 'target', 'accent'], [4, 'actual', 'actual']])], setCursor: [hover] },
   }, [[]], boxes[0]);

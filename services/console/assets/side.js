@@ -61,7 +61,7 @@ function plan(p, source) {
     ...pair('solved', age(p.solved_at), utc(Date.parse(p.solved_at))),
     ...pair('status', p.status),
     ...pair('gap', p.relative_gap === null ? missing(null, 'no bound') : gap(p.relative_gap)),
-    ...pair('expected', p.expected === null ? missing(null, 'none') : `${number(Number(p.expected), 0)} ${p.currency} ${Number(p.expected) < 0 ? 'paid' : 'received'}`, 'over the horizon of the plan'),
+    ...pair(Number(p.expected) < 0 ? 'to pay' : 'to receive', p.expected === null ? missing(null, 'none') : `${number(Math.abs(Number(p.expected)), 0)} ${p.currency}`, 'expected over the horizon of the plan'),
   );
   const data = p.data_until ? `data until ${dayTime(Date.parse(p.data_until))}` : 'data until unknown';
   reason.textContent = `${data} · ${p.reason ?? 'nothing limits this interval'}`;
