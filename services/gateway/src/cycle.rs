@@ -49,6 +49,8 @@ pub(crate) struct Dispatcher {
     alert: AlertDetector,
     quarter: Quarter,
     excursion: Excursion,
+    /// The newest signal that a cycle has answered.
+    answered: Option<String>,
     running: Option<Interval>,
 }
 
@@ -98,6 +100,7 @@ impl Dispatcher {
             alert: AlertDetector::default(),
             quarter: Quarter::default(),
             excursion: Excursion::default(),
+            answered: None,
             running: None,
             pace,
         }
@@ -318,7 +321,11 @@ impl Dispatcher {
                 .is_ok()
         });
         let called = target.fcr != Power::ZERO || target.afrr != Power::ZERO;
-        let signal: Option<SignalId> = signal.filter(|_| called).and_then(|s| s.id.parse().ok());
+        // What is sent in later cycles of the same signal is caused by the plan or by expiry, not by the signal.
+        let signal: Option<SignalId> = signal
+            .filter(|s| called && self.answered.as_deref() != Some(s.id.as_str()))
+            .and_then(|s| s.id.parse().ok());
+        self.answered.clone_from(&decision.message.signal_id);
         let micros = now.timestamp_micros();
         for (n, i) in chosen.into_iter().enumerate() {
             let (evse, power) = &wanted.powers[i];

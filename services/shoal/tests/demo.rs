@@ -1,13 +1,13 @@
 //! The whole loop as a user starts it: the built program, real sockets, a clock that runs fast.
 
+use std::io;
 use std::process::{Command, Output};
 
-fn demo(args: &[&str]) -> Output {
+fn demo(args: &[&str]) -> io::Result<Output> {
     Command::new(env!("CARGO_BIN_EXE_shoal"))
         .arg("demo")
         .args(args)
         .output()
-        .expect("the program starts")
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_small_fleet_is_forecast_steered_and_leaves_with_what_it_needs() {
         "--headless",
         "--json",
     ];
-    let output = demo(&args);
+    let output = demo(&args).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let outcome: serde_json::Value =
@@ -48,7 +48,7 @@ fn options_that_cannot_be_played_are_refused_by_name() {
         (["--for", "10ms"], "--for: met 10ms"),
         (["--vehicles", "900000"], "--vehicles: met 900030"),
     ] {
-        let output = demo(&args);
+        let output = demo(&args).unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(expected), "{args:?}: {said}");
