@@ -9,6 +9,7 @@
 
 mod fallback;
 mod grid;
+mod proof;
 mod reserve;
 mod sweep;
 #[cfg(test)]
@@ -172,6 +173,7 @@ fn solve(input: &Input<'_>) -> Solved {
         &mut lanes,
         grid,
     );
+    proof::withdraw(&calls, input.vehicles, &envelopes, &mut lanes, grid);
     Solved {
         envelopes,
         calls,

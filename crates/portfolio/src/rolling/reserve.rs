@@ -30,7 +30,7 @@ pub(super) struct Call {
     /// Power kept free per power sold.
     factor: f64,
     /// Steps of full activation.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl Call {
@@ -135,7 +135,7 @@ impl Share {
         }
     }
 
-    fn of_mut(&mut self, way: Way) -> &mut [Vec<f64>] {
+    pub(super) fn of_mut(&mut self, way: Way) -> &mut [Vec<f64>] {
         match way {
             Way::Up => &mut self.up,
             Way::Down => &mut self.down,
