@@ -65,15 +65,15 @@ fn delivers(
     let lowest = vehicle.floor.min(vehicle.arrival);
     let top = vehicle.capacity.max(vehicle.arrival);
     let mut level = vehicle.arrival;
-    for j in 0..lane.net.len() {
+    for (j, (plan, called)) in lane.net.iter().zip(kw).enumerate() {
         let planned = j < window.end + RECOVERY;
         let net = if window.contains(&j) {
             match way {
-                Way::Up => lane.net[j] - kw[j],
-                Way::Down => lane.net[j] + kw[j],
+                Way::Up => plan - called,
+                Way::Down => plan + called,
             }
         } else if planned {
-            lane.net[j]
+            *plan
         } else {
             vehicle.charge_kw * vehicle.share[j]
         };
