@@ -43,11 +43,11 @@ use crate::output::Output;
 const AREA: Area = Area::Nl;
 /// A Tuesday in early summer: sun at midday, buses on their working-day timetable on both days of the run.
 const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(2026, 6, 9).expect("a date");
-/// The world is played this far; a demo that runs longer starts a new past.
+/// Stays are played this far; nobody plugs in any more after it.
 const LONGEST: TimeDelta = TimeDelta::days(60);
 /// Simulated seconds between meter samples of a station at speed 1.
 const SAMPLE: TimeDelta = TimeDelta::seconds(10);
-/// Meter samples of a station per grid signal at high speeds: one each.
+/// Share of a run that ends before the usual hour after which frequency falls.
 const FALL_AFTER_SHORT_RUN: f64 = 0.4;
 
 /// Runs the demo until `--for` is over or somebody stops it.
@@ -196,7 +196,6 @@ impl Demo {
         let mut options = Options::new(format!("ws://{edge}/ocpp"));
         // At high speeds stations sample once per lengthened cycle: more often nobody looks.
         options.sample_period = SAMPLE.max(cycle * 2);
-        options.sample_changes = true;
         let time: Arc<dyn Time> = Arc::new(WorldTime(clock));
         let app = App::shared(channels.fleet.clone());
         spawn_fleet(

@@ -62,7 +62,7 @@ fn session(fleet: &Fleet, stayed: &Stayed) -> SessionState {
 }
 
 /// What the driver of a past stay had said. A one-way station of OCPP 1.6 never learns what is in the battery.
-fn needs(fleet: &Fleet, stayed: &Stayed) -> Needs {
+pub(super) fn needs(fleet: &Fleet, stayed: &Stayed) -> Needs {
     let (vehicle, evse) = (
         &fleet.vehicles()[stayed.stay.vehicle],
         &fleet.evses()[stayed.stay.vehicle],

@@ -13,7 +13,9 @@ use portfolio::rolling::{Costs, Grid, Site, Vehicle};
 use sim::exchange::{Exchange, Outcome};
 use sim::fleet::Fleet;
 use sim::twin::Stayed;
-use units::{Band, DeliveryDay, Energy, Interval, Price, Series};
+use units::{Band, DeliveryDay, Interval, Price, Series};
+
+use super::past;
 
 /// Past weeks that yesterday looked back on.
 const WEEKS: i64 = 6;
@@ -238,20 +240,17 @@ fn scenarios(
 }
 
 fn expected(fleet: &Fleet, stayed: &Stayed, shift: TimeDelta) -> Option<Stay<()>> {
-    let (vehicle, evse) = (
-        &fleet.vehicles()[stayed.stay.vehicle],
-        &fleet.evses()[stayed.stay.vehicle],
-    );
-    let known = evse.protocol.can_discharge();
+    let evse = &fleet.evses()[stayed.stay.vehicle];
+    let needs = past::needs(fleet, stayed);
     Some(Stay {
         outlet: (),
         span: Interval::try_new(stayed.stay.plug_in + shift, stayed.stay.plug_out + shift).ok()?,
-        energy: (stayed.stay.required - stayed.arrival).max(Energy::ZERO),
-        stored: known.then_some(stayed.arrival),
-        capacity: known.then_some(vehicle.capacity),
-        max_charge: evse.max_charge,
-        max_discharge: evse.max_discharge,
-        floor: if known { vehicle.floor } else { Energy::ZERO },
+        energy: needs.energy,
+        stored: needs.stored,
+        capacity: needs.capacity,
+        max_charge: needs.max_charge,
+        max_discharge: needs.max_discharge,
+        floor: needs.floor,
         charge_efficiency: evse.charge_efficiency,
         discharge_efficiency: evse.discharge_efficiency,
     })
