@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) outlet: Outlet,
     /// Transaction in progress, as told to the other side.
     pub(super) transaction: Option<String>,
+    /// A start is on its way. Where the other side numbers transactions, it may speak of the number before the task that
+    /// asked for it has read the answer.
+    pub(super) starting: bool,
     pub(super) dynamic: Option<Dynamic>,
 }
 
@@ -73,6 +76,7 @@ impl Station {
         let state = State {
             outlet,
             transaction: None,
+            starting: false,
             dynamic: None,
         };
         Self {
@@ -317,6 +321,7 @@ impl Teller<'_> {
         let one_way = self.mouth.station.evse.protocol == Protocol::Ocpp16;
         match &report.what {
             What::PluggedIn { stay, arrival } if one_way => {
+                self.mouth.station.lock().starting = true;
                 let transaction = speak16::start(&self.mouth, &report.meter).await;
                 self.begin(transaction);
                 self.tell_app(stay, *arrival).await;
@@ -386,10 +391,11 @@ impl Teller<'_> {
     }
 
     fn begin(&mut self, transaction: Option<String>) {
+        let mut state = self.mouth.station.lock();
+        state.starting = false;
         let Some(transaction) = transaction else {
             return;
         };
-        let mut state = self.mouth.station.lock();
         state.transaction = Some(transaction.clone());
         state.dynamic = None;
         drop(state);

@@ -136,8 +136,9 @@ fn take(station: &Station, profile: &ChargingProfile) -> bool {
         return false;
     };
     let (mut state, now) = station.look();
-    let ours = profile.transaction_id.map(|t| t.to_string());
-    if schedule.charging_rate_unit != ChargingRateUnit::W || ours != state.transaction {
+    let named = profile.transaction_id.map(|t| t.to_string());
+    let ours = named == state.transaction || (state.starting && named.is_some());
+    if schedule.charging_rate_unit != ChargingRateUnit::W || !ours {
         return false;
     }
     let Some(limit) = period.limit.round_to(0).and_then(|l| i64::try_from(l).ok()) else {
