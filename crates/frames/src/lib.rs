@@ -3,6 +3,7 @@
 mod error;
 pub mod frequency;
 pub mod import;
+mod pages;
 mod records;
 pub mod scenario;
 pub mod series;

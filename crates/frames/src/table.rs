@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -19,6 +19,7 @@ use polars::prelude::{
 };
 
 use crate::InputError;
+use crate::pages;
 use crate::records::ends_with;
 
 /// The values of one column. Missing is `None`, never zero.
@@ -261,7 +262,8 @@ impl Table {
 
     /// Reads a Parquet file. Columns of types that [`Column`] does not hold are left out.
     ///
-    /// The columnar library asserts on some damaged files; such a panic is caught here and becomes an error.
+    /// The columnar library trusts the counts in a file, so they are checked first; on some other damage it asserts, and
+    /// such a panic is caught here and becomes an error.
     ///
     /// # Errors
     /// [`InputError`] if the file is missing, is not Parquet, or holds instants without a time zone.
@@ -279,7 +281,12 @@ impl Table {
         })
     }
 
-    fn from_parquet(source: File) -> Result<Self, String> {
+    fn from_parquet(mut source: File) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        source
+            .read_to_end(&mut bytes)
+            .map_err(|e| format!("cannot be read ({e})"))?;
+        pages::check(bytes)?;
         let frame = ParquetReader::new(source)
             .finish()
             .map_err(|e| format!("not a readable Parquet file: {e}"))?;

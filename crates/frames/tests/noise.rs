@@ -44,6 +44,30 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A claim of too many values would end the process while memory is reserved, before anything could be caught.
+#[test]
+fn no_single_damaged_byte_of_a_parquet_file_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("t.parquet");
+    let gaps = |i: i64| (i % 3 > 0).then_some(i);
+    let table = Table::new()
+        .with("n", Column::Int((0..20).map(gaps).collect()))
+        .and_then(|t| t.with("who", Column::texts((0..20).map(|i| (i / 5).to_string()))))
+        .unwrap();
+    table.write_parquet(&file).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let mut refused = 0;
+    for at in 0..whole.len() {
+        for byte in [whole[at] ^ 0x01, whole[at] ^ 0x80] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            fs::write(&file, bytes).unwrap();
+            refused += usize::from(Table::read_parquet(&file).is_err());
+        }
+    }
+    assert!(refused > 200, "{refused} of {}", 2 * whole.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
