@@ -69,7 +69,10 @@ impl Step {
             }
             Self::Test => {
                 let python = install::python(places)?;
-                let mut tests = cargo(places, &["test", "--locked", "--workspace"]);
+                let mut tests = cargo(
+                    places,
+                    &["test", "--locked", "--workspace", "--no-fail-fast"],
+                );
                 tests.env("SHOAL_PYTHON", python);
                 run(tests)
             }
