@@ -124,7 +124,7 @@ async fn kill_9_loses_nothing_acknowledged_and_leaves_nothing_torn() {
         let mut reader = log.replay(TOPIC, 0);
         let mut records = Vec::new();
         while reader.lag() > 0 {
-            let batch = tokio::time::timeout(Duration::from_secs(10), reader.next_batch(1_000));
+            let batch = tokio::time::timeout(Duration::from_secs(120), reader.next_batch(1_000));
             records.extend(batch.await.unwrap().unwrap());
         }
         for (n, record) in records.iter().enumerate() {

@@ -35,7 +35,7 @@ fn number(record: &store::Record) -> u32 {
 async fn read(subscription: &mut store::Subscription, count: usize) -> Vec<store::Record> {
     let mut all = Vec::new();
     while all.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(20), subscription.next_batch(500))
+        let batch = tokio::time::timeout(Duration::from_secs(120), subscription.next_batch(500))
             .await
             .expect("records arrive")
             .unwrap();
@@ -226,7 +226,7 @@ async fn a_dropped_wait_loses_no_record() {
 async fn shrunk(dir: &std::path::Path, most: i64) {
     let file = format!("sqlite://{}", dir.join("shoal.db").display());
     let beside = sqlx::SqlitePool::connect(&file).await.unwrap();
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
     loop {
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM log WHERE topic = $1")
             .bind(A.name())

@@ -413,7 +413,7 @@ async fn events(
     let mut body = response.into_body().into_data_stream();
     let (mut text, mut found) = (String::new(), Vec::new());
     while !enough(&found) {
-        let part = tokio::time::timeout(Duration::from_secs(10), body.next())
+        let part = tokio::time::timeout(Duration::from_secs(120), body.next())
             .await
             .expect("an event")
             .unwrap()

@@ -248,7 +248,7 @@ async fn first(client: &mut ForecastServiceClient<Channel>) {
         .await
         .unwrap()
         .into_inner();
-    let one = tokio::time::timeout(Duration::from_secs(20), seen.next())
+    let one = tokio::time::timeout(Duration::from_secs(120), seen.next())
         .await
         .unwrap();
     one.unwrap().unwrap();

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use market::{Direction, Product};
-use support::{World, at, award, fcr_bid};
+use support::{PATIENCE, World, at, award, fcr_bid};
 use tokio_stream::StreamExt;
 use units::Power;
 use wire::proto::dispatch::v1 as proto;
@@ -71,9 +71,7 @@ async fn restoration_ramps_towards_its_signal_and_an_empty_pool_says_what_is_mis
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), ramp)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, ramp).await.unwrap();
     assert!(seen > 10, "a ramp, not a step: {seen} cycles");
     signals.abort();
     let listed = client

@@ -158,7 +158,7 @@ impl Running {
     /// Waits until everything appended is stored with its effects.
     async fn settled(&self) {
         let log = self.store.log();
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + Duration::from_secs(180);
         for topic in [topic::READINGS, topic::SETPOINTS] {
             while log.committed(topic, GROUP).await.unwrap() < log.newest(topic) {
                 assert!(std::time::Instant::now() < deadline, "the service keeps up");

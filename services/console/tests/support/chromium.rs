@@ -32,7 +32,7 @@ const FLAGS: [&str; 12] = [
 ];
 
 /// The longest a browser may take to answer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One browser with one page. It ends with this value.
 pub struct Page {

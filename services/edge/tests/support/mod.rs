@@ -26,7 +26,7 @@ use units::{Efficiency, Power};
 use wire::proto::dispatch::v1 as dispatch;
 use wire::proto::telemetry::v1 as telemetry;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Bench {
     pub(crate) store: Store,

@@ -25,6 +25,9 @@ use uuid::Uuid;
 use wire::proto::market::v1 as proto;
 use wire::proto::market::v1::market_operator_server::{MarketOperator, MarketOperatorServer};
 
+/// Only a test that fails waits so long, on however slow a machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// How often each bid id arrived.
@@ -238,13 +241,14 @@ impl World {
     }
 
     pub(crate) async fn until(&self, what: &str, mut done: impl AsyncFnMut() -> bool) {
-        for _ in 0..2_000 {
-            if done().await {
-                return;
+        let waiting = async {
+            while !done().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{what} did not happen within {PATIENCE:?}");
         }
-        panic!("{what} did not happen within ten seconds");
     }
 }
 
