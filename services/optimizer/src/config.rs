@@ -15,6 +15,14 @@ pub struct Config {
     pub horizon_hours: u32,
     /// Least real time between two plans, ms: a clock that runs fast must not leave the other services without a processor.
     pub plan_every_real_ms: u64,
+    /// Real seconds a plan may take; after them the previous one is clipped to what is possible.
+    pub plan_limit_real_seconds: f64,
+    /// Threads a plan is computed on; the plan does not depend on how many.
+    pub plan_threads: usize,
+    /// Minutes before a quarter hour at which trading for it ends: whoever was planned keeps to its plan from there on, if it can.
+    pub gate_lead_minutes: u32,
+    /// Price of moving a vehicle away from what it was planned to do, currency per MWh moved: chargers are not moved for less.
+    pub chatter_per_mwh: f64,
     /// Minutes between questions for scenarios and prices ahead.
     pub forecast_every_minutes: u32,
     /// Minutes before a gate at which its bids are built, at least.
@@ -43,6 +51,12 @@ impl Default for Config {
             area: Area::Nl,
             horizon_hours: 30,
             plan_every_real_ms: 300,
+            // Far beyond what ten thousand vehicles take; a plan that is later is of no use before the next.
+            plan_limit_real_seconds: 60.0,
+            plan_threads: 2,
+            // The gate of the continuous intraday market in NL and DE control areas.
+            gate_lead_minutes: 5,
+            chatter_per_mwh: 0.5,
             forecast_every_minutes: 60,
             lead_minutes: 30,
             lead_real_seconds: 4.0,
@@ -69,6 +83,15 @@ impl Config {
         if self.forecast_every_minutes == 0 {
             return Err("forecast_every_minutes is 0, expected at least 1".to_owned());
         }
+        if self.plan_threads == 0 {
+            return Err("plan_threads is 0, expected at least 1".to_owned());
+        }
+        if self.gate_lead_minutes > 24 * 60 {
+            return Err(format!(
+                "gate_lead_minutes is {}, expected at most a day",
+                self.gate_lead_minutes
+            ));
+        }
         if self.scenarios == 0 {
             return Err("scenarios is 0, expected at least 1".to_owned());
         }
@@ -80,6 +103,8 @@ impl Config {
         }
         for (name, value) in [
             ("lead_real_seconds", self.lead_real_seconds),
+            ("plan_limit_real_seconds", self.plan_limit_real_seconds),
+            ("chatter_per_mwh", self.chatter_per_mwh),
             ("wear_per_mwh", self.wear_per_mwh),
             ("imbalance_spread", self.imbalance_spread),
         ] {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use portfolio::fleet::schedule::Schedule;
 use portfolio::market::plan::PlanStatus;
-use portfolio::market::{Plan, Position, Rules};
-use portfolio::rolling::{self, Costs, Grid, Input, Market, Plain, STEP, Site, Vehicle};
+use portfolio::market::{Area, Plan, Position, Rules};
+use portfolio::rolling::{
+    self, Again, Costs, Grid, Input, Live, Market, Plain, Refused, STEP, Site, Vehicle, Work,
+};
 use store::{Change, NewRecord, topic};
 use tokio_util::sync::CancellationToken;
 use units::{Band, Interval, Series};
@@ -34,6 +36,7 @@ struct Outlook {
 }
 
 /// Everything one plan is computed from.
+#[derive(Debug, Clone)]
 struct Facts {
     grid: Grid,
     data_until: DateTime<Utc>,
@@ -48,10 +51,11 @@ struct Facts {
 /// Plans until `stop`: now, at every quarter hour, and when `shared.awarded` says that something was sold.
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut outlook = Outlook::default();
+    let mut live = Live::default();
     loop {
         let began = shared.clock.now();
         let work = async {
-            if let Err(error) = round(&shared, &mut outlook).await {
+            if let Err(error) = round(&shared, &mut outlook, &mut live).await {
                 tracing::warn!("no plan this time: {error}");
                 tokio::time::sleep(AGAIN).await;
                 return;
@@ -79,64 +83,108 @@ fn skipped(now: DateTime<Utc>, due: DateTime<Utc>) {
     }
 }
 
-async fn round(shared: &Arc<Shared>, outlook: &mut Outlook) -> Result<(), SourceError> {
+async fn round(
+    shared: &Arc<Shared>,
+    outlook: &mut Outlook,
+    live: &mut Live,
+) -> Result<(), SourceError> {
     let began = shared.clock.monotonic_ms();
     let fleet = shared.sources.fleet().await?;
     let facts = facts(shared, outlook, &fleet).await?;
     let previous = shared.newest.borrow().clone();
-    let area = shared.config.area;
-    let made =
-        tokio::task::spawn_blocking(move || compute(area, &facts, previous.as_deref())).await;
-    let (planned, short_kw) = match made {
-        Ok(made) => made,
+    let (work, spare) = (shared.clone(), facts.clone());
+    // The last plan stays with the planner that made it; a computation that broke starts from nothing.
+    let mut planner = std::mem::take(live);
+    let made = tokio::task::spawn_blocking(move || {
+        let made = compute(&work, &facts, previous.as_deref(), &mut planner, began);
+        (made, planner)
+    });
+    let made = match made.await {
+        Ok((made, planner)) => {
+            *live = planner;
+            made
+        }
         Err(lost) => {
-            // The computation itself broke: the previous plan still stands, clipped to now.
             tracing::error!("the plan was lost: {lost}");
-            let grid = Grid::new(shared.clock.now(), shared.config.steps());
-            let (vehicles, plain) = fleet.tasks(&grid);
             let old = shared.newest.borrow().clone();
-            let old = old.as_deref().map(|(p, s)| (p, s.as_slice()));
-            (rolling::fallback(area, &grid, &vehicles, &plain, old), 0.0)
+            spare.fallback(shared.config.area, old.as_deref())
         }
     };
     let seconds = (shared.clock.monotonic_ms() - began) / 1e3;
-    publish(shared, planned, short_kw, seconds).await
+    publish(shared, made, seconds).await
 }
 
-/// The plan, or the previous one clipped to now; and the reserve that could not be placed, kW.
+/// A plan ready to be published.
+struct Ready {
+    planned: (Plan, Vec<Schedule>),
+    /// Reserve that could not be placed, kW.
+    short_kw: f64,
+    work: Work,
+}
+
+/// The plan, or the previous one clipped to now.
 fn compute(
-    area: portfolio::market::Area,
+    shared: &Shared,
     facts: &Facts,
     previous: Option<&(Plan, Vec<Schedule>)>,
-) -> ((Plan, Vec<Schedule>), f64) {
-    let market = Market::new(&facts.grid, facts.price.clone(), &facts.position, area);
-    let input = Input {
-        area,
-        data_until: facts.data_until,
-        grid: &facts.grid,
-        vehicles: &facts.vehicles,
-        plain: &facts.plain,
-        sites: &facts.sites,
-        position: &facts.position,
-        rules: Rules::built_in(),
-        market: &market,
-        costs: facts.costs,
+    live: &mut Live,
+    began_ms: f64,
+) -> Ready {
+    let config = &shared.config;
+    let market = facts.market(config.area);
+    let due = began_ms + config.plan_limit_real_seconds * 1e3;
+    let again = Again {
+        threads: config.plan_threads,
+        gate_lead: TimeDelta::minutes(config.gate_lead_minutes.into()),
+        chatter_per_mwh: config.chatter_per_mwh,
+        out_of_time: &|| shared.clock.monotonic_ms() > due,
     };
-    match rolling::plan(&input) {
-        Ok(made) => ((made.plan, made.schedules), made.short_kw),
+    match live.plan(&facts.input(config.area, &market), &again) {
+        Ok(made) => Ready {
+            planned: (made.plan, made.schedules),
+            short_kw: made.short_kw,
+            work: made.work,
+        },
         Err(refused) => {
-            tracing::error!("the planner refused its input: {refused}");
-            let old = previous.map(|(p, s)| (p, s.as_slice()));
-            let plugged: Vec<Vehicle> = facts
-                .vehicles
-                .iter()
-                .filter(|v| v.evse.is_some())
-                .cloned()
-                .collect();
-            (
-                rolling::fallback(area, &facts.grid, &plugged, &facts.plain, old),
-                0.0,
-            )
+            match &refused {
+                Refused::OutOfTime => tracing::warn!("no new plan: {refused}"),
+                Refused::Length { .. } | Refused::Price { .. } => {
+                    tracing::error!("the planner refused its input: {refused}");
+                }
+            }
+            facts.fallback(config.area, previous)
+        }
+    }
+}
+
+impl Facts {
+    fn market(&self, area: Area) -> Market {
+        Market::new(&self.grid, self.price.clone(), &self.position, area)
+    }
+
+    fn input<'a>(&'a self, area: Area, market: &'a Market) -> Input<'a> {
+        Input {
+            area,
+            data_until: self.data_until,
+            grid: &self.grid,
+            vehicles: &self.vehicles,
+            plain: &self.plain,
+            sites: &self.sites,
+            position: &self.position,
+            rules: Rules::built_in(),
+            market,
+            costs: self.costs,
+        }
+    }
+
+    /// The previous plan, clipped to what is possible.
+    fn fallback(&self, area: Area, previous: Option<&(Plan, Vec<Schedule>)>) -> Ready {
+        let market = self.market(area);
+        let old = previous.map(|(plan, schedules)| (plan, schedules.as_slice()));
+        Ready {
+            planned: rolling::fallback(&self.input(area, &market), old),
+            short_kw: 0.0,
+            work: Work::default(),
         }
     }
 }
@@ -202,12 +250,12 @@ async fn look_ahead(shared: &Shared, outlook: &mut Outlook, grid: &Grid) {
     }
 }
 
-async fn publish(
-    shared: &Shared,
-    (plan, schedules): (Plan, Vec<Schedule>),
-    short_kw: f64,
-    seconds: f64,
-) -> Result<(), SourceError> {
+async fn publish(shared: &Shared, made: Ready, seconds: f64) -> Result<(), SourceError> {
+    let Ready {
+        planned: (plan, schedules),
+        short_kw,
+        work,
+    } = made;
     let status = match plan.status {
         PlanStatus::Optimal => "optimal",
         PlanStatus::Feasible => "feasible",
@@ -226,12 +274,20 @@ async fn publish(
     metrics::counter!("shoal_plans_total", "status" => status).increment(1);
     metrics::histogram!("shoal_plan_seconds").record(seconds);
     metrics::gauge!("shoal_plan_reserve_short_watts").set(short_kw * 1e3);
+    if let Some(gap) = plan.relative_gap {
+        metrics::gauge!("shoal_plan_gap_ratio").set(gap);
+    }
+    for (why, count) in [("changed", work.changed), ("repriced", work.repriced)] {
+        let solved = u64::try_from(count).unwrap_or(u64::MAX);
+        metrics::counter!("shoal_plan_vehicles_solved_total", "why" => why).increment(solved);
+    }
     if short_kw > 0.5 {
         tracing::warn!(plan.id = %plan.id, short_kw, "plan {} is {short_kw:.0} kW short of the reserve sold", plan.id);
     }
     tracing::info!(
         plan.id = %plan.id, schedules = schedules.len(), status, seconds,
-        "planned {} vehicles in {seconds:.3} s", schedules.len()
+        changed = work.changed, repriced = work.repriced,
+        "planned {} vehicles in {seconds:.3} s, {} of them anew", schedules.len(), work.changed + work.repriced
     );
     shared
         .newest

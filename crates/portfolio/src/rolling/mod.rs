@@ -5,29 +5,52 @@
 //! day-ahead position as far as deviating costs more; (5) charges in cheap hours and discharges in dear ones.
 //!
 //! Each vehicle is solved exactly against what the others do ([`crate::storage`]), in two rounds over the fleet; the same
-//! input gives the same plan, to the watt.
+//! input gives the same plan, to the watt, on any number of threads. [`Live`] remembers its last plan: who goes on as planned keeps its
+//! schedule and reserve, and only what changed is solved again. Every plan carries its [`Gap`].
 
+mod at_once;
+mod carry;
 mod fallback;
+mod gap;
 mod grid;
+mod live;
+mod loads;
+mod parallel;
+mod prices;
+mod problem;
 mod proof;
 mod reserve;
+mod schedule;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod vehicle;
 mod words;
 
 pub use fallback::fallback;
+pub use gap::Gap;
 pub use grid::{Grid, STEP};
-pub use sweep::Site;
+pub use live::{Again, Live, Work};
 pub use vehicle::{Plain, Task, Vehicle};
 
 use chrono::{DateTime, Utc};
+use fleet::SiteId;
 use fleet::schedule::Schedule;
 use market::{Area, Plan, Position, Rules};
 
-use reserve::{Call, Lane};
-use vehicle::Envelope;
+use reserve::Lane;
+
+/// A grid connection point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// Name.
+    pub id: SiteId,
+    /// Most power drawn, kW.
+    pub import_kw: f64,
+    /// Most power fed back, kW, at least zero.
+    pub export_kw: f64,
+}
 
 /// What energy costs beside the market's price, EUR per MWh at the meter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +118,9 @@ pub enum Refused {
         /// Which step.
         step: usize,
     },
+    /// The time limit came before every vehicle that changed was solved.
+    #[error("time ran out before every vehicle that changed was planned")]
+    OutOfTime,
 }
 
 /// A plan with what it was made of.
@@ -110,6 +136,10 @@ pub struct Made {
     pub shortages: Vec<Shortage>,
     /// Power of the pool per step with the vehicles expected, kW.
     pub pool_kw: Vec<f64>,
+    /// Cost and a proven bound on it.
+    pub gap: Gap,
+    /// How much of it was made anew.
+    pub work: Work,
 }
 
 /// Reserve that was sold and is not held in one step.
@@ -125,60 +155,17 @@ pub struct Shortage {
 
 /// The solution behind a plan.
 struct Solved {
-    envelopes: Vec<Envelope>,
-    calls: Vec<Call>,
     lanes: Vec<Lane>,
+    gap: Gap,
+    work: Work,
 }
 
-/// Makes the plan.
+/// Makes the plan of an input that no plan came before.
 ///
 /// # Errors
 /// [`Refused`] for series that do not fit the grid. A fleet in whatever state gets a plan.
 pub fn plan(input: &Input<'_>) -> Result<Made, Refused> {
-    check(input)?;
-    let solved = solve(input);
-    Ok(words::made(input, &solved))
-}
-
-fn solve(input: &Input<'_>) -> Solved {
-    let grid = input.grid;
-    let envelopes: Vec<Envelope> = input.vehicles.iter().map(|v| v.envelope(grid)).collect();
-    let calls = reserve::calls(input, grid);
-    let (at_once, site_loads) =
-        sweep::charge_at_once(grid, input.vehicles, input.plain, input.sites);
-    let shares = reserve::allocate(
-        &calls,
-        input.vehicles,
-        &envelopes,
-        input.sites,
-        &site_loads,
-        grid,
-    );
-    let sweep = sweep::Sweep {
-        grid,
-        vehicles: input.vehicles,
-        envelopes: &envelopes,
-        plain: input.plain,
-        sites: input.sites,
-        calls: &calls,
-        market: input.market,
-        costs: input.costs,
-    };
-    let mut lanes = sweep.run(shares, &at_once);
-    reserve::top_up(
-        &calls,
-        input.vehicles,
-        &envelopes,
-        input.sites,
-        &mut lanes,
-        grid,
-    );
-    proof::withdraw(&calls, input.vehicles, &envelopes, &mut lanes, grid);
-    Solved {
-        envelopes,
-        calls,
-        lanes,
-    }
+    Live::default().plan(input, &Again::default())
 }
 
 fn check(input: &Input<'_>) -> Result<(), Refused> {

@@ -1,398 +1,409 @@
-//! Schedules of all vehicles: one exact dynamic programme after the other, each against what the others do.
+//! Schedules of the vehicles: one exact dynamic programme after the other, each against what the others do.
 
-use fleet::SiteId;
+use super::loads::Loads;
+use super::prices::Prices;
+use super::problem::Problem;
+use super::reserve::{Lane, Share, Way};
+use super::vehicle::Vehicle;
+use crate::storage::{self, Battery, NoPlan, Piece, Step};
 
-use super::grid::{Grid, STEP_HOURS};
-use super::reserve::{Call, Lane, Share, Way};
-use super::vehicle::{EPSILON, Envelope, Plain, Vehicle};
-use super::{Costs, Market};
-use crate::storage::{self, Battery, Piece, Step};
-
-/// A grid connection point.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Site {
-    /// Name.
-    pub id: SiteId,
-    /// Most power drawn, kW.
-    pub import_kw: f64,
-    /// Most power fed back, kW, at least zero.
-    pub export_kw: f64,
-}
-
-/// Rounds over the fleet. The second sees what all others chose in the first; further ones gain little.
-const ROUNDS: usize = 2;
-
-/// Width of the ramp between the price of being short and of being long, as a share of what the chargers can draw together: without it, vehicles
-/// one after the other would get stuck at the kink.
-const RAMP_SHARE: f64 = 0.05;
-
-/// Narrowest ramp, kW.
-const RAMP_LEAST_KW: f64 = 5.0;
-
-/// Slack of the site's band: what a vehicle did before always fits again.
-const ROUNDING_KW: f64 = 1e-6;
+/// Bounds of power that cross by no more do so by rounding, kW.
+const ROUNDING_KW: f64 = 1e-5;
 
 /// Price of a kWh that is missing at departure, EUR: far above what any market pays.
 const SHORTFALL: f64 = 2.0;
 
-/// Loads of the pool and of its sites while the vehicles take turns. kW, mean over a step.
-pub(super) struct Loads {
-    pool: Vec<f64>,
-    net: Vec<Vec<f64>>,
-    kept_up: Vec<Vec<f64>>,
-    kept_down: Vec<Vec<f64>>,
-}
+/// Charging and discharging in one step below this are rounding, kW.
+const OVERLAP_KW: f64 = 1e-6;
 
-impl Loads {
-    fn new(sites: usize, grid: &Grid, plain: &[Plain]) -> Self {
-        let empty = vec![vec![0.0; grid.len()]; sites];
-        let mut loads = Self {
-            pool: vec![0.0; grid.len()],
-            net: empty.clone(),
-            kept_up: empty.clone(),
-            kept_down: empty,
-        };
-        for vehicle in plain {
-            for step in 0..grid.len() {
-                loads.pool[step] += vehicle.expected_kw;
-                // The fuse must carry what it may take, not what it is expected to take.
-                if let Some(net) = loads.net.get_mut(vehicle.site) {
-                    net[step] += vehicle.allowed_kw;
-                }
-            }
-        }
-        loads
-    }
-
-    fn add(&mut self, vehicle: &Vehicle, net: &[f64], share: &Share, calls: &[Call], sign: f64) {
-        for (j, kw) in net.iter().enumerate() {
-            let step = vehicle.first + j;
-            self.pool[step] += sign * kw;
-            if let Some(site) = self.net.get_mut(vehicle.site) {
-                site[step] += sign * kw;
-                self.kept_up[vehicle.site][step] += sign * share.kept(calls, Way::Up, j);
-                self.kept_down[vehicle.site][step] += sign * share.kept(calls, Way::Down, j);
-            }
-        }
-    }
-}
+/// Repairs of charging and discharging at once; each bars one of them in the steps where both were chosen.
+const REPAIRS: usize = 8;
 
 /// Everything one sweep needs to know.
 pub(super) struct Sweep<'a> {
-    pub(super) grid: &'a Grid,
-    pub(super) vehicles: &'a [Vehicle],
-    pub(super) envelopes: &'a [Envelope],
-    pub(super) plain: &'a [Plain],
-    pub(super) sites: &'a [Site],
-    pub(super) calls: &'a [Call],
-    pub(super) market: &'a Market,
-    pub(super) costs: Costs,
+    pub(super) problem: &'a Problem<'a>,
+    /// Net power per own step that each vehicle was planned with before; `None` in a step, or throughout, where it was not planned.
+    pub(super) before: &'a [Option<Vec<Option<f64>>>],
+    /// Steps of the grid that are inside a gate.
+    pub(super) frozen: usize,
+    /// Price of moving a vehicle away from what it was planned to do, EUR per MWh moved.
+    pub(super) chatter: f64,
+}
+
+/// What a vehicle is asked to keep to.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    /// The levels from which it still reaches its goal.
+    pub(super) envelope: bool,
+    /// What was planned before inside the gate.
+    pub(super) frozen: bool,
+}
+
+impl Rows {
+    /// The rows that `lane` kept to.
+    pub(super) const fn of(lane: &Lane) -> Self {
+        Self {
+            envelope: lane.enveloped,
+            frozen: lane.frozen,
+        }
+    }
+}
+
+/// What energy costs a vehicle beside the market's price.
+#[derive(Clone, Copy)]
+pub(super) enum Against<'a> {
+    /// What the pool's deviation costs, and what is left of the site, given what the others do: the loads, less those of the vehicle's own lane if
+    /// they hold that too.
+    Others(&'a Loads, Option<&'a Lane>),
+    /// Prices of net power for the pool and its sites; a site of its own still limits it, by what the loads keep free there.
+    Prices(&'a Prices, &'a Loads),
 }
 
 impl Sweep<'_> {
-    /// Schedules of all vehicles with the shares of reserve they can keep of `shares`.
-    pub(super) fn run(&self, shares: Vec<Share>, charge_at_once: &[Option<Vec<f64>>]) -> Vec<Lane> {
-        let mut loads = Loads::new(self.sites.len(), self.grid, self.plain);
-        let mut lanes: Vec<Lane> = self
-            .vehicles
-            .iter()
-            .zip(shares)
-            .enumerate()
-            .map(|(i, (v, share))| Lane {
-                net: charge_at_once[i]
-                    .clone()
-                    .unwrap_or_else(|| vec![0.0; v.len()]),
-                energy: Vec::new(),
-                share,
-            })
-            .collect();
-        for (vehicle, lane) in self.vehicles.iter().zip(&lanes) {
-            // At sites whose limit can bind, everybody starts from charging at once: nobody takes the place of one in a hurry.
-            loads.add(
-                vehicle,
-                &lane.net,
-                &Share::none(self.calls.len(), vehicle.len()),
-                self.calls,
-                1.0,
-            );
-        }
-        let ramp = self.ramp();
-        let order = self.order();
-        let mut placed = vec![false; lanes.len()];
-        for _ in 0..ROUNDS {
-            for i in &order {
-                let (vehicle, lane) = (&self.vehicles[*i], &mut lanes[*i]);
-                let before = if placed[*i] {
-                    lane.share.clone()
-                } else {
-                    Share::none(self.calls.len(), vehicle.len())
-                };
-                loads.add(vehicle, &lane.net, &before, self.calls, -1.0);
-                self.choose(*i, lane, before, &loads, ramp);
-                loads.add(vehicle, &lane.net, &lane.share, self.calls, 1.0);
-                placed[*i] = true;
+    /// One round over the vehicles of `order`, each taking its turn against what all others do.
+    pub(super) fn round(
+        &self,
+        order: &[usize],
+        placed: &mut [bool],
+        lanes: &mut [Lane],
+        loads: &mut Loads,
+    ) {
+        let calls = &self.problem.calls;
+        for i in order {
+            let (vehicle, lane) = (&self.problem.input.vehicles[*i], &mut lanes[*i]);
+            if placed[*i] {
+                loads.add(vehicle, lane, calls, -1.0);
+            } else {
+                loads.add_power(vehicle, &lane.net, -1.0);
             }
+            let before = if placed[*i] {
+                lane.share.clone()
+            } else {
+                Share::none(calls.len(), vehicle.len())
+            };
+            self.choose(*i, lane, before, loads);
+            loads.add(vehicle, lane, calls, 1.0);
+            placed[*i] = true;
         }
-        lanes
-    }
-
-    fn ramp(&self) -> f64 {
-        let most: f64 = self.vehicles.iter().map(|v| v.charge_kw).sum();
-        (most * RAMP_SHARE).max(RAMP_LEAST_KW)
     }
 
     /// Those in a hurry first; ties by the order given, which is by name.
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.vehicles.len()).collect();
+    pub(super) fn order(&self, mut of: Vec<usize>) -> Vec<usize> {
         let laxity = |i: usize| {
-            let (v, e) = (&self.vehicles[i], &self.envelopes[i]);
+            let (v, e) = (&self.problem.input.vehicles[i], &self.problem.envelopes[i]);
             let top = e.full.last().copied().unwrap_or(v.arrival);
             (top - e.goal) / v.charge_kw.max(1e-3)
         };
-        order.sort_by(|a, b| laxity(*a).total_cmp(&laxity(*b)).then(a.cmp(b)));
-        order
+        of.sort_by(|a, b| laxity(*a).total_cmp(&laxity(*b)).then(a.cmp(b)));
+        of
     }
 
-    /// The cheapest schedule of one vehicle. What cannot be kept is given up in this order: half of its reserve, all of it, the envelope that
-    /// carries the future (the site leaves no room; the price of missing energy stays). What it did before fits in any case.
-    fn choose(&self, i: usize, lane: &mut Lane, before: Share, loads: &Loads, ramp: f64) {
-        let (vehicle, envelope) = (&self.vehicles[i], &self.envelopes[i]);
+    /// The cheapest schedule of one vehicle. What cannot be kept is given up in this order: what was planned inside the gate, half of its
+    /// reserve, all of it, the envelope that carries the future (the site leaves no room; the price of missing energy stays). What it did
+    /// before fits in any case.
+    fn choose(&self, i: usize, lane: &mut Lane, before: Share, loads: &Loads) {
+        let vehicle = &self.problem.input.vehicles[i];
         if vehicle.len() == 0 {
             return;
         }
-        let battery = self.battery(vehicle, envelope);
-        let none = || Share::none(self.calls.len(), vehicle.len());
-        let mut half = lane.share.clone();
-        half.scale(0.5);
-        let tries = if lane.share.is_none() {
-            vec![(none(), Some(envelope)), (none(), None)]
-        } else {
-            vec![
-                (lane.share.clone(), Some(envelope)),
-                (half, Some(envelope)),
-                (none(), Some(envelope)),
-                (none(), None),
-            ]
-        };
-        for (share, envelope) in tries {
-            let steps = self.steps(vehicle, envelope, &share, loads, ramp);
-            if let Ok(plan) = storage::cheapest(&battery, &steps) {
+        let battery = self.battery(i);
+        let whole = std::mem::take(&mut lane.share);
+        let none = || Share::none(self.problem.calls.len(), vehicle.len());
+        let rows = |envelope, frozen| Rows { envelope, frozen };
+        let mut tries = Vec::with_capacity(5);
+        if self.freezes(i) {
+            tries.push((whole.clone(), rows(true, true)));
+        }
+        if !whole.is_none() {
+            let mut half = whole.clone();
+            half.scale(0.5);
+            tries.push((whole, rows(true, false)));
+            tries.push((half, rows(true, false)));
+        }
+        tries.push((none(), rows(true, false)));
+        tries.push((none(), rows(false, false)));
+        for (share, rows) in tries {
+            let mut steps = self.steps(i, &share, rows, Against::Others(loads, None));
+            if let Ok(plan) = exclusive(&battery, &mut steps) {
                 lane.net = (0..plan.charge_kw.len()).map(|j| plan.net_kw(j)).collect();
                 lane.energy = plan.energy_kwh;
+                lane.value = plan.energy_value;
                 lane.share = share;
+                lane.enveloped = rows.envelope;
+                lane.frozen = rows.frozen;
                 return;
             }
         }
         lane.share = before;
-        if lane.energy.is_empty() {
-            lane.energy = self.levels(vehicle, &lane.net);
-        }
+        lane.enveloped = false;
+        lane.frozen = false;
+        lane.energy = self.levels(vehicle, &lane.net);
+        lane.value.resize(vehicle.len(), 0.0);
     }
 
-    /// Energy at the boundaries of a schedule that only charges.
-    fn levels(&self, vehicle: &Vehicle, net: &[f64]) -> Vec<f64> {
-        let mut levels = vec![vehicle.arrival];
+    /// True if vehicle `i` was planned before in a step inside the gate.
+    fn freezes(&self, i: usize) -> bool {
+        let first = self.problem.input.vehicles[i].first;
+        self.before[i].as_ref().is_some_and(|before| {
+            let inside = self.frozen.saturating_sub(first);
+            before.iter().take(inside).any(Option::is_some)
+        })
+    }
+
+    /// Energy at the boundaries of a schedule.
+    pub(super) fn levels(&self, vehicle: &Vehicle, net: &[f64]) -> Vec<f64> {
+        let mut level = vehicle.arrival;
+        let mut levels = Vec::with_capacity(net.len() + 1);
+        levels.push(level);
         for (j, kw) in net.iter().enumerate() {
-            let gain = kw * self.grid.hours(vehicle.first + j) * vehicle.charge_efficiency;
-            levels.push(levels[j] + gain);
+            level += vehicle.gain(*kw) * self.problem.input.grid.hours(vehicle.first + j);
+            levels.push(level);
         }
         levels
     }
 
-    fn battery(&self, vehicle: &Vehicle, envelope: &Envelope) -> Battery {
-        let last = self.grid.len() - 1;
+    /// The battery of vehicle `i` with what its energy is worth at the end.
+    pub(super) fn battery(&self, i: usize) -> Battery {
+        let input = self.problem.input;
+        let vehicle = &input.vehicles[i];
         // What stays longer than the grid keeps its energy at the cheapest price seen; what leaves gets nothing for it.
         let stays = vehicle.leaves.is_none() || vehicle.hours_beyond > 0.0;
-        let cheapest = self.market.price[..=last]
-            .iter()
-            .copied()
-            .fold(f64::INFINITY, f64::min);
+        let cheapest = || {
+            input
+                .market
+                .price
+                .iter()
+                .copied()
+                .fold(f64::INFINITY, f64::min)
+        };
         Battery {
             arrival_kwh: vehicle.arrival,
             charge_efficiency: vehicle.charge_efficiency,
             discharge_efficiency: vehicle.discharge_efficiency,
-            goal_kwh: envelope.goal,
+            goal_kwh: self.problem.envelopes[i].goal,
             shortfall: SHORTFALL,
             end_value: if stays {
-                (cheapest / 1e3 * vehicle.charge_efficiency).clamp(0.0, SHORTFALL / 4.0)
+                (cheapest() / 1e3 * vehicle.charge_efficiency).clamp(0.0, SHORTFALL / 4.0)
             } else {
                 0.0
             },
         }
     }
 
-    fn steps(
+    /// The steps of vehicle `i` that keep to `rows` and hold `share`.
+    pub(super) fn steps(
         &self,
-        vehicle: &Vehicle,
-        envelope: Option<&Envelope>,
+        i: usize,
         share: &Share,
-        loads: &Loads,
-        ramp: f64,
+        rows: Rows,
+        against: Against<'_>,
     ) -> Vec<Step> {
+        let problem = self.problem;
+        let (vehicle, envelope, calls) = (
+            &problem.input.vehicles[i],
+            &problem.envelopes[i],
+            &problem.calls,
+        );
         let idle = share.is_none();
-        let zeros = || vec![0.0; vehicle.len() + 1];
-        let drain = if idle {
-            zeros()
-        } else {
-            share.energy(self.calls, Way::Up, vehicle.up_factor())
+        let energy = |way| {
+            if idle {
+                Vec::new()
+            } else {
+                share.energy(calls, way, vehicle)
+            }
         };
-        let fill = if idle {
-            zeros()
-        } else {
-            share.energy(self.calls, Way::Down, vehicle.down_factor())
-        };
+        let (drain, fill) = (energy(Way::Up), energy(Way::Down));
+        let kept = |energy: &[f64], j: usize| energy.get(j + 1).copied().unwrap_or(0.0);
         let lowest = vehicle.floor.min(vehicle.arrival);
         let highest = vehicle.capacity.max(vehicle.arrival);
+        let costs = problem.input.costs;
         (0..vehicle.len())
             .map(|j| {
                 let step = vehicle.first + j;
-                let (up, down) = (
-                    share.kept(self.calls, Way::Up, j),
-                    share.kept(self.calls, Way::Down, j),
-                );
-                let (low, high) = self.site_band(vehicle.site, step, loads, (up, down));
-                let floor = envelope.map_or(lowest, |e| e.floor[j + 1]) + drain[j + 1];
+                let (up, down) = if idle {
+                    (0.0, 0.0)
+                } else {
+                    (
+                        share.kept(calls, Way::Up, j),
+                        share.kept(calls, Way::Down, j),
+                    )
+                };
+                let price = problem.input.market.price[step];
                 let f = vehicle.share[j];
-                let held = up > 0.0 || down > 0.0;
-                Step {
-                    hours: self.grid.hours(step),
+                let mut made = Step {
+                    hours: problem.input.grid.hours(step),
                     charge_kw: vehicle.charge_kw * f,
                     discharge_kw: vehicle.discharge_kw * f,
-                    charge_price: self.market.price[step] + self.costs.import_per_mwh,
-                    discharge_price: self.costs.wear_per_mwh + self.costs.export_per_mwh
-                        - self.market.price[step],
-                    net: self.pieces(step, loads.pool[step], ramp),
-                    low_kw: if held {
-                        low.max(up - vehicle.discharge_kw)
+                    charge_price: price + costs.import_per_mwh,
+                    discharge_price: costs.wear_per_mwh + costs.export_per_mwh - price,
+                    net: Vec::new(),
+                    low_kw: f64::NEG_INFINITY,
+                    high_kw: f64::INFINITY,
+                    floor_kwh: if rows.envelope {
+                        envelope.floor[j + 1]
                     } else {
-                        low
-                    },
-                    high_kw: if held {
-                        high.min(vehicle.charge_kw - down)
-                    } else {
-                        high
-                    },
-                    floor_kwh: floor,
-                    ceiling_kwh: highest - fill[j + 1],
+                        lowest
+                    } + kept(&drain, j),
+                    ceiling_kwh: highest - kept(&fill, j),
+                };
+                if up > 0.0 || down > 0.0 {
+                    made.low_kw = up - vehicle.discharge_kw;
+                    made.high_kw = vehicle.charge_kw - down;
                 }
+                match against {
+                    Against::Others(loads, own) => {
+                        let own = own.map_or([0.0; 3], |lane| {
+                            let kept = |way| lane.share.kept(calls, way, j);
+                            [lane.net[j], kept(Way::Up), kept(Way::Down)]
+                        });
+                        self.beside(&mut made, loads, (vehicle.site, step), own, (up, down));
+                        if let Some(before) = self.planned(i, j) {
+                            made.net = kinked(&made.net, before, self.chatter);
+                        }
+                    }
+                    Against::Prices(prices, loads) => {
+                        // A schedule at the edge of what its reserve leaves must not be outside by rounding.
+                        made.low_kw -= ROUNDING_KW;
+                        made.high_kw += ROUNDING_KW;
+                        made.net.push(Piece {
+                            up_to_kw: f64::INFINITY,
+                            eur_per_mwh: prices.at(vehicle.site, step),
+                        });
+                        if problem
+                            .members
+                            .get(vehicle.site)
+                            .is_some_and(|m| m.len() == 1)
+                        {
+                            let rise = loads.for_schedules(problem, vehicle.site, step);
+                            let fall = loads.export_for_schedules(problem, vehicle.site, step);
+                            made.high_kw = made.high_kw.min(rise + ROUNDING_KW);
+                            made.low_kw = made.low_kw.max(-fall - ROUNDING_KW);
+                        }
+                    }
+                }
+                if let Some(before) = self
+                    .planned(i, j)
+                    .filter(|_| rows.frozen && step < self.frozen)
+                {
+                    made.low_kw = made.low_kw.max(before);
+                    made.high_kw = made.high_kw.min(before);
+                }
+                uncross(&mut made);
+                made
             })
             .collect()
     }
 
-    /// What the site leaves for this vehicle when all reserve is called, given what the others do.
-    fn site_band(
+    fn planned(&self, i: usize, j: usize) -> Option<f64> {
+        self.before[i].as_ref()?.get(j).copied().flatten()
+    }
+
+    /// What the others leave of the site when all reserve is called, and what the pool's deviation costs.
+    fn beside(
         &self,
-        site: usize,
-        step: usize,
+        made: &mut Step,
         loads: &Loads,
+        (site, step): (usize, usize),
+        own: [f64; 3],
         (up, down): (f64, f64),
-    ) -> (f64, f64) {
-        let Some(limits) = self.sites.get(site) else {
-            return (f64::NEG_INFINITY, f64::INFINITY);
-        };
-        let net = loads.net[site][step];
-        let high = limits.import_kw - net - loads.kept_down[site][step] - down;
-        let low = -limits.export_kw - net + loads.kept_up[site][step] + up;
-        (low - ROUNDING_KW, high + ROUNDING_KW)
-    }
-
-    /// Price of deviating from the position that was sold, on top of the market's: a ramp from long to short.
-    fn pieces(&self, step: usize, others_kw: f64, ramp: f64) -> Vec<Piece> {
-        let Some(position) = self.market.position_kw[step] else {
-            return Vec::new();
-        };
-        let (spread, gap) = (self.costs.imbalance_spread, position - others_kw);
-        [
-            (-1.0, -1.0),
-            (-0.33, -0.5),
-            (0.33, 0.0),
-            (1.0, 0.5),
-            (f64::INFINITY, 1.0),
-        ]
-        .into_iter()
-        .map(|(at, price)| Piece {
-            up_to_kw: gap + at * ramp,
-            eur_per_mwh: price * spread,
-        })
-        .collect()
+    ) {
+        let [own_net, own_up, own_down] = own;
+        if site < self.problem.input.sites.len() {
+            let rise = loads.rise(self.problem, site, step) + own_net + own_down - down;
+            let fall = loads.fall(self.problem, site, step) - own_net + own_up - up;
+            made.low_kw = made.low_kw.max(-fall);
+            made.high_kw = made.high_kw.min(rise);
+        }
+        if let Some(position) = self.problem.input.market.position_kw[step] {
+            let gap = position - (loads.pool[step] - own_net);
+            made.net
+                .extend(deviation(self.problem).map(|(up_to, eur_per_mwh)| Piece {
+                    up_to_kw: gap + up_to,
+                    eur_per_mwh,
+                }));
+        }
     }
 }
 
-/// Charging at once under each site's limit, least laxity first: per vehicle at sites whose limit can bind, and the load of each such site
-/// (empty for the others).
-pub(super) fn charge_at_once(
-    grid: &Grid,
-    vehicles: &[Vehicle],
-    plain: &[Plain],
-    sites: &[Site],
-) -> (Vec<Option<Vec<f64>>>, Vec<Vec<f64>>) {
-    let mut each: Vec<Option<Vec<f64>>> = vec![None; vehicles.len()];
-    let mut loads = vec![Vec::new(); sites.len()];
-    for (s, site) in sites.iter().enumerate() {
-        let members: Vec<usize> = (0..vehicles.len())
-            .filter(|i| vehicles[*i].site == s)
-            .collect();
-        let unsteered: f64 = plain
-            .iter()
-            .filter(|p| p.site == s)
-            .map(|p| p.allowed_kw)
-            .sum();
-        let most: f64 = members.iter().map(|i| vehicles[*i].charge_kw).sum::<f64>() + unsteered;
-        if most <= site.import_kw {
-            continue;
+/// Brings bounds of power together that only rounding put apart: at a full site the others' loads add up to its limit but for the last digits, and
+/// idling must stay possible.
+fn uncross(step: &mut Step) {
+    let (least, most) = (-step.discharge_kw, step.charge_kw);
+    if step.high_kw < least && step.high_kw > least - ROUNDING_KW {
+        step.high_kw = least;
+    }
+    if step.low_kw > most && step.low_kw < most + ROUNDING_KW {
+        step.low_kw = most;
+    }
+    if step.low_kw > step.high_kw && step.low_kw < step.high_kw + ROUNDING_KW {
+        step.low_kw = step.high_kw;
+    }
+}
+
+/// Price of deviating from the position that was sold, on top of the market's: a ramp from long to short, as the kW above the position up to which
+/// each price holds.
+pub(super) fn deviation(problem: &Problem<'_>) -> impl Iterator<Item = (f64, f64)> {
+    let (spread, ramp) = (problem.input.costs.imbalance_spread, problem.ramp);
+    [
+        (-1.0, -1.0),
+        (-0.33, -0.5),
+        (0.33, 0.0),
+        (1.0, 0.5),
+        (f64::INFINITY, 1.0),
+    ]
+    .into_iter()
+    .map(move |(at, price)| (at * ramp, price * spread))
+}
+
+/// Marginal prices with `extra` less below `at` and `extra` more above.
+fn kinked(pieces: &[Piece], at: f64, extra: f64) -> Vec<Piece> {
+    if extra <= 0.0 {
+        return pieces.to_vec();
+    }
+    let last = [Piece {
+        up_to_kw: f64::INFINITY,
+        eur_per_mwh: 0.0,
+    }];
+    let pieces = if pieces.is_empty() { &last[..] } else { pieces };
+    let mut with = Vec::with_capacity(pieces.len() + 1);
+    let mut from = f64::NEG_INFINITY;
+    for piece in pieces {
+        let (below, above) = (piece.eur_per_mwh - extra, piece.eur_per_mwh + extra);
+        if from < at && at < piece.up_to_kw {
+            with.push(Piece {
+                up_to_kw: at,
+                eur_per_mwh: below,
+            });
         }
-        let mut level: Vec<f64> = members.iter().map(|i| vehicles[*i].arrival).collect();
-        for i in &members {
-            each[*i] = Some(vec![0.0; vehicles[*i].len()]);
-        }
-        loads[s] = (0..grid.len())
-            .map(|step| {
-                let mut left = (site.import_kw - unsteered).max(0.0);
-                let mut present: Vec<(f64, usize)> = members
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, i)| {
-                        vehicles[**i]
-                            .share
-                            .get(step.wrapping_sub(vehicles[**i].first))
-                            .is_some()
-                    })
-                    .map(|(n, i)| (laxity(&vehicles[*i], level[n], step), n))
-                    .collect();
-                present.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                let before = left;
-                for (_, n) in present {
-                    let vehicle = &vehicles[members[n]];
-                    let j = step - vehicle.first;
-                    let hours = grid.hours(step);
-                    let need =
-                        (vehicle.goal - level[n]).max(0.0) / (vehicle.charge_efficiency * hours);
-                    let kw = need.min(vehicle.charge_kw * vehicle.share[j]).min(left);
-                    left -= kw;
-                    level[n] += kw * hours * vehicle.charge_efficiency;
-                    if let Some(net) = &mut each[members[n]] {
-                        net[j] = kw;
-                    }
+        with.push(Piece {
+            up_to_kw: piece.up_to_kw,
+            eur_per_mwh: if piece.up_to_kw <= at { below } else { above },
+        });
+        from = piece.up_to_kw;
+    }
+    with
+}
+
+/// The cheapest schedule that never charges and discharges in one step. At deeply negative prices the convex model does both to burn
+/// energy (`optimisation.md` 2.4), which no charger can; there the smaller of the two is barred and the battery solved again.
+fn exclusive(battery: &Battery, steps: &mut [Step]) -> Result<storage::Plan, NoPlan> {
+    let mut plan = storage::cheapest(battery, steps)?;
+    for _ in 0..REPAIRS {
+        let mut both = false;
+        for (j, step) in steps.iter_mut().enumerate() {
+            if plan.charge_kw[j].min(plan.discharge_kw[j]) > OVERLAP_KW {
+                both = true;
+                if plan.net_kw(j) >= 0.0 {
+                    step.discharge_kw = 0.0;
+                } else {
+                    step.charge_kw = 0.0;
                 }
-                before - left + unsteered
-            })
-            .collect();
+            }
+        }
+        if !both {
+            break;
+        }
+        plan = storage::cheapest(battery, steps)?;
     }
-    (each, loads)
-}
-
-/// Hours that a vehicle could still wait in `step`.
-fn laxity(vehicle: &Vehicle, level: f64, step: usize) -> f64 {
-    let j = step - vehicle.first;
-    let ahead: f64 = (j..vehicle.len())
-        .map(|k| vehicle.share[k] * STEP_HOURS)
-        .sum();
-    let stays = if vehicle.leaves.is_none() {
-        0.0
-    } else {
-        ahead + vehicle.hours_beyond
-    };
-    stays
-        - (vehicle.goal - level).max(0.0)
-            / (vehicle.charge_efficiency * vehicle.charge_kw).max(EPSILON)
+    Ok(plan)
 }

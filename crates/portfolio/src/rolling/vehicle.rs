@@ -6,6 +6,7 @@ use forecast::Stay;
 use units::{Energy, Power};
 
 use super::grid::Grid;
+use super::reserve::Way;
 
 /// Share of charging power that catching up is planned with: a charger that gives a little less than its rating must not make a
 /// vehicle late.
@@ -208,8 +209,21 @@ impl Vehicle {
         self.discharge_kw > 0.0
     }
 
+    /// True if it leaves between two boundaries of the grid.
+    pub(super) fn leaves_within_a_step(&self) -> bool {
+        self.share.last().is_some_and(|f| *f < 1.0 - 1e-9)
+    }
+
+    /// Energy in the battery per kWh at the grid by which a call of `way` moves power.
+    pub(super) fn factor(&self, way: Way) -> f64 {
+        match way {
+            Way::Up => self.up_factor(),
+            Way::Down => self.down_factor(),
+        }
+    }
+
     /// Energy that leaves the battery per kWh by which power falls at the grid: a one-way charger only charges less.
-    pub(super) fn up_factor(&self) -> f64 {
+    fn up_factor(&self) -> f64 {
         if self.two_way() {
             1.0 / self.discharge_efficiency
         } else {
@@ -218,8 +232,17 @@ impl Vehicle {
     }
 
     /// Energy that enters the battery per kWh by which power rises at the grid; with discharge, the larger of both ways.
-    pub(super) fn down_factor(&self) -> f64 {
+    fn down_factor(&self) -> f64 {
         self.up_factor()
+    }
+
+    /// Energy that the battery gains per hour at `kw` at the grid, kWh.
+    pub(super) fn gain(&self, kw: f64) -> f64 {
+        if kw >= 0.0 {
+            kw * self.charge_efficiency
+        } else {
+            kw / self.discharge_efficiency
+        }
     }
 
     /// Energy that full power adds in its own step `j`.

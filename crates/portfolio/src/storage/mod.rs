@@ -224,7 +224,7 @@ fn walk_back(
 
 impl Battery {
     /// Price of missing energy less the worth of what is left at `level` kWh, EUR.
-    fn end_cost(&self, level: f64) -> f64 {
+    pub(crate) fn end_cost(&self, level: f64) -> f64 {
         self.shortfall * (self.goal_kwh - level).max(0.0) - self.end_value * level
     }
 }
