@@ -17,14 +17,14 @@ use runtime::latency::Probe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Answer;
 use crate::config::Config;
 use crate::mailbox::{Seat, Switchboard};
 use crate::outbox::{self, Closed, Post};
 use crate::registry::Registry;
 use crate::station::{Outlets, Said};
-use crate::v16::Answer;
 use crate::writer::{Outgoing, Writer};
-use crate::{v16, v21};
+use crate::{v2, v16, v21, v201};
 
 /// Answers that may wait for a slow socket before its reader has to wait too.
 const OUTGOING: usize = 16;
@@ -320,7 +320,8 @@ impl Reader<'_> {
         match answer {
             Ok(payload) => {
                 let payload = Cow::Owned(payload);
-                self.send(&Frame::CallResult { id, payload }).await;
+                self.send_naming(&Frame::CallResult { id, payload }, said.names)
+                    .await;
             }
             Err(error) => self.fail(id, error).await,
         }
@@ -330,18 +331,20 @@ impl Reader<'_> {
     async fn understand(&self, action: &str, payload: &RawValue, said: &mut Said) -> Answer {
         let now = self.edge.clock.now();
         let heartbeat = self.edge.config.heartbeat_seconds;
-        let options = DecodeOptions::strict();
-        if self.version == Version::V1_6 {
-            let action = v1_6::Action::from_wire(action)
-                .ok_or_else(|| CallError::not_implemented(action))?;
-            let request = v1_6::CsRequest::decode(action, payload, &options)?;
-            return v16::handle(&mut lock(self.outlets), request, now, heartbeat, said);
-        }
-        let action =
-            v2_1::Action::from_wire(action).ok_or_else(|| CallError::not_implemented(action))?;
-        let request = v2_1::CsRequest::decode(action, payload, &options)?;
+        let request = match self.version {
+            Version::V1_6 => {
+                let action = v1_6::Action::from_wire(action)
+                    .ok_or_else(|| CallError::not_implemented(action))?;
+                let options = DecodeOptions::strict();
+                let request = v1_6::CsRequest::decode(action, payload, &options)?;
+                return v16::handle(&mut lock(self.outlets), request, now, heartbeat, said);
+            }
+            Version::V2_0_1 => v201::decode(action, payload)?,
+            Version::V2_1 => v21::decode(action, payload)?,
+            _ => return Err(CallError::not_implemented(action)),
+        };
         self.recall_if_unknown(&request).await;
-        v21::handle(&mut lock(self.outlets), request, now, heartbeat, said)
+        v2::handle(&mut lock(self.outlets), request, now, heartbeat, said)
     }
 
     /// A transaction begun before this process did, at a station with several outlets, is looked up in the tables.
@@ -372,9 +375,14 @@ impl Reader<'_> {
     }
 
     async fn send(&self, frame: &Frame<'_>) {
+        self.send_naming(frame, None).await;
+    }
+
+    /// Sends a frame that names the transaction at an outlet.
+    async fn send_naming(&self, frame: &Frame<'_>, names: Option<i32>) {
         match frame.to_json(self.version) {
             Ok(text) => {
-                let _ = self.outgoing.send(Outgoing::Frame(text)).await;
+                let _ = self.outgoing.send(Outgoing::Frame { text, names }).await;
             }
             Err(error) => {
                 tracing::error!(station.id = %self.station, %error, "answer to {} cannot be written: {error}", self.station);

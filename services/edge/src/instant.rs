@@ -13,3 +13,11 @@ pub(crate) fn to_ocpp(at: DateTime<Utc>) -> OcppTime {
     jiff::Timestamp::from_microsecond(at.timestamp_micros())
         .map_or(OcppTime::UNIX_EPOCH, OcppTime::from_timestamp)
 }
+
+/// Whole seconds from `now` until something expires, rounded up, at least one.
+pub(crate) fn life_seconds(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> i32 {
+    const MILLIS: i64 = 1_000;
+    let life = (expires_at - now).num_milliseconds();
+    let seconds = life.div_euclid(MILLIS) + i64::from(life.rem_euclid(MILLIS) > 0);
+    i32::try_from(seconds.max(1)).unwrap_or(i32::MAX)
+}

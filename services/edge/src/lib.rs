@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod commands;
 mod config;
 mod connection;
@@ -14,6 +15,8 @@ mod sign;
 mod station;
 mod stay;
 mod v16;
+mod v2;
+mod v201;
 mod v21;
 mod writer;
 

@@ -39,13 +39,13 @@ impl Mailbox {
         self.lock().setpoints.entry(place).or_insert(setpoint);
     }
 
-    /// The next set-point, outlets in turn.
-    pub(crate) fn take(&self) -> Option<(i32, Setpoint)> {
+    /// The next set-point among the outlets that may be told something now, outlets in turn.
+    pub(crate) fn take(&self, may_tell: impl Fn(i32) -> bool) -> Option<(i32, Setpoint)> {
         let mut waiting = self.lock();
-        let after = waiting.setpoints.range(waiting.served + 1..).next();
-        let next = after
-            .or_else(|| waiting.setpoints.iter().next())
-            .map(|(place, _)| *place)?;
+        let after = waiting.setpoints.range(waiting.served + 1..);
+        let before = waiting.setpoints.range(..=waiting.served);
+        let mut places = after.chain(before).map(|(place, _)| *place);
+        let next = places.find(|place| may_tell(*place))?;
         waiting.served = next;
         waiting.setpoints.remove(&next).map(|s| (next, s))
     }
@@ -168,16 +168,21 @@ mod tests {
         assert_eq!(mailbox.put(1, setpoint(1)), Ok(None));
         assert_eq!(mailbox.put(1, setpoint(2)), Ok(Some(setpoint(1))));
         assert_eq!(mailbox.put(2, setpoint(3)), Ok(None));
-        assert_eq!(mailbox.take(), Some((1, setpoint(2))));
+        assert_eq!(mailbox.take(|_| true), Some((1, setpoint(2))));
         assert_eq!(mailbox.put(1, setpoint(4)), Ok(None));
         assert_eq!(
-            mailbox.take(),
+            mailbox.take(|_| true),
             Some((2, setpoint(3))),
             "outlet 2 is not starved"
         );
+        assert_eq!(
+            mailbox.take(|place| place != 1),
+            None,
+            "outlet 1 has to wait"
+        );
         mailbox.put_back(1, setpoint(5));
         assert_eq!(
-            mailbox.take(),
+            mailbox.take(|_| true),
             Some((1, setpoint(4))),
             "put back never replaces newer"
         );

@@ -1,4 +1,4 @@
-//! Meter values of either version as readings.
+//! Meter values of all versions as readings.
 
 use chrono::{DateTime, Utc};
 use fleet::{EvseId, Reading, SessionId};
@@ -7,7 +7,7 @@ use units::{Energy, Power, Soc};
 
 use crate::sign::{self, QuantityError};
 
-/// One sampled value, in the names that 1.6 and 2.1 share on the wire.
+/// One sampled value, in the names that all versions share on the wire.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) measurand: String,
@@ -18,7 +18,7 @@ pub(crate) struct Sample {
     pub(crate) location: Option<String>,
 }
 
-/// What both versions assume where no measurand is given.
+/// What all versions assume where no measurand is given.
 pub(crate) const DEFAULT_MEASURAND: &str = "Energy.Active.Import.Register";
 
 /// A reading made of samples, and what was wrong with those that could not be used.

@@ -27,6 +27,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Read and write buffers of a socket: OCPP messages are short and connections many.
 const SOCKET_BUFFER: usize = 4 * 1024;
 
+/// What is spoken, newest first: of the versions that a station offers, the first of these is taken.
+const VERSIONS: [Version; 3] = [Version::V2_1, Version::V2_0_1, Version::V1_6];
+
 #[derive(Debug, Clone)]
 struct Desk {
     edge: Arc<Edge>,
@@ -148,7 +151,7 @@ async fn upgrade(
         }
     };
     let upgrade = upgrade
-        .protocols([Version::V2_1.subprotocol(), Version::V1_6.subprotocol()])
+        .protocols(VERSIONS.map(Version::subprotocol))
         .read_buffer_size(SOCKET_BUFFER)
         .write_buffer_size(SOCKET_BUFFER)
         .max_message_size(edge.config.buffer_limit_bytes)
@@ -190,12 +193,12 @@ fn names_itself(headers: &HeaderMap, identity: &str) -> bool {
 async fn wrong_subprotocol(identity: &str, mut socket: WebSocket) {
     tracing::warn!(
         station.id = identity,
-        "station {identity} refused: it offers none of the subprotocols ocpp2.1 and ocpp1.6"
+        "station {identity} refused: it offers none of the subprotocols ocpp2.1, ocpp2.0.1 and ocpp1.6"
     );
     metrics::counter!("shoal_edge_wrong_subprotocol_total").increment(1);
     let close = CloseFrame {
         code: close_code::PROTOCOL,
-        reason: "expected subprotocol ocpp2.1 or ocpp1.6".into(),
+        reason: "expected subprotocol ocpp2.1, ocpp2.0.1 or ocpp1.6".into(),
     };
     // The client may be gone already.
     let _ = socket.send(Message::Close(Some(close))).await;

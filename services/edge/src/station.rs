@@ -1,14 +1,20 @@
-//! One station as registered, and who is plugged in at its outlets: the session model behind both versions.
+//! One station as registered, and who is plugged in at its outlets: the session model behind all versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use fleet::{
     Evse, EvseId, Protocol, Reading, SessionId, Setpoint, StationId, Telemetry, VehicleId,
 };
+use ocpp_kit::types::DateTime as OcppTime;
 use units::Energy;
 
+use crate::instant::from_ocpp;
+use crate::meter::{self, Sample};
 use crate::stay;
+
+/// Level of our profiles; an installer's local defaults lie below.
+pub(crate) const PROFILE_STACK_LEVEL: i32 = 1;
 
 /// A station and its outlets, numbered from 1 in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,16 +47,51 @@ struct Registers {
     export: Energy,
 }
 
+/// Stays that are over, remembered per outlet: messages of theirs may come late.
+const REMEMBERED: usize = 8;
+
 /// A stay in progress.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Stay {
     pub(crate) session: SessionId,
     /// Transaction as the station calls it.
     pub(crate) transaction: String,
+    /// When it began; `None` if that was before this process did.
+    since: Option<DateTime<Utc>>,
+    /// The station knows the name of the transaction, so it can be told something about it.
+    named: bool,
     first: Option<Registers>,
     last: Option<Registers>,
     /// Energy added before this process saw the stay, from the tables.
     added_before: Option<Energy>,
+}
+
+/// A stay that is over.
+#[derive(Debug)]
+struct Past {
+    session: SessionId,
+    ended: DateTime<Utc>,
+    /// Its beginning was heard.
+    begun: bool,
+}
+
+/// Who gives a transaction its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    /// The station (2.0.1 and 2.1): it can be told something at once.
+    Station,
+    /// This system, with the answer to the start (1.6): nothing about it is said before that answer.
+    Us,
+}
+
+/// What a message says of the beginning of a transaction.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) vehicle: Option<VehicleId>,
+    pub(crate) at: DateTime<Utc>,
+    /// The message is the one that begins it.
+    pub(crate) starts: bool,
+    pub(crate) named_by: NamedBy,
 }
 
 /// What a message said: telemetry for the log, and what in it was refused.
@@ -58,6 +99,8 @@ pub(crate) struct Stay {
 pub(crate) struct Said {
     pub(crate) events: Vec<Telemetry>,
     pub(crate) refused: Vec<String>,
+    /// Outlet whose transaction the answer names.
+    pub(crate) names: Option<i32>,
 }
 
 /// The outlets of one station with the stays in progress. Outlives connections.
@@ -65,6 +108,7 @@ pub(crate) struct Said {
 pub(crate) struct Outlets {
     pub(crate) station: Station,
     stays: BTreeMap<i32, Stay>,
+    past: BTreeMap<i32, VecDeque<Past>>,
     told: BTreeMap<i32, Setpoint>,
 }
 
@@ -77,6 +121,7 @@ impl Outlets {
         let mut outlets = Self {
             station,
             stays: BTreeMap::new(),
+            past: BTreeMap::new(),
             told: BTreeMap::new(),
         };
         outlets.recall(known);
@@ -94,6 +139,8 @@ impl Outlets {
             self.stays.entry(number).or_insert_with(|| Stay {
                 session: session.clone(),
                 transaction: transaction.to_owned(),
+                since: None,
+                named: true,
                 first: None,
                 last: None,
                 added_before: *added,
@@ -133,47 +180,124 @@ impl Outlets {
             .or_else(|| self.station.only_outlet())
     }
 
+    /// The station knows the transaction at an outlet by its name from now on.
+    pub(crate) fn name(&mut self, number: i32) {
+        if let Some(stay) = self.stays.get_mut(&number) {
+            stay.named = true;
+        }
+    }
+
+    /// The station spoke of a transaction at an outlet by its name: it knows it.
+    pub(crate) fn named(&mut self, number: i32, session: &SessionId) {
+        if self.session(number).as_ref() == Some(session) {
+            self.name(number);
+        }
+    }
+
+    /// False while the station waits for the name of the transaction at that outlet: what is said about it has to wait.
+    pub(crate) fn may_be_told(&self, number: i32) -> bool {
+        self.stays.get(&number).is_none_or(|stay| stay.named)
+    }
+
     /// A transaction began or was heard of for the first time. One that is known already says nothing new; another one
-    /// at the same outlet is over.
+    /// at the same outlet is over, unless this message is a late one of a stay before.
     pub(crate) fn begin(
         &mut self,
         number: i32,
         transaction: &str,
-        vehicle: Option<VehicleId>,
-        at: DateTime<Utc>,
+        begun: Begun,
         said: &mut Said,
     ) -> Option<SessionId> {
         let evse = self.station.evse(number)?.id.clone();
         let session = stay::session_id(&evse, transaction);
-        if self
-            .stays
-            .get(&number)
-            .is_some_and(|s| s.session == session)
-        {
+        if self.is_late(number, &session, &begun, said) {
             return Some(session);
         }
         if let Some(left) = self.stays.remove(&number) {
+            self.remember(number, left.session.clone(), begun.at, true);
             said.events.push(Telemetry::Unplugged {
                 session: left.session,
                 evse: evse.clone(),
-                at,
+                at: begun.at,
             });
         }
-        let begun = Stay {
+        let stay = Stay {
             session: session.clone(),
             transaction: transaction.to_owned(),
+            since: Some(begun.at),
+            named: begun.named_by == NamedBy::Station,
             first: None,
             last: None,
             added_before: Some(Energy::ZERO),
         };
-        self.stays.insert(number, begun);
+        self.stays.insert(number, stay);
         said.events.push(Telemetry::PluggedIn {
             session: session.clone(),
             evse,
-            vehicle,
-            at,
+            vehicle: begun.vehicle,
+            at: begun.at,
         });
         Some(session)
+    }
+
+    /// True for a message of the stay in progress, of one that is over, or of one from before the one in progress. A
+    /// beginning that arrives after its end is told with its end.
+    fn is_late(
+        &mut self,
+        number: i32,
+        session: &SessionId,
+        begun: &Begun,
+        said: &mut Said,
+    ) -> bool {
+        let current = self.stays.get_mut(&number);
+        if let Some(stay) = current {
+            if stay.session == *session {
+                // Messages may overtake the one that began the stay.
+                stay.since = stay.since.map(|since| since.min(begun.at));
+                return true;
+            }
+            if stay.since.is_some_and(|since| begun.at < since) {
+                return true;
+            }
+        }
+        let mut past = self.past.entry(number).or_default().iter_mut();
+        let Some(known) = past.find(|past| past.session == *session) else {
+            return false;
+        };
+        if begun.starts && !known.begun {
+            known.begun = true;
+            let evse = self.station.evse(number).map(|e| e.id.clone());
+            said.events.extend(evse.into_iter().flat_map(|evse| {
+                let begin = Telemetry::PluggedIn {
+                    session: session.clone(),
+                    evse: evse.clone(),
+                    vehicle: begun.vehicle.clone(),
+                    at: begun.at,
+                };
+                let end = Telemetry::Unplugged {
+                    session: session.clone(),
+                    evse,
+                    at: known.ended.max(begun.at),
+                };
+                [begin, end]
+            }));
+        }
+        true
+    }
+
+    fn remember(&mut self, number: i32, session: SessionId, ended: DateTime<Utc>, begun: bool) {
+        let past = self.past.entry(number).or_default();
+        if past.iter().any(|known| known.session == session) {
+            return;
+        }
+        if past.len() == REMEMBERED {
+            past.pop_front();
+        }
+        past.push_back(Past {
+            session,
+            ended,
+            begun,
+        });
     }
 
     /// A transaction ended.
@@ -188,14 +312,15 @@ impl Outlets {
             return;
         };
         let session = stay::session_id(&evse, transaction);
-        if self
+        let current = self
             .stays
             .get(&number)
-            .is_some_and(|s| s.session == session)
-        {
+            .is_some_and(|s| s.session == session);
+        if current {
             self.stays.remove(&number);
             self.told.remove(&number);
         }
+        self.remember(number, session.clone(), at, current);
         said.events.push(Telemetry::Unplugged { session, evse, at });
     }
 
@@ -211,6 +336,27 @@ impl Outlets {
             stay.last = Some(registers);
         }
         said.events.push(Telemetry::Reading(reading));
+    }
+
+    /// Samples that were taken together at an outlet.
+    pub(crate) fn sampled(
+        &mut self,
+        number: i32,
+        session: Option<SessionId>,
+        at: OcppTime,
+        samples: &[Sample],
+        said: &mut Said,
+    ) {
+        let (Some(when), Some(evse)) = (from_ocpp(at), self.station.evse(number)) else {
+            said.refused
+                .push(format!("timestamp {at} is outside the calendar"));
+            return;
+        };
+        let (reading, refused) = meter::reading(&evse.id, session, when, samples);
+        said.refused.extend(refused);
+        if meter::says_something(&reading) {
+            self.read(number, reading, said);
+        }
     }
 
     /// Energy that reached the battery since plug-in, as far as registers tell; `None` if that is unknown.
@@ -256,14 +402,23 @@ pub(crate) mod tests {
         DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
     }
 
+    fn begun(seconds: i64) -> Begun {
+        Begun {
+            vehicle: None,
+            at: at(seconds),
+            starts: true,
+            named_by: NamedBy::Station,
+        }
+    }
+
     #[test]
     fn a_new_transaction_ends_the_one_whose_end_was_missed() {
         let mut outlets = Outlets::new(station(Protocol::Ocpp21, 2), &BTreeMap::new());
         let mut said = Said::default();
-        outlets.begin(2, "a", None, at(0), &mut said);
-        outlets.begin(2, "a", None, at(1), &mut said);
+        outlets.begin(2, "a", begun(0), &mut said);
+        outlets.begin(2, "a", begun(1), &mut said);
         assert_eq!(said.events.len(), 1, "heard twice, said once");
-        outlets.begin(2, "b", None, at(9), &mut said);
+        outlets.begin(2, "b", begun(9), &mut said);
         assert!(
             matches!(&said.events[1], Telemetry::Unplugged { session, at: when, .. }
             if session.as_str() == "S/2:a" && *when == at(9))
@@ -271,6 +426,48 @@ pub(crate) mod tests {
         assert_eq!(outlets.session(2).unwrap().as_str(), "S/2:b");
         assert_eq!(outlets.place_of(None, "b"), Some(2));
         assert_eq!(outlets.place_of(None, "c"), None, "two outlets: unknown");
+    }
+
+    #[test]
+    fn messages_of_a_stay_that_is_over_begin_nothing() {
+        let mut outlets = Outlets::new(station(Protocol::Ocpp21, 1), &BTreeMap::new());
+        let mut said = Said::default();
+        outlets.begin(1, "a", begun(0), &mut said);
+        outlets.end(1, "a", at(5), &mut said);
+        outlets.begin(1, "a", begun(3), &mut said);
+        assert_eq!((outlets.session(1), said.events.len()), (None, 2));
+        outlets.begin(1, "b", begun(9), &mut said);
+        outlets.begin(1, "a", begun(4), &mut said);
+        outlets.begin(1, "never-heard", begun(1), &mut said);
+        assert_eq!(outlets.session(1).unwrap().as_str(), "S/1:b");
+        assert_eq!(said.events.len(), 3, "{said:?}");
+    }
+
+    #[test]
+    fn a_beginning_that_comes_after_its_end_is_told_with_it() {
+        let mut outlets = Outlets::new(station(Protocol::Ocpp201, 1), &BTreeMap::new());
+        let mut said = Said::default();
+        outlets.end(1, "a", at(5), &mut said);
+        for _ in 0..2 {
+            outlets.begin(1, "a", begun(0), &mut said);
+        }
+        let told: Vec<_> = said.events.iter().map(Telemetry::at).collect();
+        assert_eq!(told, [at(5), at(0), at(5)], "{said:?}");
+        assert!(matches!(&said.events[1], Telemetry::PluggedIn { .. }));
+        assert_eq!(outlets.session(1), None);
+    }
+
+    #[test]
+    fn a_transaction_that_we_name_is_not_spoken_of_before_its_name_is() {
+        let mut outlets = Outlets::new(station(Protocol::Ocpp16, 1), &BTreeMap::new());
+        let ours = Begun {
+            named_by: NamedBy::Us,
+            ..begun(0)
+        };
+        outlets.begin(1, "7", ours, &mut Said::default());
+        assert!(!outlets.may_be_told(1));
+        outlets.name(1);
+        assert!(outlets.may_be_told(1));
     }
 
     #[test]
@@ -288,7 +485,7 @@ pub(crate) mod tests {
     fn added_energy_counts_losses_both_ways() {
         let mut outlets = Outlets::new(station(Protocol::Ocpp21, 1), &BTreeMap::new());
         let mut said = Said::default();
-        let session = outlets.begin(1, "t", None, at(0), &mut said);
+        let session = outlets.begin(1, "t", begun(0), &mut said);
         let mut read = |import: i64, export: i64| {
             let reading = Reading {
                 evse: "S/1".parse().unwrap(),

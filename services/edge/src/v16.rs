@@ -1,11 +1,8 @@
 //! OCPP 1.6: what stations say, and what they are told.
 
-use std::cmp::max;
-
 use chrono::{DateTime, Utc};
 use fleet::{Setpoint, VehicleId};
-use ocpp_kit::RawValue;
-use ocpp_kit::rpc::{CallError, ErrorCode};
+use ocpp_kit::rpc::CallError;
 use ocpp_kit::types::Decimal;
 use ocpp_kit::v1_6::{
     AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ChargingProfile,
@@ -17,17 +14,14 @@ use ocpp_kit::v1_6::{
     SignedFirmwareStatusNotificationResponse, StartTransactionRequest, StartTransactionResponse,
     StatusNotificationResponse, StopTransactionRequest, StopTransactionResponse, ValueFormat,
 };
-use serde::Serialize;
 use units::Energy;
 
-use crate::instant::{from_ocpp, to_ocpp};
-use crate::meter::{self, DEFAULT_MEASURAND, Sample};
+use crate::answer::{Answer, outlet, reply, senseless};
+use crate::instant::{from_ocpp, life_seconds, to_ocpp};
+use crate::meter::{DEFAULT_MEASURAND, Sample};
 use crate::sign;
-use crate::station::{Outlets, Said};
+use crate::station::{Begun, NamedBy, Outlets, PROFILE_STACK_LEVEL, Said};
 use crate::stay;
-
-/// Answer to a call, and what the call said.
-pub(crate) type Answer = Result<Box<RawValue>, CallError>;
 
 /// Takes in one message of a registered station.
 #[expect(
@@ -71,22 +65,8 @@ pub(crate) fn handle(
     }
 }
 
-/// Serialises an answer.
-pub(crate) fn reply<R: Serialize>(response: &R) -> Answer {
-    serde_json::value::to_raw_value(response)
-        .map_err(|error| CallError::internal(format!("answer cannot be written: {error}")))
-}
-
 fn accepted() -> IdTagInfo {
     IdTagInfo::new(AuthorizationStatus::Accepted)
-}
-
-fn refuse(reason: String, said: &mut Said) -> Answer {
-    said.refused.push(reason.clone());
-    Err(CallError::new(
-        ErrorCode::PropertyConstraintViolation,
-        reason,
-    ))
 }
 
 fn start_transaction(
@@ -95,27 +75,28 @@ fn start_transaction(
     said: &mut Said,
 ) -> Answer {
     let connector = start.connector_id;
-    let Some(evse) = outlets.station.evse(connector).map(|e| e.id.clone()) else {
-        let known = outlets.station.evses.len();
-        return refuse(
-            format!("connectorId is {connector}, registered are 1 to {known}"),
-            said,
-        );
-    };
+    let evse = outlet(outlets, "connectorId", connector, said)?.id.clone();
     let numbered = from_ocpp(start.timestamp)
         .and_then(|at| stay::transaction_number(connector, at).map(|number| (at, number)));
     let Some((at, number)) = numbered else {
-        return refuse(
+        return Err(senseless(
             format!(
                 "a transaction at connector {connector} from {} cannot be numbered, expected connectors 1 to 4 and \
                  instants from 2020 to 2036",
                 start.timestamp
             ),
             said,
-        );
+        ));
     };
     let vehicle: Option<VehicleId> = start.id_tag.parse().ok();
-    let session = outlets.begin(connector, &number.to_string(), vehicle, at, said);
+    let begun = Begun {
+        vehicle,
+        at,
+        starts: true,
+        named_by: NamedBy::Us,
+    };
+    let session = outlets.begin(connector, &number.to_string(), begun, said);
+    said.names = Some(connector);
     let reading = register_reading(&evse, session, at, start.meter_start);
     outlets.read(connector, reading, said);
     reply(&StartTransactionResponse::new(accepted(), number))
@@ -131,10 +112,10 @@ fn stop_transaction(
         .map(|(connector, _)| connector)
         .and_then(|n| outlets.station.evse(n).map(|e| (n, e.id.clone())));
     let (Some((connector, evse)), Some(at)) = (place, from_ocpp(stop.timestamp)) else {
-        return refuse(
+        return Err(senseless(
             format!("transactionId {transaction} was not given by this system"),
             said,
-        );
+        ));
     };
     let session = Some(stay::session_id(&evse, &transaction.to_string()));
     for values in stop.transaction_data.iter().flatten() {
@@ -152,15 +133,13 @@ fn meter_values(outlets: &mut Outlets, values: &MeterValuesRequest, said: &mut S
     let connector = values.connector_id;
     // Connector 0 is the meter of the whole station; outlets are read on their own.
     if connector != 0 {
-        let Some(evse) = outlets.station.evse(connector) else {
-            let known = outlets.station.evses.len();
-            return refuse(
-                format!("connectorId is {connector}, registered are 1 to {known}"),
-                said,
-            );
-        };
+        let evse = outlet(outlets, "connectorId", connector, said)?;
         let session = match values.transaction_id {
-            Some(number) => Some(stay::session_id(&evse.id, &number.to_string())),
+            Some(number) => {
+                let session = stay::session_id(&evse.id, &number.to_string());
+                outlets.named(connector, &session);
+                Some(session)
+            }
             None => outlets.session(connector),
         };
         for value in &values.meter_value {
@@ -194,20 +173,8 @@ fn take_values(
     values: &MeterValue,
     said: &mut Said,
 ) {
-    let (Some(at), Some(evse)) = (from_ocpp(values.timestamp), outlets.station.evse(connector))
-    else {
-        said.refused.push(format!(
-            "timestamp {} is outside the calendar",
-            values.timestamp
-        ));
-        return;
-    };
     let samples = samples(values, said);
-    let (reading, refused) = meter::reading(&evse.id, session, at, &samples);
-    said.refused.extend(refused);
-    if meter::says_something(&reading) {
-        outlets.read(connector, reading, said);
-    }
+    outlets.sampled(connector, session, values.timestamp, &samples, said);
 }
 
 fn samples(values: &MeterValue, said: &mut Said) -> Vec<Sample> {
@@ -263,15 +230,4 @@ pub(crate) fn profile(
     );
     profile.transaction_id = transaction.parse().ok();
     Some(SetChargingProfileRequest::new(connector, profile))
-}
-
-/// Level of our profiles; an installer's local defaults lie below.
-pub(crate) const PROFILE_STACK_LEVEL: i32 = 1;
-
-/// Whole seconds that a set-point still holds, rounded up, at least one.
-pub(crate) fn life_seconds(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> i32 {
-    const MILLIS: i64 = 1_000;
-    let life = (expires_at - now).num_milliseconds();
-    let seconds = life.div_euclid(MILLIS) + i64::from(life.rem_euclid(MILLIS) > 0);
-    i32::try_from(max(seconds, 1)).unwrap_or(i32::MAX)
 }

@@ -18,20 +18,24 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
+use crate::answer::Answer;
 use crate::connection::{Edge, Ended, Heard, lock};
+use crate::instant::life_seconds;
 use crate::mailbox::Seat;
 use crate::station::Outlets;
-use crate::v16::{Answer, life_seconds};
-use crate::{v16, v21};
+use crate::{v16, v21, v201};
 
 /// Pings without any sign of life before a connection is given up.
 const MISSED_PINGS: u32 = 3;
 
+/// Action of the fast path of 2.1.
+const UPDATE: &str = "UpdateDynamicSchedule";
+
 /// What the reader hands over.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    /// A frame to write.
-    Frame(String),
+    /// A frame to write, and the outlet whose transaction it names.
+    Frame { text: String, names: Option<i32> },
     /// The station answered a call of ours.
     Answered { id: MessageId, result: Answer },
 }
@@ -50,7 +54,9 @@ struct Outstanding {
     setpoint: Setpoint,
     sent_at: DateTime<Utc>,
     deadline: Instant,
-    /// The profile this call installs, or none if it updates one.
+    /// The call updates a profile.
+    update: bool,
+    /// The profile this call installs, if it can be updated later.
     installs: Option<Installed>,
 }
 
@@ -105,7 +111,7 @@ impl Writer {
         let seat = self.seat.clone();
         loop {
             let step = if self.outstanding.is_none()
-                && let Some((place, setpoint)) = seat.mailbox.take()
+                && let Some((place, setpoint)) = seat.mailbox.take(|place| self.may_tell(place))
             {
                 self.command(place, setpoint).await
             } else {
@@ -119,7 +125,7 @@ impl Writer {
                         Err(Ended::new(close_code::AWAY, "the service is stopping"))
                     }
                     Some(outgoing) = waiting.recv() => match outgoing {
-                        Outgoing::Frame(text) => self.write(Message::Text(text.into())).await,
+                        Outgoing::Frame { text, names } => self.reply(text, names).await,
                         Outgoing::Answered { id, result } => {
                             self.answered(&id, result).await;
                             Ok(())
@@ -160,6 +166,19 @@ impl Writer {
             let detail = "the connection ended before it could be sent";
             acknowledge(&self.edge, &setpoint, Outcome::Unreachable, detail, None).await;
         }
+    }
+
+    /// Set-points for an outlet wait until its transaction has a name at the station.
+    fn may_tell(&self, place: i32) -> bool {
+        lock(&self.outlets).may_be_told(place)
+    }
+
+    async fn reply(&mut self, text: String, names: Option<i32>) -> Result<(), Ended> {
+        self.write(Message::Text(text.into())).await?;
+        if let Some(place) = names {
+            lock(&self.outlets).name(place);
+        }
+        Ok(())
     }
 
     async fn write(&mut self, message: Message) -> Result<(), Ended> {
@@ -206,21 +225,34 @@ impl Writer {
         setpoint: &Setpoint,
         now: DateTime<Utc>,
     ) -> Result<Call, String> {
-        if self.version == Version::V1_6 {
-            let profile = v16::profile(place, transaction, setpoint, now).ok_or_else(|| {
-                format!(
-                    "{} asks for discharge, which OCPP 1.6 cannot say",
-                    setpoint.power
-                )
-            })?;
-            return Call::new("SetChargingProfile", &profile, None);
+        let cannot = || {
+            format!(
+                "{} asks for discharge, which OCPP {} cannot say",
+                setpoint.power, self.version
+            )
+        };
+        match self.version {
+            Version::V1_6 => {
+                let profile = v16::profile(place, transaction, setpoint, now);
+                Call::new("SetChargingProfile", &profile.ok_or_else(cannot)?, None)
+            }
+            Version::V2_0_1 => {
+                let profile = v201::profile(place, transaction, setpoint, now);
+                Call::new("SetChargingProfile", &profile.ok_or_else(cannot)?, None)
+            }
+            Version::V2_1 => self.call21(place, transaction, setpoint),
+            other => Err(format!("OCPP {other} is not spoken here")),
         }
+    }
+
+    /// A dynamic profile, or one number once it is installed.
+    fn call21(&self, place: i32, transaction: &str, setpoint: &Setpoint) -> Result<Call, String> {
         let wanted = Installed {
             transaction: transaction.to_owned(),
             life_seconds: life_seconds(setpoint.expires_at, setpoint.issued_at),
         };
         if self.installed.get(&place) == Some(&wanted) {
-            Call::new("UpdateDynamicSchedule", &v21::update(place, setpoint), None)
+            Call::new(UPDATE, &v21::update(place, setpoint), None)
         } else {
             let profile = v21::profile(place, transaction, setpoint);
             Call::new("SetChargingProfile", &profile, Some(wanted))
@@ -249,6 +281,7 @@ impl Writer {
             setpoint: setpoint.clone(),
             sent_at: self.edge.clock.now(),
             deadline: Instant::now() + self.edge.config.call_timeout(),
+            update: call.action == UPDATE,
             installs: call.installs,
         });
         lock(&self.outlets).tell(place, setpoint);
@@ -271,11 +304,11 @@ impl Writer {
             return;
         };
         let (outcome, detail) = match result {
-            Ok(payload) => outcome(self.version, sent.installs.is_none(), &payload)
+            Ok(payload) => outcome(self.version, sent.update, &payload)
                 .unwrap_or_else(|error| (Outcome::Rejected, format!("unreadable answer: {error}"))),
             Err(error) => (Outcome::Rejected, error.to_string()),
         };
-        if self.version != Version::V1_6 {
+        if self.version == Version::V2_1 {
             match (outcome, sent.installs) {
                 (Outcome::Accepted, Some(installed)) => {
                     self.installed.insert(sent.place, installed);

@@ -266,7 +266,7 @@ async fn content_that_makes_no_sense_is_refused_by_name() {
             .contains("no transaction is running"),
         "{answer}"
     );
-    let mut lost = support::event21("Updated", "nowhere", at());
+    let mut lost = support::event2("Updated", "nowhere", at());
     lost.as_object_mut().unwrap().remove("evse");
     let answer = two.ask("TransactionEvent", lost).await;
     assert_eq!(answer[2], "OccurrenceConstraintViolation", "{answer}");

@@ -37,7 +37,7 @@ fn number(value: &serde_json::Value) -> f64 {
 async fn a_two_way_station_gets_a_signed_setpoint_then_updates_of_one_number() {
     let bench = bench().await;
     let mut station = bench.connect("both-ways", "ocpp2.1").await;
-    station.event21("Started", "tx-1", bench.clock.now()).await;
+    station.event2("Started", "tx-1", bench.clock.now()).await;
     bench.probe.started("signal-1");
 
     bench
@@ -97,7 +97,7 @@ async fn a_two_way_station_gets_a_signed_setpoint_then_updates_of_one_number() {
 async fn one_call_at_a_time_and_the_newest_setpoint_replaces_the_one_that_waits() {
     let bench = bench().await;
     let mut station = bench.connect("both-ways", "ocpp2.1").await;
-    station.event21("Started", "tx-1", bench.clock.now()).await;
+    station.event2("Started", "tx-1", bench.clock.now()).await;
     for (name, watts) in [("a", 1_000), ("b", 2_000), ("b", 2_000), ("c", 3_000)] {
         bench
             .command(&bench.setpoint(name, "both-ways/1", watts, LIFE))
@@ -202,7 +202,7 @@ async fn what_cannot_be_delivered_is_said() {
         (empty.outcome, empty.detail.as_str()),
         (Outcome::Rejected, "no vehicle is plugged in")
     );
-    station.event21("Started", "tx-1", bench.clock.now()).await;
+    station.event2("Started", "tx-1", bench.clock.now()).await;
     bench
         .command(&bench.setpoint("late", "both-ways/1", 1, TimeDelta::seconds(-1)))
         .await;
@@ -233,7 +233,7 @@ async fn what_cannot_be_delivered_is_said() {
 async fn the_newest_connection_of_a_station_wins() {
     let bench = bench().await;
     let mut old = bench.connect("both-ways", "ocpp2.1").await;
-    old.event21("Started", "tx-1", bench.clock.now()).await;
+    old.event2("Started", "tx-1", bench.clock.now()).await;
     let mut new = bench.connect("both-ways", "ocpp2.1").await;
     assert_eq!(old.closed().await, Some(1008));
     new.call("Heartbeat", json!({})).await;
@@ -287,7 +287,7 @@ async fn a_restart_forgets_no_transaction() {
 async fn needs_of_a_vehicle_reach_the_log_in_our_signs_and_units() {
     let bench = bench().await;
     let mut station = bench.connect("both-ways", "ocpp2.1").await;
-    station.event21("Started", "tx-1", bench.clock.now()).await;
+    station.event2("Started", "tx-1", bench.clock.now()).await;
     let asked = json!({"evseId": 1, "chargingNeeds": {
         "requestedEnergyTransfer": "DC_BPT", "departureTime": "2026-06-10T05:00:00Z",
         "dcChargingParameters": {"evMaxCurrent": 30, "evMaxVoltage": 400, "stateOfCharge": 50, "evEnergyCapacity": 60000},

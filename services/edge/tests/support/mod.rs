@@ -57,7 +57,7 @@ pub(crate) fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
     }
 }
 
-/// Two stations: `one-way` speaks 1.6, `both-ways` 2.1 with two outlets.
+/// Three stations: `one-way` speaks 1.6, `limited` 2.0.1, `both-ways` 2.1 with two outlets.
 pub(crate) async fn bench() -> Bench {
     bench_with(Config::default()).await
 }
@@ -66,6 +66,7 @@ pub(crate) async fn bench_with(config: Config) -> Bench {
     let store = Store::in_memory().await.unwrap();
     let evses = [
         evse("one-way", 1, Protocol::Ocpp16),
+        evse("limited", 1, Protocol::Ocpp201),
         evse("both-ways", 1, Protocol::Ocpp21),
         evse("both-ways", 2, Protocol::Ocpp21),
     ];
@@ -301,14 +302,14 @@ impl Client {
         started["transactionId"].as_i64().unwrap()
     }
 
-    /// Sends a 2.1 transaction event of outlet 1.
-    pub(crate) async fn event21(&mut self, kind: &str, transaction: &str, at: DateTime<Utc>) {
-        self.call("TransactionEvent", event21(kind, transaction, at))
+    /// Sends a transaction event of 2.0.1 or 2.1 for outlet 1.
+    pub(crate) async fn event2(&mut self, kind: &str, transaction: &str, at: DateTime<Utc>) {
+        self.call("TransactionEvent", event2(kind, transaction, at))
             .await;
     }
 }
 
-pub(crate) fn event21(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
+pub(crate) fn event2(kind: &str, transaction: &str, at: DateTime<Utc>) -> Value {
     json!({
         "eventType": kind, "timestamp": at.to_rfc3339(), "triggerReason": "CablePluggedIn", "seqNo": 0,
         "transactionInfo": {"transactionId": transaction}, "evse": {"id": 1},

@@ -1,0 +1,218 @@
+//! OCPP 2.0.1 and 2.1: what stations say, in the types of 2.1.
+
+use chrono::{DateTime, Utc};
+use fleet::{Telemetry, VehicleId};
+use ocpp_kit::rpc::{CallError, ErrorCode};
+use ocpp_kit::v2_1::{
+    AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ClearedChargingLimitResponse,
+    CsRequest, DataTransferResponse, DataTransferStatus, FirmwareStatusNotificationResponse,
+    GenericStatus, HeartbeatResponse, IdTokenInfo, LogStatusNotificationResponse, MeterValue,
+    MeterValuesRequest, MeterValuesResponse, NotifyChargingLimitResponse,
+    NotifyEVChargingNeedsRequest, NotifyEVChargingNeedsResponse, NotifyEVChargingNeedsStatus,
+    NotifyEVChargingScheduleResponse, NotifyEventResponse, NotifyMonitoringReportResponse,
+    NotifyPriorityChargingResponse, NotifyReportResponse, RegistrationStatus,
+    ReportChargingProfilesResponse, SecurityEventNotificationResponse, StatusNotificationResponse,
+    TransactionEventEnum, TransactionEventRequest, TransactionEventResponse,
+};
+use units::Energy;
+
+use crate::answer::{Answer, outlet, reply, senseless};
+use crate::instant::{from_ocpp, to_ocpp};
+use crate::meter::{DEFAULT_MEASURAND, Sample};
+use crate::station::{Begun, NamedBy, Outlets, Said};
+use crate::{needs, stay, v21};
+
+/// Takes in one message of a registered station.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "OCPP has dozens of actions; the others say no more than that they happened"
+)]
+pub(crate) fn handle(
+    outlets: &mut Outlets,
+    request: CsRequest,
+    now: DateTime<Utc>,
+    heartbeat_seconds: u32,
+    said: &mut Said,
+) -> Answer {
+    match request {
+        CsRequest::BootNotification(_) => reply(&BootNotificationResponse::new(
+            to_ocpp(now),
+            i32::try_from(heartbeat_seconds).unwrap_or(i32::MAX),
+            RegistrationStatus::Accepted,
+        )),
+        CsRequest::Heartbeat(_) => reply(&HeartbeatResponse::new(to_ocpp(now))),
+        CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
+        CsRequest::TransactionEvent(event) => transaction_event(outlets, &event, said),
+        CsRequest::MeterValues(values) => meter_values(outlets, &values, said),
+        CsRequest::NotifyEVChargingNeeds(asked) => charging_needs(outlets, &asked, now, said),
+        CsRequest::PullDynamicScheduleUpdate(pull) => v21::pull_update(outlets, &pull, now),
+        CsRequest::DataTransfer(_) => reply(&DataTransferResponse::new(
+            DataTransferStatus::UnknownVendorId,
+        )),
+        CsRequest::NotifyEVChargingSchedule(_) => reply(&NotifyEVChargingScheduleResponse::new(
+            GenericStatus::Accepted,
+        )),
+        other => acknowledge(&other),
+    }
+}
+
+/// Reports that need no more than a receipt.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "OCPP has dozens of actions; the others are refused by name"
+)]
+fn acknowledge(request: &CsRequest) -> Answer {
+    match request {
+        CsRequest::StatusNotification(_) => reply(&StatusNotificationResponse::new()),
+        CsRequest::NotifyEvent(_) => reply(&NotifyEventResponse::new()),
+        CsRequest::NotifyReport(_) => reply(&NotifyReportResponse::new()),
+        CsRequest::NotifyMonitoringReport(_) => reply(&NotifyMonitoringReportResponse::new()),
+        CsRequest::NotifyPriorityCharging(_) => reply(&NotifyPriorityChargingResponse::new()),
+        CsRequest::NotifyChargingLimit(_) => reply(&NotifyChargingLimitResponse::new()),
+        CsRequest::ClearedChargingLimit(_) => reply(&ClearedChargingLimitResponse::new()),
+        CsRequest::ReportChargingProfiles(_) => reply(&ReportChargingProfilesResponse::new()),
+        CsRequest::FirmwareStatusNotification(_) => {
+            reply(&FirmwareStatusNotificationResponse::new())
+        }
+        CsRequest::LogStatusNotification(_) => reply(&LogStatusNotificationResponse::new()),
+        CsRequest::SecurityEventNotification(_) => reply(&SecurityEventNotificationResponse::new()),
+        other => Err(CallError::not_supported(other.action().as_str())),
+    }
+}
+
+fn accepted() -> IdTokenInfo {
+    IdTokenInfo::new(AuthorizationStatus::Accepted)
+}
+
+fn transaction_event(
+    outlets: &mut Outlets,
+    event: &TransactionEventRequest,
+    said: &mut Said,
+) -> Answer {
+    let transaction = event.transaction_info.transaction_id.as_str();
+    let Some(place) = outlets.place_of(event.evse.as_ref().map(|e| e.id), transaction) else {
+        let reason = format!("transaction {transaction} is unknown and names no EVSE");
+        said.refused.push(reason.clone());
+        return Err(CallError::new(
+            ErrorCode::OccurrenceConstraintViolation,
+            reason,
+        ));
+    };
+    let evse = outlet(outlets, "evse.id", place, said)?.id.clone();
+    let Some(at) = from_ocpp(event.timestamp) else {
+        return Err(senseless(
+            format!("timestamp {} is outside the calendar", event.timestamp),
+            said,
+        ));
+    };
+    let vehicle: Option<VehicleId> = event
+        .id_token
+        .as_ref()
+        .and_then(|token| token.id_token.parse().ok());
+    let ended = event.event_type == TransactionEventEnum::Ended;
+    // The end of a stay nobody heard begin still closes the right name.
+    let session = if ended
+        && outlets
+            .stay(place)
+            .is_none_or(|s| s.transaction != transaction)
+    {
+        Some(stay::session_id(&evse, transaction))
+    } else {
+        let begun = Begun {
+            vehicle,
+            at,
+            starts: event.event_type == TransactionEventEnum::Started,
+            named_by: NamedBy::Station,
+        };
+        outlets.begin(place, transaction, begun, said)
+    };
+    for values in event.meter_value.iter().flatten() {
+        outlets.sampled(
+            place,
+            session.clone(),
+            values.timestamp,
+            &samples(values),
+            said,
+        );
+    }
+    if ended {
+        outlets.end(place, transaction, at, said);
+    }
+    let mut response = TransactionEventResponse::new();
+    response.id_token_info = event.id_token.as_ref().map(|_| accepted());
+    reply(&response)
+}
+
+fn meter_values(outlets: &mut Outlets, values: &MeterValuesRequest, said: &mut Said) -> Answer {
+    let place = values.evse_id;
+    // EVSE 0 is the main meter of the station; outlets are read on their own.
+    if place != 0 {
+        outlet(outlets, "evseId", place, said)?;
+        let session = outlets.session(place);
+        for value in &values.meter_value {
+            outlets.sampled(
+                place,
+                session.clone(),
+                value.timestamp,
+                &samples(value),
+                said,
+            );
+        }
+    }
+    reply(&MeterValuesResponse::new())
+}
+
+fn samples(values: &MeterValue) -> Vec<Sample> {
+    let sampled = values.sampled_value.iter().map(|v| {
+        let unit = v.unit_of_measure.as_ref();
+        Sample {
+            measurand: v
+                .measurand
+                .as_ref()
+                .map_or(DEFAULT_MEASURAND, |m| m.as_str())
+                .to_owned(),
+            value: v.value,
+            unit: unit.and_then(|u| u.unit.clone()),
+            exponent: unit.and_then(|u| u.multiplier).unwrap_or(0),
+            phase: v.phase.as_ref().map(|p| p.as_str().to_owned()),
+            location: v.location.as_ref().map(|l| l.as_str().to_owned()),
+        }
+    });
+    sampled.collect()
+}
+
+fn charging_needs(
+    outlets: &mut Outlets,
+    asked: &NotifyEVChargingNeedsRequest,
+    now: DateTime<Utc>,
+    said: &mut Said,
+) -> Answer {
+    let place = asked.evse_id;
+    let (Some(evse), Some(session)) = (outlets.station.evse(place), outlets.session(place)) else {
+        return Err(senseless(
+            format!("charging needs for EVSE {place}, where no transaction is running"),
+            said,
+        ));
+    };
+    let added = outlets.added(place).unwrap_or(Energy::ZERO);
+    match needs::needs(&asked.charging_needs, evse, added) {
+        Ok(needs) => {
+            said.events.push(Telemetry::Needs {
+                evse: evse.id.clone(),
+                session,
+                needs,
+                at: asked.timestamp.and_then(from_ocpp).unwrap_or(now),
+            });
+            // A profile follows with the next dispatch cycle.
+            reply(&NotifyEVChargingNeedsResponse::new(
+                NotifyEVChargingNeedsStatus::Processing,
+            ))
+        }
+        Err(error) => {
+            said.refused.push(error.to_string());
+            reply(&NotifyEVChargingNeedsResponse::new(
+                NotifyEVChargingNeedsStatus::Rejected,
+            ))
+        }
+    }
+}
