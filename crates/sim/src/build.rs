@@ -129,7 +129,7 @@ impl Parts {
             station: name(&station),
             site: name(site),
             class: class.to_owned(),
-            protocol: protocol_of(bidirectional),
+            protocol: protocol_of(bidirectional, number),
             max_charge: Power::from_watts(watts),
             max_discharge: Power::from_watts(if bidirectional { watts } else { 0 }),
             charge_efficiency: efficiency,

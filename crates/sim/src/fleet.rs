@@ -226,10 +226,12 @@ pub(crate) fn season(date: NaiveDate) -> f64 {
     1.14 + 0.14 * angle.cos() + 0.02 * (2.0 * angle).cos()
 }
 
-/// What an outlet of each kind can do.
-pub(crate) fn protocol_of(bidirectional: bool) -> Protocol {
+/// What an outlet speaks: two-way ones 2.1, of the others every third 2.0.1 and the rest 1.6, the installed base.
+pub(crate) fn protocol_of(bidirectional: bool, number: usize) -> Protocol {
     if bidirectional {
         Protocol::Ocpp21
+    } else if number.is_multiple_of(3) {
+        Protocol::Ocpp201
     } else {
         Protocol::Ocpp16
     }

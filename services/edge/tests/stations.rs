@@ -1,4 +1,4 @@
-//! Simulated stations of a seeded fleet against the edge, over loopback, in both versions.
+//! Simulated stations of a seeded fleet against the edge, over loopback, in all versions.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use shoal_edge::Config;
 use sim::fleet::{Fleet, Settings};
 use sim::station::{Boxed, DriverApp, Options, Stated, Stations, Time, spawn_fleet};
 use store::Store;
-use support::{Bench, start};
+use support::{Bench, PATIENCE, start};
 use units::Power;
 
 struct Fast(Clock);
@@ -47,6 +47,23 @@ impl DriverApp for App {
     fn state(&self, stated: Stated) -> Boxed<'_, ()> {
         self.0.lock().unwrap().push(stated);
         Box::pin(async {})
+    }
+}
+
+impl App {
+    /// What the driver at an outlet said, once something was said.
+    async fn said(&self, evse: &str) -> Stated {
+        let waiting = async {
+            loop {
+                let stated = self.0.lock().unwrap().clone();
+                if let Some(said) = stated.into_iter().find(|s| s.evse.as_str() == evse) {
+                    return said;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, waiting).await;
+        said.expect("the driver says something")
     }
 }
 
@@ -197,11 +214,7 @@ async fn a_one_way_station_follows_a_limit_refuses_discharge_and_its_driver_says
             })
         })
         .await;
-    let stated = world.app.0.lock().unwrap().clone();
-    let said = stated
-        .iter()
-        .find(|s| s.evse.as_str() == evse)
-        .expect("the driver said something");
+    let said = world.app.said(&evse).await;
     assert_eq!(
         said.session, session,
         "the app names the stay as the platform does"
@@ -211,6 +224,45 @@ async fn a_one_way_station_follows_a_limit_refuses_discharge_and_its_driver_says
         (None, Power::ZERO)
     );
     assert!(said.needs.departure.is_some());
+    world.stations.stop().await;
+    world.bench.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_2_0_1_station_tells_its_needs_and_returns_to_plain_charging_on_silence() {
+    let world = world("2026-06-09T20:30:00Z", 60.0, 40, 0).await;
+    let evse = plugged(&world, Protocol::Ocpp201).await;
+    let bench = &world.bench;
+    let needs = bench
+        .until(|told| {
+            told.iter().find_map(|t| match t {
+                Telemetry::Needs {
+                    evse: at, needs, ..
+                } if at.as_str() == evse => Some(needs.clone()),
+                _ => None,
+            })
+        })
+        .await;
+    assert!(needs.departure.is_some());
+    assert_eq!((needs.stored, needs.max_discharge), (None, Power::ZERO));
+    let since = bench.clock.now();
+    bench
+        .command(&bench.setpoint("limit", &evse, 3_000, TimeDelta::seconds(240)))
+        .await;
+    assert_eq!(bench.acknowledged("limit").await.outcome, Outcome::Accepted);
+    let wanted = Power::from_watts(3_000);
+    bench
+        .until(|told| powers(told, &evse, since).contains(&wanted).then_some(()))
+        .await;
+    let silence = bench.clock.now() + TimeDelta::seconds(250);
+    bench
+        .until(|told| {
+            powers(told, &evse, silence)
+                .first()
+                .map(|p| assert_ne!(*p, wanted))
+        })
+        .await;
+    assert_eq!(world.stations.truth().failed, 0);
     world.stations.stop().await;
     world.bench.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Simulated charge points: real OCPP 1.6 and 2.1 clients over websockets, one per outlet of the fleet.
+//! Simulated charge points: real OCPP 1.6, 2.0.1 and 2.1 clients over websockets, one per outlet of the fleet.
 //!
 //! A station boots, plugs in and out when its vehicle's stays say so, tells meter values at every quarter hour of the
 //! clock and in between, follows the set-points it is given after a short reaction, and charges plainly when it hears
@@ -7,6 +7,8 @@
 mod outlet;
 mod run;
 mod speak16;
+mod speak2;
+mod speak201;
 mod speak21;
 
 use std::collections::BTreeMap;

@@ -13,14 +13,16 @@ use ocpp_kit::engine::{
 use ocpp_kit::message::{Confirmed, Request};
 use ocpp_kit::rpc::CallError;
 use ocpp_kit::transport::{BasicAuthPassword, BoxFuture, Ctx, Handle, Handler, TransportError};
-use ocpp_kit::types::DateTime as OcppTime;
+use ocpp_kit::types::{DateTime as OcppTime, Decimal};
 use ocpp_kit::{RawValue, Version};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use units::{Energy, Power};
 
 use super::outlet::{Order, Outlet, Report, What};
-use super::{DriverApp, Options, SiteEnergy, Stated, Time, Truth, speak16, speak21};
+use super::{
+    DriverApp, Options, SiteEnergy, Stated, Time, Truth, speak2, speak16, speak21, speak201,
+};
 use crate::fleet::{Stay, Vehicle};
 
 /// Attempts and real time between them for messages of a transaction that are refused or not answered.
@@ -50,6 +52,16 @@ pub(super) struct State {
     /// asked for it has read the answer.
     pub(super) starting: bool,
     pub(super) dynamic: Option<Dynamic>,
+}
+
+/// A profile that limits charging, as 1.6 and 2.0.1 say it.
+#[derive(Debug)]
+pub(super) struct Limit {
+    /// Transaction it is for.
+    pub(super) transaction: Option<String>,
+    pub(super) watts: Decimal,
+    pub(super) start: Option<OcppTime>,
+    pub(super) seconds: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -129,6 +141,26 @@ impl Station {
         taken
     }
 
+    /// Takes a limit for the transaction in progress; false if it is for another or makes no sense.
+    pub(super) fn limit(&self, limit: Limit) -> bool {
+        let (mut state, now) = self.look();
+        let ours = limit.transaction == state.transaction
+            || (state.starting && limit.transaction.is_some());
+        let Some(power) = watts(limit.watts).filter(|p| ours && *p >= Power::ZERO) else {
+            return false;
+        };
+        let from = limit.start.and_then(our_time).unwrap_or(now);
+        let until = limit.seconds.map(|d| from + TimeDelta::seconds(d.into()));
+        self.obey(&mut state, now, power, until)
+    }
+
+    /// Forgets what it was told: plain charging.
+    pub(super) fn release(&self) {
+        let (mut state, _) = self.look();
+        state.dynamic = None;
+        state.outlet.release();
+    }
+
     pub(super) fn add_to(&self, truth: &mut Truth, site: &::fleet::SiteId, now: DateTime<Utc>) {
         let mut state = self.lock();
         state.outlet.advance(now);
@@ -161,10 +193,11 @@ impl Handler for Ears {
     ) -> BoxFuture<'_, Result<Box<RawValue>, CallError>> {
         Box::pin(async move {
             let options = DecodeOptions::strict();
-            if ctx.version() == Version::V1_6 {
-                speak16::obey(&self.0, &ctx, &request, &options)
-            } else {
-                speak21::obey(&self.0, &ctx, &request, &options)
+            match ctx.version() {
+                Version::V1_6 => speak16::obey(&self.0, &ctx, &request, &options),
+                Version::V2_0_1 => speak201::obey(&self.0, &ctx, &request, &options),
+                Version::V2_1 => speak21::obey(&self.0, &ctx, &request, &options),
+                _ => Err(CallError::not_implemented(&request.action)),
             }
         })
     }
@@ -174,7 +207,8 @@ impl Handler for Ears {
 pub(super) fn connect(station: &Arc<Station>) -> Result<Handle, TransportError> {
     let version = match station.evse.protocol {
         Protocol::Ocpp16 => Version::V1_6,
-        Protocol::Ocpp201 | Protocol::Ocpp21 => Version::V2_1,
+        Protocol::Ocpp201 => Version::V2_0_1,
+        Protocol::Ocpp21 => Version::V2_1,
     };
     let engine = EngineConfig::new(Role::ChargingStation, version)
         .with_call_timeout(station.options.call_timeout)
@@ -242,7 +276,7 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
     let mouth = Mouth { station, client };
     match station.evse.protocol {
         Protocol::Ocpp16 => speak16::boot(&mouth).await,
-        Protocol::Ocpp201 | Protocol::Ocpp21 => speak21::boot(&mouth).await,
+        Protocol::Ocpp201 | Protocol::Ocpp21 => speak2::boot(&mouth).await,
     }
     let mut teller = Teller {
         mouth,
@@ -318,9 +352,9 @@ pub(super) struct Told {
 
 impl Teller<'_> {
     async fn tell(&mut self, report: Report) {
-        let one_way = self.mouth.station.evse.protocol == Protocol::Ocpp16;
+        let in16 = self.mouth.station.evse.protocol == Protocol::Ocpp16;
         match &report.what {
-            What::PluggedIn { stay, arrival } if one_way => {
+            What::PluggedIn { stay, arrival } if in16 => {
                 self.mouth.station.lock().starting = true;
                 let transaction = speak16::start(&self.mouth, &report.meter).await;
                 self.begin(transaction);
@@ -332,16 +366,20 @@ impl Teller<'_> {
                 let needs = self.needs(stay, *arrival);
                 // Orders may come before the start is answered.
                 self.begin(Some(transaction.clone()));
-                speak21::start(&self.mouth, &transaction, &report.meter).await;
+                speak2::start(&self.mouth, &transaction, &report.meter).await;
                 self.sequence = 1;
-                speak21::needs(&self.mouth, &needs, report.meter.at).await;
+                if self.mouth.station.evse.protocol == Protocol::Ocpp21 {
+                    speak21::needs(&self.mouth, &needs, report.meter.at).await;
+                } else {
+                    speak201::needs(&self.mouth, &needs).await;
+                }
             }
-            What::Aligned if one_way => {
+            What::Aligned if in16 => {
                 speak16::values(&self.mouth, self.stay.as_ref(), &report.meter, true).await;
             }
             What::Aligned => {
                 let sequence = self.next();
-                speak21::values(
+                speak2::values(
                     &self.mouth,
                     self.stay.as_ref(),
                     &report.meter,
@@ -350,19 +388,19 @@ impl Teller<'_> {
                 )
                 .await;
             }
-            What::Left { .. } => self.left(&report, one_way).await,
+            What::Left { .. } => self.left(&report, in16).await,
         }
     }
 
-    async fn left(&mut self, report: &Report, one_way: bool) {
+    async fn left(&mut self, report: &Report, in16: bool) {
         let sequence = self.next();
         let Some(told) = self.stay.take() else {
             return;
         };
-        if one_way {
+        if in16 {
             speak16::stop(&self.mouth, &told, &report.meter).await;
         } else {
-            speak21::stop(&self.mouth, &told, &report.meter, sequence).await;
+            speak2::stop(&self.mouth, &told, &report.meter, sequence).await;
         }
         let mut state = self.mouth.station.lock();
         if state.transaction.as_ref() == Some(&told.transaction) {
@@ -380,7 +418,7 @@ impl Teller<'_> {
             speak16::values(&self.mouth, self.stay.as_ref(), &meter, false).await;
         } else {
             let sequence = self.next();
-            speak21::values(&self.mouth, self.stay.as_ref(), &meter, false, sequence).await;
+            speak2::values(&self.mouth, self.stay.as_ref(), &meter, false, sequence).await;
         }
     }
 
@@ -451,4 +489,10 @@ pub(super) fn ocpp_time(at: DateTime<Utc>) -> OcppTime {
 /// Their instant as ours.
 pub(super) fn our_time(at: OcppTime) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(at.timestamp().as_microsecond())
+}
+
+/// Whole watts, rounded; `None` if that is beyond what can be counted.
+pub(super) fn watts(value: Decimal) -> Option<Power> {
+    let whole = value.round_to(0)?;
+    i64::try_from(whole).ok().map(Power::from_watts)
 }

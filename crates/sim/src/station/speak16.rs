@@ -1,6 +1,5 @@
 //! What a one-way station says and takes in OCPP 1.6.
 
-use chrono::TimeDelta;
 use ocpp_kit::RawValue;
 use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::engine::IncomingRequest;
@@ -16,7 +15,7 @@ use ocpp_kit::v1_6::{
 use units::{Energy, Power};
 
 use super::outlet::Meter;
-use super::run::{Mouth, Station, Told, ocpp_time, our_time};
+use super::run::{Limit, Mouth, Station, Told, ocpp_time};
 
 const CONNECTOR: i32 = 1;
 
@@ -119,9 +118,7 @@ pub(super) fn obey(
             ctx.reply(&SetChargingProfileResponse::new(status))
         }
         CsmsRequest::ClearChargingProfile(_) => {
-            let (mut state, _) = station.look();
-            state.outlet.release();
-            drop(state);
+            station.release();
             let status = ClearChargingProfileStatus::Accepted;
             ctx.reply(&ClearChargingProfileResponse::new(status))
         }
@@ -135,18 +132,11 @@ fn take(station: &Station, profile: &ChargingProfile) -> bool {
     let [period] = schedule.charging_schedule_period.as_slice() else {
         return false;
     };
-    let (mut state, now) = station.look();
-    let named = profile.transaction_id.map(|t| t.to_string());
-    let ours = named == state.transaction || (state.starting && named.is_some());
-    if schedule.charging_rate_unit != ChargingRateUnit::W || !ours {
-        return false;
-    }
-    let Some(limit) = period.limit.round_to(0).and_then(|l| i64::try_from(l).ok()) else {
-        return false;
-    };
-    let from = schedule.start_schedule.and_then(our_time).unwrap_or(now);
-    let until = schedule
-        .duration
-        .map(|d| from + TimeDelta::seconds(d.into()));
-    limit >= 0 && station.obey(&mut state, now, Power::from_watts(limit), until)
+    schedule.charging_rate_unit == ChargingRateUnit::W
+        && station.limit(Limit {
+            transaction: profile.transaction_id.map(|t| t.to_string()),
+            watts: period.limit,
+            start: schedule.start_schedule,
+            seconds: schedule.duration,
+        })
 }
