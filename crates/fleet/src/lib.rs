@@ -3,6 +3,7 @@
 pub mod charge_point;
 pub mod ids;
 pub mod metering;
+pub mod mode;
 pub mod reading;
 pub mod schedule;
 pub mod session;
@@ -12,6 +13,7 @@ pub mod state;
 pub use charge_point::{ChargePoint, Evse, Protocol, Site};
 pub use ids::{EvseId, SessionId, SetpointId, SignalId, SiteId, StationId, VehicleId};
 pub use metering::MeterInterval;
+pub use mode::{Curve, CurvePoint, Mode};
 pub use reading::{Reading, Telemetry};
 pub use session::{Needs, Session};
 pub use setpoint::{Acknowledgement, Setpoint};

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use units::Power;
 
-use crate::{EvseId, SetpointId, SignalId};
+use crate::{EvseId, Mode, SetpointId, SignalId};
 
 /// One command to one EVSE, as it travels on `dispatch.setpoints.v1` (key: EVSE).
 ///
@@ -16,8 +16,11 @@ pub struct Setpoint {
     pub id: SetpointId,
     /// Outlet.
     pub evse: EvseId,
-    /// Power at the grid side; positive charges, negative discharges.
+    /// Power at the grid side; positive charges, negative discharges. What it means beyond that, the mode says.
     pub power: Power,
+    /// How the EVSE finds its power while this holds.
+    #[serde(default)]
+    pub mode: Mode,
     /// When it was decided.
     pub issued_at: DateTime<Utc>,
     /// After this instant it no longer holds.

@@ -29,6 +29,7 @@ fn setpoint() -> Setpoint {
         expires_at: start() + TimeDelta::seconds(90),
         signal: Some("f-1".parse().unwrap()),
         reason: "FCR".to_owned(),
+        mode: fleet::Mode::default(),
     }
 }
 

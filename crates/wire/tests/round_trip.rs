@@ -8,8 +8,8 @@ use fleet::schedule::{Schedule, Step};
 use fleet::setpoint::Outcome;
 use fleet::state::PowerAt;
 use fleet::{
-    Acknowledgement, Evse, EvseState, Needs, Protocol, Reading, Session, SessionState, Setpoint,
-    Telemetry,
+    Acknowledgement, Curve, Evse, EvseState, Mode, Needs, Protocol, Reading, Session, SessionState,
+    Setpoint, Telemetry,
 };
 use market::plan::{Held, Plan, PlanStatus, PlanStep};
 use market::statement::{Line, LineKind, Statement};
@@ -39,6 +39,29 @@ fn interval() -> impl Strategy<Value = Interval> {
     (instant(), 1_i64..1_000_000_000_000).prop_map(|(start, micros)| {
         Interval::try_new(start, start + chrono::TimeDelta::microseconds(micros)).unwrap()
     })
+}
+
+fn curve() -> impl Strategy<Value = Curve> {
+    prop::collection::btree_map(any::<i32>(), flow(), 1..=fleet::mode::CURVE_POINTS).prop_map(
+        |points| {
+            let points = points
+                .into_iter()
+                .map(|(at, power)| fleet::CurvePoint { at, power });
+            points.collect::<Vec<_>>().try_into().unwrap()
+        },
+    )
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![
+        Just(Mode::CentralSetpoint),
+        Just(Mode::ChargingOnly),
+        Just(Mode::Idle),
+        curve().prop_map(Mode::LocalFrequency),
+        curve().prop_map(Mode::CentralFrequency),
+        any::<i32>().prop_map(Mode::Signal),
+        flow().prop_map(|discharge| Mode::LocalLoadBalancing { discharge }),
+    ]
 }
 
 fn flow() -> impl Strategy<Value = Power> {
@@ -546,8 +569,8 @@ proptest! {
 
     #[test]
     fn setpoints_survive(id in name(), evse in name(), power in flow(), issued_at in instant(), expires_at in instant(),
-                         signal in option::of(name()), reason in ".*") {
-        let value = Setpoint { id, evse, power, issued_at, expires_at, signal, reason };
+                         signal in option::of(name()), reason in ".*", mode in mode()) {
+        let value = Setpoint { id, evse, power, issued_at, expires_at, signal, reason, mode };
         prop_assert_eq!(&there_and_back::<_, proto::dispatch::v1::Setpoint>(&value), &value);
     }
 

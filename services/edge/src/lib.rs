@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod asked;
 mod commands;
 mod config;
 mod connection;
@@ -8,6 +9,7 @@ mod instant;
 mod mailbox;
 mod meter;
 mod needs;
+mod orders;
 mod outbox;
 mod registry;
 mod server;

@@ -155,6 +155,7 @@ mod tests {
             id: format!("sp-{watts}").parse().unwrap(),
             evse: "S/1".parse().unwrap(),
             power: Power::from_watts(watts),
+            mode: fleet::Mode::default(),
             issued_at: DateTime::UNIX_EPOCH,
             expires_at: DateTime::UNIX_EPOCH,
             signal: None,

@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fleet::{Evse, EvseId, SessionId, StationId};
+use fleet::{Evse, EvseId, StationId};
 use store::{StoreError, Tables};
-use units::Energy;
 
-use crate::station::{Outlets, Station};
+use crate::station::{Outlets, Recalled, Station};
 
 /// Unknown identities ask the tables at most this often.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
 
-/// Stays in progress by outlet, with the energy added so far.
-pub(crate) type Stays = BTreeMap<EvseId, (SessionId, Option<Energy>)>;
+/// Stays in progress by outlet.
+pub(crate) type Stays = BTreeMap<EvseId, Recalled>;
 
 /// Stations by identity and by outlet; asks the tables for those it does not know.
 #[derive(Debug)]
@@ -87,9 +86,15 @@ impl Registry {
 
     async fn stays(&self) -> Result<Stays, StoreError> {
         let open = self.tables.open_sessions().await?.into_iter();
-        Ok(open
-            .map(|s| (s.session.evse, (s.session.id, s.added)))
-            .collect())
+        let recalled = open.map(|open| {
+            let recalled = Recalled {
+                session: open.session.id,
+                added: open.added,
+                needs: open.session.needs,
+            };
+            (open.session.evse, recalled)
+        });
+        Ok(recalled.collect())
     }
 
     fn adopt(&self, evses: Vec<Evse>, stays: &Stays) {

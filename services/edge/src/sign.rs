@@ -26,6 +26,21 @@ pub(crate) fn setpoint(power: Power) -> Decimal {
     Decimal::from_i64(power.watts())
 }
 
+/// OCPP 2.1 `dischargeLimit` of a magnitude: at most zero, in line with `setpoint`.
+pub(crate) fn discharge_limit(magnitude: Power) -> Decimal {
+    Decimal::from_i64(-magnitude.abs().watts())
+}
+
+/// OCPP 2.1 power of a curve and `v2xBaseline`: signed like ours.
+pub(crate) fn curve_power(power: Power) -> Decimal {
+    Decimal::from_i64(power.watts())
+}
+
+/// Frequency of a `v2xFreqWattCurve` in hertz.
+pub(crate) fn hertz(millihertz: i32) -> Decimal {
+    Decimal::new(millihertz.into(), 3)
+}
+
 /// Power from `Power.Active.Import` and `Power.Active.Export`, two measurands of at least zero.
 pub(crate) fn net_power(import: Option<Power>, export: Option<Power>) -> Option<Power> {
     match (import, export) {
@@ -100,6 +115,10 @@ mod tests {
         let discharge = Power::from_kw(-7.4);
         assert_eq!(setpoint(discharge).to_string(), "-7400");
         assert_eq!(charge_limit(discharge), None);
+        assert_eq!(charge_limit(Power::ZERO).unwrap().to_string(), "0.0");
+        assert_eq!(discharge_limit(-discharge).to_string(), "-7400");
+        assert_eq!(curve_power(discharge).to_string(), "-7400");
+        assert_eq!(hertz(49_800).to_string(), "49.800");
         assert_eq!(
             net_power(Some(Power::ZERO), Some(Power::from_watts(7_400))),
             Some(discharge)

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use fleet::{
-    Evse, EvseId, Protocol, Reading, SessionId, Setpoint, StationId, Telemetry, VehicleId,
+    Evse, EvseId, Needs, Protocol, Reading, SessionId, Setpoint, StationId, Telemetry, VehicleId,
 };
 use ocpp_kit::types::DateTime as OcppTime;
-use units::Energy;
+use units::{Energy, Power};
 
+use crate::asked::Asked;
 use crate::instant::from_ocpp;
 use crate::meter::{self, Sample};
 use crate::stay;
@@ -47,6 +48,8 @@ struct Registers {
     export: Energy,
 }
 
+/// Sources that may limit an outlet: the grid operator, an energy manager, the station itself and few others.
+const LIMITS: usize = 8;
 /// Stays that are over, remembered per outlet: messages of theirs may come late.
 const REMEMBERED: usize = 8;
 
@@ -64,6 +67,16 @@ pub(crate) struct Stay {
     last: Option<Registers>,
     /// Energy added before this process saw the stay, from the tables.
     added_before: Option<Energy>,
+    asked: Asked,
+}
+
+/// A stay in progress as the tables know it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recalled {
+    pub(crate) session: SessionId,
+    /// Energy added so far.
+    pub(crate) added: Option<Energy>,
+    pub(crate) needs: Option<Needs>,
 }
 
 /// A stay that is over.
@@ -110,30 +123,31 @@ pub(crate) struct Outlets {
     stays: BTreeMap<i32, Stay>,
     past: BTreeMap<i32, VecDeque<Past>>,
     told: BTreeMap<i32, Setpoint>,
+    /// Limits set by others, by source.
+    limits: BTreeMap<i32, BTreeMap<String, Power>>,
 }
 
 impl Outlets {
     /// Outlets with the stays that were in progress when the process started, as the tables know them.
-    pub(crate) fn new(
-        station: Station,
-        known: &BTreeMap<EvseId, (SessionId, Option<Energy>)>,
-    ) -> Self {
+    pub(crate) fn new(station: Station, known: &BTreeMap<EvseId, Recalled>) -> Self {
         let mut outlets = Self {
             station,
             stays: BTreeMap::new(),
             past: BTreeMap::new(),
             told: BTreeMap::new(),
+            limits: BTreeMap::new(),
         };
         outlets.recall(known);
         outlets
     }
 
     /// Takes over stays from the tables where this process knows none.
-    pub(crate) fn recall(&mut self, known: &BTreeMap<EvseId, (SessionId, Option<Energy>)>) {
+    pub(crate) fn recall(&mut self, known: &BTreeMap<EvseId, Recalled>) {
         for (number, evse) in (1..).zip(&self.station.evses) {
-            let Some((session, added)) = known.get(&evse.id) else {
+            let Some(recalled) = known.get(&evse.id) else {
                 continue;
             };
+            let session = &recalled.session;
             let prefix = format!("{}:", evse.id);
             let transaction = session.as_str().strip_prefix(&prefix).unwrap_or_default();
             self.stays.entry(number).or_insert_with(|| Stay {
@@ -143,7 +157,8 @@ impl Outlets {
                 named: true,
                 first: None,
                 last: None,
-                added_before: *added,
+                added_before: recalled.added,
+                asked: Asked::of(recalled.needs.clone()),
             });
         }
     }
@@ -229,6 +244,7 @@ impl Outlets {
             first: None,
             last: None,
             added_before: Some(Energy::ZERO),
+            asked: Asked::default(),
         };
         self.stays.insert(number, stay);
         said.events.push(Telemetry::PluggedIn {
@@ -324,6 +340,80 @@ impl Outlets {
         said.events.push(Telemetry::Unplugged { session, evse, at });
     }
 
+    /// The vehicle at an outlet stated what it needs.
+    pub(crate) fn state(&mut self, number: i32, needs: Needs, at: DateTime<Utc>, said: &mut Said) {
+        if let Some(stay) = self.stays.get_mut(&number) {
+            stay.asked.state(needs);
+        }
+        self.restate(number, at, said);
+    }
+
+    /// The driver of a transaction wants to charge now (or no more, with `None`).
+    pub(crate) fn prioritise(
+        &mut self,
+        transaction: &str,
+        since: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+        said: &mut Said,
+    ) {
+        let stay = self.stays.iter_mut();
+        let mut stay = stay.filter(|(_, stay)| stay.transaction == transaction);
+        if let Some((number, stay)) = stay.next() {
+            stay.asked.prioritise(since);
+            let number = *number;
+            self.restate(number, now, said);
+        }
+    }
+
+    /// Somebody else limits an outlet, or all of them with `None`; without a limit the one of that source is lifted.
+    pub(crate) fn limit(
+        &mut self,
+        number: Option<i32>,
+        source: &str,
+        limit: Option<Power>,
+        now: DateTime<Utc>,
+        said: &mut Said,
+    ) {
+        let all = (1..).zip(&self.station.evses).map(|(number, _)| number);
+        let named: Vec<i32> = all
+            .filter(|n| number.is_none_or(|named| named == *n || named == 0))
+            .collect();
+        for number in named {
+            let limits = self.limits.entry(number).or_default();
+            match limit {
+                Some(limit) if limits.len() < LIMITS || limits.contains_key(source) => {
+                    limits.insert(source.to_owned(), limit);
+                }
+                Some(_) => said
+                    .refused
+                    .push(format!("more than {LIMITS} sources limit an outlet")),
+                None => {
+                    limits.remove(source);
+                }
+            }
+            self.restate(number, now, said);
+        }
+    }
+
+    /// Tells the needs at an outlet as the pool should see them now.
+    fn restate(&self, number: i32, at: DateTime<Utc>, said: &mut Said) {
+        let (Some(stay), Some(evse)) = (self.stays.get(&number), self.station.evse(number)) else {
+            return;
+        };
+        if let Some(needs) = stay.asked.effective(self.limited_to(number)) {
+            said.events.push(Telemetry::Needs {
+                evse: evse.id.clone(),
+                session: stay.session.clone(),
+                needs,
+                at,
+            });
+        }
+    }
+
+    fn limited_to(&self, number: i32) -> Option<Power> {
+        self.limits.get(&number)?.values().min().copied()
+    }
+
     /// A meter sample at an outlet.
     pub(crate) fn read(&mut self, number: i32, reading: Reading, said: &mut Said) {
         if let Some(stay) = self.stays.get_mut(&number)
@@ -359,6 +449,37 @@ impl Outlets {
         }
     }
 
+    /// Checks that a set-point may lead to the power it may lead to: discharge only where the outlet is registered for it
+    /// and the vehicle agreed to it.
+    ///
+    /// # Errors
+    /// Why not, for the acknowledgement.
+    pub(crate) fn permit(&self, number: i32, setpoint: &Setpoint) -> Result<(), String> {
+        let lowest = setpoint.mode.lowest(setpoint.power);
+        if !lowest.is_export() {
+            return Ok(());
+        }
+        let evse = self.station.evse(number);
+        let allowed = evse.map_or(Power::ZERO, |evse| evse.max_discharge);
+        if allowed == Power::ZERO {
+            return Err(format!(
+                "discharge is not allowed at EVSE {}",
+                setpoint.evse
+            ));
+        }
+        let stay = self.stays.get(&number);
+        let agreed = stay.and_then(|stay| stay.asked.effective(self.limited_to(number)));
+        match agreed.map_or(Power::ZERO, |needs| needs.max_discharge) {
+            Power::ZERO => Err("the vehicle has not agreed to discharge".to_owned()),
+            _ if lowest.abs() > allowed => Err(format!(
+                "{} asks for a discharge of {}, more than the {allowed} of the outlet",
+                setpoint.mode.name(),
+                lowest.abs()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Energy that reached the battery since plug-in, as far as registers tell; `None` if that is unknown.
     pub(crate) fn added(&self, number: i32) -> Option<Energy> {
         let stay = self.stays.get(&number)?;
@@ -376,7 +497,7 @@ impl Outlets {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use units::{Efficiency, Power};
+    use units::Efficiency;
 
     pub(crate) fn station(protocol: Protocol, outlets: usize) -> Station {
         let id: StationId = "S".parse().unwrap();
@@ -474,7 +595,11 @@ pub(crate) mod tests {
     fn stays_are_recalled_after_a_restart() {
         let known = BTreeMap::from([(
             "S/1".parse().unwrap(),
-            ("S/1:tx".parse().unwrap(), Some(Energy::from_wh(500))),
+            Recalled {
+                session: "S/1:tx".parse().unwrap(),
+                added: Some(Energy::from_wh(500)),
+                needs: None,
+            },
         )]);
         let outlets = Outlets::new(station(Protocol::Ocpp21, 2), &known);
         assert_eq!(outlets.place_of(None, "tx"), Some(1));

@@ -1,18 +1,19 @@
 //! OCPP 2.0.1 and 2.1: what stations say, in the types of 2.1.
 
 use chrono::{DateTime, Utc};
-use fleet::{Telemetry, VehicleId};
+use fleet::VehicleId;
 use ocpp_kit::rpc::{CallError, ErrorCode};
 use ocpp_kit::v2_1::{
-    AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ClearedChargingLimitResponse,
-    CsRequest, DataTransferResponse, DataTransferStatus, FirmwareStatusNotificationResponse,
-    GenericStatus, HeartbeatResponse, IdTokenInfo, LogStatusNotificationResponse, MeterValue,
-    MeterValuesRequest, MeterValuesResponse, NotifyChargingLimitResponse,
-    NotifyEVChargingNeedsRequest, NotifyEVChargingNeedsResponse, NotifyEVChargingNeedsStatus,
-    NotifyEVChargingScheduleResponse, NotifyEventResponse, NotifyMonitoringReportResponse,
-    NotifyPriorityChargingResponse, NotifyReportResponse, RegistrationStatus,
-    ReportChargingProfilesResponse, SecurityEventNotificationResponse, StatusNotificationResponse,
-    TransactionEventEnum, TransactionEventRequest, TransactionEventResponse,
+    AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ChargingRateUnit,
+    ClearedChargingLimitResponse, CsRequest, DataTransferResponse, DataTransferStatus,
+    FirmwareStatusNotificationResponse, GenericStatus, HeartbeatResponse, IdTokenInfo,
+    LogStatusNotificationResponse, MeterValue, MeterValuesRequest, MeterValuesResponse,
+    NotifyChargingLimitRequest, NotifyChargingLimitResponse, NotifyEVChargingNeedsRequest,
+    NotifyEVChargingNeedsResponse, NotifyEVChargingNeedsStatus, NotifyEVChargingScheduleResponse,
+    NotifyEventResponse, NotifyMonitoringReportResponse, NotifyPriorityChargingResponse,
+    NotifyReportResponse, RegistrationStatus, ReportChargingProfilesResponse,
+    SecurityEventNotificationResponse, StatusNotificationResponse, TransactionEventEnum,
+    TransactionEventRequest, TransactionEventResponse,
 };
 use units::Energy;
 
@@ -20,7 +21,7 @@ use crate::answer::{Answer, outlet, reply, senseless};
 use crate::instant::{from_ocpp, to_ocpp};
 use crate::meter::{DEFAULT_MEASURAND, Sample};
 use crate::station::{Begun, NamedBy, Outlets, Said};
-use crate::{needs, stay, v21};
+use crate::{needs, sign, stay, v21};
 
 /// Takes in one message of a registered station.
 #[expect(
@@ -52,6 +53,17 @@ pub(crate) fn handle(
         CsRequest::NotifyEVChargingSchedule(_) => reply(&NotifyEVChargingScheduleResponse::new(
             GenericStatus::Accepted,
         )),
+        CsRequest::NotifyPriorityCharging(notified) => {
+            let since = notified.activated.then_some(now);
+            outlets.prioritise(&notified.transaction_id, since, now, said);
+            reply(&NotifyPriorityChargingResponse::new())
+        }
+        CsRequest::NotifyChargingLimit(notified) => limited(outlets, &notified, now, said),
+        CsRequest::ClearedChargingLimit(cleared) => {
+            let source = cleared.charging_limit_source.as_str();
+            outlets.limit(cleared.evse_id, source, None, now, said);
+            reply(&ClearedChargingLimitResponse::new())
+        }
         other => acknowledge(&other),
     }
 }
@@ -67,9 +79,6 @@ fn acknowledge(request: &CsRequest) -> Answer {
         CsRequest::NotifyEvent(_) => reply(&NotifyEventResponse::new()),
         CsRequest::NotifyReport(_) => reply(&NotifyReportResponse::new()),
         CsRequest::NotifyMonitoringReport(_) => reply(&NotifyMonitoringReportResponse::new()),
-        CsRequest::NotifyPriorityCharging(_) => reply(&NotifyPriorityChargingResponse::new()),
-        CsRequest::NotifyChargingLimit(_) => reply(&NotifyChargingLimitResponse::new()),
-        CsRequest::ClearedChargingLimit(_) => reply(&ClearedChargingLimitResponse::new()),
         CsRequest::ReportChargingProfiles(_) => reply(&ReportChargingProfilesResponse::new()),
         CsRequest::FirmwareStatusNotification(_) => {
             reply(&FirmwareStatusNotificationResponse::new())
@@ -181,6 +190,36 @@ fn samples(values: &MeterValue) -> Vec<Sample> {
     sampled.collect()
 }
 
+/// A limit of somebody else, at its lowest over the schedule: the pool plans with what is safe all along. A limit in
+/// amperes is kept for people to see, as the voltage and phases behind it are not known here.
+fn limited(
+    outlets: &mut Outlets,
+    notified: &NotifyChargingLimitRequest,
+    now: DateTime<Utc>,
+    said: &mut Said,
+) -> Answer {
+    let source = notified.charging_limit.charging_limit_source.as_str();
+    for schedule in notified.charging_schedule.iter().flatten() {
+        if schedule.charging_rate_unit != ChargingRateUnit::W {
+            let unit = schedule.charging_rate_unit.as_str();
+            said.refused
+                .push(format!("a limit of {source} in {unit}, expected W"));
+            continue;
+        }
+        let limits = schedule.charging_schedule_period.iter();
+        let limits: Result<Vec<_>, _> = limits
+            .filter_map(|period| period.limit)
+            .map(sign::magnitude)
+            .collect();
+        match limits.map(|all| all.into_iter().min()) {
+            Ok(Some(lowest)) => outlets.limit(notified.evse_id, source, Some(lowest), now, said),
+            Ok(None) => {}
+            Err(error) => said.refused.push(format!("limit of {source}: {error}")),
+        }
+    }
+    reply(&NotifyChargingLimitResponse::new())
+}
+
 fn charging_needs(
     outlets: &mut Outlets,
     asked: &NotifyEVChargingNeedsRequest,
@@ -188,7 +227,7 @@ fn charging_needs(
     said: &mut Said,
 ) -> Answer {
     let place = asked.evse_id;
-    let (Some(evse), Some(session)) = (outlets.station.evse(place), outlets.session(place)) else {
+    let (Some(evse), Some(_)) = (outlets.station.evse(place), outlets.stay(place)) else {
         return Err(senseless(
             format!("charging needs for EVSE {place}, where no transaction is running"),
             said,
@@ -197,12 +236,8 @@ fn charging_needs(
     let added = outlets.added(place).unwrap_or(Energy::ZERO);
     match needs::needs(&asked.charging_needs, evse, added) {
         Ok(needs) => {
-            said.events.push(Telemetry::Needs {
-                evse: evse.id.clone(),
-                session,
-                needs,
-                at: asked.timestamp.and_then(from_ocpp).unwrap_or(now),
-            });
+            let at = asked.timestamp.and_then(from_ocpp).unwrap_or(now);
+            outlets.state(place, needs, at, said);
             // A profile follows with the next dispatch cycle.
             reply(&NotifyEVChargingNeedsResponse::new(
                 NotifyEVChargingNeedsStatus::Processing,

@@ -10,26 +10,20 @@ use fleet::setpoint::Outcome;
 use fleet::{Acknowledgement, Setpoint, Telemetry};
 use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
-use ocpp_kit::decode::{DecodeError, DecodeOptions, decode_payload};
+use ocpp_kit::Version;
 use ocpp_kit::rpc::Frame;
 use ocpp_kit::types::MessageId;
-use ocpp_kit::{RawValue, Version, v1_6, v2_1};
-use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::answer::Answer;
 use crate::connection::{Edge, Ended, Heard, lock};
-use crate::instant::life_seconds;
 use crate::mailbox::Seat;
+use crate::orders::{Call, Effect, Installed, outcome};
 use crate::station::Outlets;
-use crate::{v16, v21, v201};
 
 /// Pings without any sign of life before a connection is given up.
 const MISSED_PINGS: u32 = 3;
-
-/// Action of the fast path of 2.1.
-const UPDATE: &str = "UpdateDynamicSchedule";
 
 /// What the reader hands over.
 #[derive(Debug)]
@@ -40,13 +34,6 @@ pub(crate) enum Outgoing {
     Answered { id: MessageId, result: Answer },
 }
 
-/// A profile that a 2.1 station holds: updates are one number while transaction and life stay the same.
-#[derive(Debug, PartialEq, Eq)]
-struct Installed {
-    transaction: String,
-    life_seconds: i32,
-}
-
 #[derive(Debug)]
 struct Outstanding {
     id: MessageId,
@@ -54,17 +41,7 @@ struct Outstanding {
     setpoint: Setpoint,
     sent_at: DateTime<Utc>,
     deadline: Instant,
-    /// The call updates a profile.
-    update: bool,
-    /// The profile this call installs, if it can be updated later.
-    installs: Option<Installed>,
-}
-
-/// A call ready to be written.
-struct Call {
-    action: &'static str,
-    payload: Box<RawValue>,
-    installs: Option<Installed>,
+    effect: Effect,
 }
 
 pub(crate) struct Writer {
@@ -205,7 +182,13 @@ impl Writer {
             .map(|s| s.transaction.clone());
         let call = match transaction {
             None => Err("no vehicle is plugged in".to_owned()),
-            Some(transaction) => self.call(place, &transaction, &setpoint, now),
+            Some(transaction) => {
+                let held = self.installed.get(&place);
+                let call = Call::saying(&setpoint, self.version, place, &transaction, held, now);
+                let permitted = lock(&self.outlets).permit(place, &setpoint);
+                // What the version cannot say is the more telling reason.
+                call.and_then(|call| permitted.map(|()| call))
+            }
         };
         let call = match call {
             Ok(call) => call,
@@ -215,48 +198,6 @@ impl Writer {
             }
         };
         self.send(place, setpoint, call).await
-    }
-
-    /// The call that says a set-point in the station's version.
-    fn call(
-        &self,
-        place: i32,
-        transaction: &str,
-        setpoint: &Setpoint,
-        now: DateTime<Utc>,
-    ) -> Result<Call, String> {
-        let cannot = || {
-            format!(
-                "{} asks for discharge, which OCPP {} cannot say",
-                setpoint.power, self.version
-            )
-        };
-        match self.version {
-            Version::V1_6 => {
-                let profile = v16::profile(place, transaction, setpoint, now);
-                Call::new("SetChargingProfile", &profile.ok_or_else(cannot)?, None)
-            }
-            Version::V2_0_1 => {
-                let profile = v201::profile(place, transaction, setpoint, now);
-                Call::new("SetChargingProfile", &profile.ok_or_else(cannot)?, None)
-            }
-            Version::V2_1 => self.call21(place, transaction, setpoint),
-            other => Err(format!("OCPP {other} is not spoken here")),
-        }
-    }
-
-    /// A dynamic profile, or one number once it is installed.
-    fn call21(&self, place: i32, transaction: &str, setpoint: &Setpoint) -> Result<Call, String> {
-        let wanted = Installed {
-            transaction: transaction.to_owned(),
-            life_seconds: life_seconds(setpoint.expires_at, setpoint.issued_at),
-        };
-        if self.installed.get(&place) == Some(&wanted) {
-            Call::new(UPDATE, &v21::update(place, setpoint), None)
-        } else {
-            let profile = v21::profile(place, transaction, setpoint);
-            Call::new("SetChargingProfile", &profile, Some(wanted))
-        }
     }
 
     async fn send(&mut self, place: i32, setpoint: Setpoint, call: Call) -> Result<(), Ended> {
@@ -275,16 +216,19 @@ impl Writer {
                 return Ok(());
             }
         };
+        let tells = call.effect != Effect::Signals;
         self.outstanding = Some(Outstanding {
             id,
             place,
             setpoint: setpoint.clone(),
             sent_at: self.edge.clock.now(),
             deadline: Instant::now() + self.edge.config.call_timeout(),
-            update: call.action == UPDATE,
-            installs: call.installs,
+            effect: call.effect,
         });
-        lock(&self.outlets).tell(place, setpoint);
+        // A signal leaves the value of the profile as it is.
+        if tells {
+            lock(&self.outlets).tell(place, setpoint);
+        }
         self.write(Message::Text(text.into())).await?;
         let sent_at = self.edge.clock.now();
         if let Some(sent) = &mut self.outstanding {
@@ -304,23 +248,29 @@ impl Writer {
             return;
         };
         let (outcome, detail) = match result {
-            Ok(payload) => outcome(self.version, sent.update, &payload)
+            Ok(payload) => outcome(self.version, &sent.effect, &payload)
                 .unwrap_or_else(|error| (Outcome::Rejected, format!("unreadable answer: {error}"))),
             Err(error) => (Outcome::Rejected, error.to_string()),
         };
-        if self.version == Version::V2_1 {
-            match (outcome, sent.installs) {
-                (Outcome::Accepted, Some(installed)) => {
-                    self.installed.insert(sent.place, installed);
-                }
-                (Outcome::Accepted, None) => {}
-                (Outcome::Rejected | Outcome::Unreachable, installs) => {
-                    self.installed.remove(&sent.place);
-                    // The station may have lost the profile to be updated: install it again.
-                    if installs.is_none() && sent.setpoint.expires_at > self.edge.clock.now() {
-                        self.seat.mailbox.put_back(sent.place, sent.setpoint);
-                        return;
-                    }
+        match (outcome, sent.effect) {
+            (_, Effect::Limits) | (Outcome::Accepted, Effect::Signals) => {}
+            (Outcome::Accepted, Effect::Installs(installed)) => {
+                self.installed.insert(sent.place, installed);
+            }
+            (Outcome::Accepted, Effect::Updates(until)) => {
+                let held = self.installed.remove(&sent.place);
+                self.installed
+                    .extend(held.map(|held| (sent.place, held.renewed(until))));
+            }
+            (Outcome::Rejected | Outcome::Unreachable, Effect::Installs(_)) => {
+                self.installed.remove(&sent.place);
+            }
+            (Outcome::Rejected | Outcome::Unreachable, Effect::Updates(_) | Effect::Signals) => {
+                // The station may have lost the profile to be updated: install it again.
+                self.installed.remove(&sent.place);
+                if sent.setpoint.expires_at > self.edge.clock.now() {
+                    self.seat.mailbox.put_back(sent.place, sent.setpoint);
+                    return;
                 }
             }
         }
@@ -349,50 +299,6 @@ impl Writer {
             .await;
         }
     }
-}
-
-impl Call {
-    fn new(
-        action: &'static str,
-        request: &impl Serialize,
-        installs: Option<Installed>,
-    ) -> Result<Self, String> {
-        let payload = serde_json::value::to_raw_value(request).map_err(|e| e.to_string())?;
-        Ok(Self {
-            action,
-            payload,
-            installs,
-        })
-    }
-}
-
-/// What an answer to a profile (or to an update of one) says.
-fn outcome(
-    version: Version,
-    update: bool,
-    payload: &RawValue,
-) -> Result<(Outcome, String), DecodeError> {
-    let options = DecodeOptions::strict();
-    let (accepted, detail) = if version == Version::V1_6 {
-        let answer: v1_6::SetChargingProfileResponse = decode_payload(payload, &options)?;
-        let accepted = answer.status == v1_6::ChargingProfileStatus::Accepted;
-        (accepted, answer.status.as_str().to_owned())
-    } else {
-        let (status, info) = if update {
-            let answer: v2_1::UpdateDynamicScheduleResponse = decode_payload(payload, &options)?;
-            (answer.status, answer.status_info)
-        } else {
-            let answer: v2_1::SetChargingProfileResponse = decode_payload(payload, &options)?;
-            (answer.status, answer.status_info)
-        };
-        let reason = info.map_or_else(|| status.as_str().to_owned(), |i| i.reason_code);
-        (status == v2_1::ChargingProfileStatus::Accepted, reason)
-    };
-    Ok(if accepted {
-        (Outcome::Accepted, String::new())
-    } else {
-        (Outcome::Rejected, format!("the station answered {detail}"))
-    })
 }
 
 /// Tells what became of a set-point. `sent_at` is none if it never was on the wire.

@@ -38,6 +38,7 @@ async fn a_two_way_station_gets_a_signed_setpoint_then_updates_of_one_number() {
     let bench = bench().await;
     let mut station = bench.connect("both-ways", "ocpp2.1").await;
     station.event2("Started", "tx-1", bench.clock.now()).await;
+    station.agree2(1).await;
     bench.probe.started("signal-1");
 
     bench

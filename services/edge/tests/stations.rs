@@ -20,11 +20,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Europe::Amsterdam;
 use fleet::setpoint::Outcome;
-use fleet::{Protocol, Telemetry};
+use fleet::{CurvePoint, Mode, Protocol, Setpoint, Telemetry};
 use runtime::Clock;
 use shoal_edge::Config;
 use sim::fleet::{Fleet, Settings};
-use sim::station::{Boxed, DriverApp, Options, Stated, Stations, Time, spawn_fleet};
+use sim::station::{
+    Boxed, DriverApp, FrequencyMeter, Options, Stated, Stations, Time, spawn_fleet,
+};
 use store::Store;
 use support::{Bench, PATIENCE, start};
 use units::Power;
@@ -93,6 +95,15 @@ async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
     options.backoff.random_range = Duration::from_millis(50);
     let time: Arc<dyn Time> = Arc::new(Fast(clock));
     let driver: Arc<dyn DriverApp> = Arc::clone(&app) as Arc<dyn DriverApp>;
+    // A frequency that falls every minute and a half, out of step with the samples: what a station does by itself is seen
+    // soon.
+    options.frequency = Some(FrequencyMeter(Arc::new(|at| {
+        if at.timestamp() % 90 < 45 {
+            50_000
+        } else {
+            49_800
+        }
+    })));
     let until = begin + TimeDelta::days(2);
     let stations = spawn_fleet(&fleet, begin, until, &options, &time, &driver).unwrap();
     World {
@@ -181,6 +192,84 @@ async fn a_two_way_station_discharges_follows_and_falls_back_by_itself() {
     assert_eq!(truth.failed, 0);
     world.stations.stop().await;
     world.bench.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_with_a_droop_follows_the_frequency_by_itself_and_no_longer_than_it_may() {
+    let world = world("2026-06-09T20:30:00Z", 30.0, 12, 3).await;
+    let evse = plugged(&world, Protocol::Ocpp21).await;
+    let bench = &world.bench;
+    bench
+        .until(|told| {
+            let needs = |t: &Telemetry| matches!(t, Telemetry::Needs { evse: at, .. } if at.as_str() == evse);
+            told.iter().any(needs).then_some(())
+        })
+        .await;
+    let points = [(49_800, -4_000), (50_000, 0)].map(|(at, watts)| CurvePoint {
+        at,
+        power: Power::from_watts(watts),
+    });
+    let since = bench.clock.now();
+    let droop = Setpoint {
+        mode: Mode::LocalFrequency(points.to_vec().try_into().unwrap()),
+        ..bench.setpoint("droop", &evse, 1_000, TimeDelta::seconds(300))
+    };
+    bench.command(&droop).await;
+    assert_eq!(bench.acknowledged("droop").await.outcome, Outcome::Accepted);
+    for watts in [1_000, -3_000] {
+        let wanted = Power::from_watts(watts);
+        bench
+            .until(|told| powers(told, &evse, since).contains(&wanted).then_some(()))
+            .await;
+    }
+    let silence = bench.clock.now() + TimeDelta::seconds(310);
+    bench
+        .until(|told| {
+            powers(told, &evse, silence)
+                .first()
+                .map(|p| assert!(!p.is_export(), "{p}"))
+        })
+        .await;
+    world.stations.stop().await;
+    world.bench.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_edge_dies_every_station_returns_to_plain_charging_within_its_timer() {
+    let world = world("2026-06-09T20:30:00Z", 60.0, 24, 4).await;
+    let life = TimeDelta::seconds(180);
+    let mut told = vec![];
+    for protocol in [Protocol::Ocpp16, Protocol::Ocpp201, Protocol::Ocpp21] {
+        let evse = plugged(&world, protocol).await;
+        let both_ways = protocol == Protocol::Ocpp21;
+        if both_ways {
+            world
+                .bench
+                .until(|told| {
+                    let needs = |t: &Telemetry| matches!(t, Telemetry::Needs { evse: at, .. } if at.as_str() == evse);
+                    told.iter().any(needs).then_some(())
+                })
+                .await;
+        }
+        let watts = if both_ways { -3_000 } else { 2_000 };
+        let name = format!("last-{}", protocol.name());
+        let setpoint = world.bench.setpoint(&name, &evse, watts, life);
+        world.bench.command(&setpoint).await;
+        let outcome = world.bench.acknowledged(&name).await.outcome;
+        assert_eq!(outcome, Outcome::Accepted, "{name}");
+        told.push((evse, Power::from_watts(watts)));
+    }
+    let clock = world.bench.clock;
+    world.bench.finish().await;
+    // Two minutes more than the timer and the reaction.
+    clock
+        .sleep_until(clock.now() + life + TimeDelta::seconds(120))
+        .await;
+    for (evse, was) in told {
+        let power = world.stations.power(&evse.parse().unwrap()).unwrap();
+        assert!(power != was && !power.is_export(), "{evse}: {power}");
+    }
+    world.stations.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -339,6 +339,7 @@ async fn a_set_point_counts_when_accepted_and_one_not_followed_is_noticed() {
         id: "sp1".parse().unwrap(),
         evse: evse(0).id,
         power: Power::from_kw(-5.0),
+        mode: fleet::Mode::default(),
         issued_at: at(100),
         expires_at: at(10_000),
         signal: None,

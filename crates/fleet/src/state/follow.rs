@@ -6,7 +6,7 @@ use units::Power;
 
 use super::PowerAt;
 use crate::setpoint::Outcome;
-use crate::{Acknowledgement, Setpoint, SetpointId};
+use crate::{Acknowledgement, Mode, Setpoint, SetpointId};
 
 /// Set-points of one EVSE remembered while their acknowledgement, or they themselves, are under way.
 const REMEMBERED: usize = 8;
@@ -38,6 +38,8 @@ impl Default for Following {
 struct Command {
     id: SetpointId,
     told: Option<(Power, DateTime<Utc>, DateTime<Utc>)>,
+    #[serde(default)]
+    mode: Mode,
     answer: Option<(Outcome, DateTime<Utc>)>,
 }
 
@@ -49,9 +51,11 @@ pub(super) struct Commands {
     in_force: Option<InForce>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct InForce {
     power: Power,
+    #[serde(default)]
+    mode: Mode,
     issued: DateTime<Utc>,
     accepted: DateTime<Utc>,
     expires: DateTime<Utc>,
@@ -60,7 +64,11 @@ struct InForce {
 impl Commands {
     pub(super) fn told(&mut self, setpoint: &Setpoint) {
         let told = (setpoint.power, setpoint.issued_at, setpoint.expires_at);
-        self.entry(&setpoint.id).told.get_or_insert(told);
+        let command = self.entry(&setpoint.id);
+        if command.told.is_none() {
+            command.told = Some(told);
+            command.mode = setpoint.mode.clone();
+        }
         self.settle();
     }
 
@@ -79,6 +87,7 @@ impl Commands {
             self.recent.push(Command {
                 id: id.clone(),
                 told: None,
+                mode: Mode::default(),
                 answer: None,
             });
             self.recent.len() - 1
@@ -94,9 +103,14 @@ impl Commands {
             else {
                 continue;
             };
-            if self.in_force.is_none_or(|known| known.issued < issued) {
+            if self
+                .in_force
+                .as_ref()
+                .is_none_or(|known| known.issued < issued)
+            {
                 self.in_force = Some(InForce {
                     power,
+                    mode: command.mode.clone(),
                     issued,
                     accepted,
                     expires,
@@ -107,20 +121,23 @@ impl Commands {
 
     /// The newest set-point that was accepted, and when.
     pub(super) fn accepted(&self) -> Option<PowerAt> {
-        self.in_force.map(|known| PowerAt {
+        self.in_force.as_ref().map(|known| PowerAt {
             power: known.power,
             at: known.accepted,
         })
     }
 
-    /// Whether `metered` follows the set-point in force at that instant; `None` if none was, or not for long enough.
+    /// Whether `metered` follows the set-point in force at that instant; `None` if none was, not for long enough, or if its
+    /// mode leaves the power to what the station measures.
     pub(super) fn follows(&self, metered: PowerAt, rules: &Following) -> Option<bool> {
-        let known = self.in_force?;
+        let known = self.in_force.as_ref()?;
         if metered.at < known.accepted + rules.settle || metered.at >= known.expires {
             return None;
         }
-        let allowed = known.power.abs().scale(rules.share).max(rules.slack);
-        Some((metered.power - known.power).abs() <= allowed)
+        let (low, high) = known.mode.expected(known.power)?;
+        let allowed = |power: Power| power.abs().scale(rules.share).max(rules.slack);
+        let within = (low - allowed(low)..=high + allowed(high)).contains(&metered.power);
+        Some(within)
     }
 
     /// Forgets everything: another vehicle starts anew.

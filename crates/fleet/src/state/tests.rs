@@ -113,6 +113,7 @@ fn told(name: &str, kw: f64, seconds: i64) -> Setpoint {
         id: name.parse().unwrap(),
         evse: id(0),
         power: Power::from_kw(kw),
+        mode: crate::Mode::default(),
         issued_at: at(seconds),
         expires_at: at(seconds + 900),
         signal: None,

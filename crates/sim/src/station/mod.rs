@@ -59,6 +59,16 @@ pub trait DriverApp: Send + Sync + 'static {
     fn state(&self, stated: Stated) -> Boxed<'_, ()>;
 }
 
+/// The meter with which a station reads the grid frequency.
+#[derive(Clone)]
+pub struct FrequencyMeter(pub Arc<dyn Fn(DateTime<Utc>) -> i32 + Send + Sync>);
+
+impl std::fmt::Debug for FrequencyMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrequencyMeter")
+    }
+}
+
 /// How stations behave.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -74,6 +84,8 @@ pub struct Options {
     pub backoff: Backoff,
     /// Real time for which a call may go unanswered.
     pub call_timeout: Duration,
+    /// Frequency in millihertz at an instant; stations without a meter refuse to follow a frequency.
+    pub frequency: Option<FrequencyMeter>,
     /// A departure counts as short beyond this. One-way meters count whole watt hours, and a bus at full power moves
     /// forty of them in a second.
     pub short_tolerance: Energy,
@@ -94,6 +106,7 @@ impl Options {
                 repeat_times: 4,
             },
             call_timeout: Duration::from_secs(30),
+            frequency: None,
             short_tolerance: Energy::from_wh(100),
         }
     }
@@ -207,6 +220,13 @@ impl Stations {
             station.add_to(&mut truth, &evse.site, now);
         }
         truth
+    }
+
+    /// Power at one outlet now, whatever anybody was told; `None` for one that is not in the fleet.
+    #[must_use]
+    pub fn power(&self, evse: &EvseId) -> Option<Power> {
+        let station = self.stations.iter().find(|s| s.evse.id == *evse)?;
+        Some(station.power())
     }
 
     /// Stops all stations where they are; what they had still to tell is lost.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::fleet::{Evse, Needs, Protocol};
+use ::fleet::{Curve, Evse, Needs, Protocol};
 use chrono::{DateTime, TimeDelta, Utc};
 use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::engine::{
@@ -30,6 +30,8 @@ const RETRIES: RetryPolicy = RetryPolicy {
     attempts: 20,
     interval: Duration::from_secs(1),
 };
+/// Simulated time between readings of the frequency while a profile follows it.
+const READ_FREQUENCY: TimeDelta = TimeDelta::seconds(1);
 /// Key of the simulated stations; profile 1 wants sixteen characters.
 const PASSWORD: &str = "simulated-station";
 
@@ -38,8 +40,24 @@ const PASSWORD: &str = "simulated-station";
 pub(super) struct Dynamic {
     pub(super) id: i32,
     pub(super) life: Option<TimeDelta>,
-    /// The profile limits charging only, it is no set-point.
-    pub(super) charging_only: bool,
+    /// How the power is found.
+    pub(super) operation: Operation,
+    /// When it is over unless it is renewed.
+    pub(super) until: Option<DateTime<Utc>>,
+}
+
+/// Operation mode of a 2.1 profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Operation {
+    /// The number told last is the power.
+    Setpoint,
+    /// The number told last is the most; this station charges as much as it may.
+    Limit,
+    Idle,
+    /// A curve over the balancing signal, on top of a baseline.
+    Signal(Power, Curve),
+    /// A curve over the frequency measured here, on top of a baseline.
+    Frequency(Power, Curve),
 }
 
 /// What handler and task share.
@@ -141,6 +159,25 @@ impl Station {
         taken
     }
 
+    /// Reads the frequency once where a profile asks for that; answers when it wants to be read again.
+    fn follow_frequency(&self) -> Option<DateTime<Utc>> {
+        let meter = self.options.frequency.as_ref()?;
+        let (mut state, now) = self.look();
+        let armed = state.dynamic.clone()?;
+        let Operation::Frequency(baseline, curve) = armed.operation else {
+            return None;
+        };
+        if armed.until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        state.outlet.order(Order {
+            power: baseline + curve.power((meter.0)(now)),
+            from: now,
+            until: armed.until,
+        });
+        Some(now + READ_FREQUENCY)
+    }
+
     /// Takes a limit for the transaction in progress; false if it is for another or makes no sense.
     pub(super) fn limit(&self, limit: Limit) -> bool {
         let (mut state, now) = self.look();
@@ -159,6 +196,11 @@ impl Station {
         let (mut state, _) = self.look();
         state.dynamic = None;
         state.outlet.release();
+    }
+
+    /// Power now.
+    pub(super) fn power(&self) -> Power {
+        self.look().0.outlet.meter().power
     }
 
     pub(super) fn add_to(&self, truth: &mut Truth, site: &::fleet::SiteId, now: DateTime<Utc>) {
@@ -306,10 +348,14 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
                 teller.sample().await;
             }
         }
+        let frequency = station.follow_frequency();
         // Not advanced here: what has happened meanwhile is due, and told in the next round.
         let next = station.lock().outlet.next_event();
         let sample = teller.stay.is_some().then_some(sample_at);
-        let due = [next, sample, change_at].into_iter().flatten().min();
+        let due = [next, sample, change_at, frequency]
+            .into_iter()
+            .flatten()
+            .min();
         let wake = due.unwrap_or_else(|| station.time.now() + TimeDelta::hours(1));
         tokio::select! {
             () = station.time.sleep_until(wake) => {}

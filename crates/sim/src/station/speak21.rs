@@ -1,6 +1,6 @@
 //! What a bidirectional station says and takes in OCPP 2.1.
 
-use ::fleet::Needs;
+use ::fleet::{Curve, CurvePoint, Needs};
 use chrono::{DateTime, TimeDelta, Utc};
 use ocpp_kit::RawValue;
 use ocpp_kit::decode::DecodeOptions;
@@ -9,15 +9,15 @@ use ocpp_kit::rpc::CallError;
 use ocpp_kit::transport::Ctx;
 use ocpp_kit::types::Decimal;
 use ocpp_kit::v2_1::{
-    Action, ChargingNeeds, ChargingProfile, ChargingProfileKind, ChargingProfileStatus,
-    ChargingRateUnit, ClearChargingProfileResponse, ClearChargingProfileStatus, ControlMode,
-    CsmsRequest, DCChargingParameters, EnergyTransferMode, NotifyEVChargingNeedsRequest,
-    OperationMode, SetChargingProfileResponse, UpdateDynamicScheduleRequest,
-    UpdateDynamicScheduleResponse, V2XChargingParameters,
+    AFRRSignalResponse, Action, ChargingNeeds, ChargingProfile, ChargingProfileKind,
+    ChargingProfileStatus, ChargingRateUnit, ChargingSchedulePeriod, ClearChargingProfileResponse,
+    ClearChargingProfileStatus, ControlMode, CsmsRequest, DCChargingParameters, EnergyTransferMode,
+    GenericStatus, NotifyEVChargingNeedsRequest, OperationMode, SetChargingProfileResponse,
+    UpdateDynamicScheduleRequest, UpdateDynamicScheduleResponse, V2XChargingParameters,
 };
 use units::{Energy, Power};
 
-use super::run::{Dynamic, Mouth, Station, ocpp_time, watts};
+use super::run::{Dynamic, Mouth, Operation, Station, ocpp_time, watts};
 use super::speak2::{PLACE, share_of, watt_hours};
 
 /// Voltage of the direct-current side; only the power counts.
@@ -84,6 +84,14 @@ pub(super) fn obey(
             let taken = renew(station, &update);
             ctx.reply(&UpdateDynamicScheduleResponse::new(status_of(taken)))
         }
+        CsmsRequest::AFRRSignal(asked) => {
+            let status = if signal(station, asked.signal) {
+                GenericStatus::Accepted
+            } else {
+                GenericStatus::Rejected
+            };
+            ctx.reply(&AFRRSignalResponse::new(status))
+        }
         CsmsRequest::ClearChargingProfile(_) => {
             station.release();
             let status = ClearChargingProfileStatus::Accepted;
@@ -109,11 +117,6 @@ fn install(station: &Station, profile: &ChargingProfile) -> bool {
     let [period] = schedule.charging_schedule_period.as_slice() else {
         return false;
     };
-    let charging_only = match &period.operation_mode {
-        Some(OperationMode::CentralSetpoint) => false,
-        None | Some(OperationMode::ChargingOnly) => true,
-        Some(_) => return false,
-    };
     let (mut state, now) = station.look();
     if profile.charging_profile_kind != ChargingProfileKind::Dynamic
         || schedule.charging_rate_unit != ChargingRateUnit::W
@@ -121,40 +124,99 @@ fn install(station: &Station, profile: &ChargingProfile) -> bool {
     {
         return false;
     }
-    let told = if charging_only {
-        period.limit
-    } else {
-        period.setpoint
-    };
-    let Some(power) = told.and_then(watts) else {
+    let Some((operation, power)) = operation(station, period, now) else {
         return false;
     };
     let life = schedule.duration.map(|d| TimeDelta::seconds(d.into()));
+    let until = life.map(|life| now + life);
     state.dynamic = Some(Dynamic {
         id: profile.id,
         life,
-        charging_only,
+        operation,
+        until,
     });
-    station.obey(&mut state, now, power, life.map(|l| now + l))
+    station.obey(&mut state, now, power, until)
+}
+
+/// The operation of a period and the power it begins with; `None` for a mode that this station does not have, or one
+/// without the fields that it needs.
+fn operation(
+    station: &Station,
+    period: &ChargingSchedulePeriod,
+    now: DateTime<Utc>,
+) -> Option<(Operation, Power)> {
+    let baseline = period.v2x_baseline.map_or(Some(Power::ZERO), watts);
+    let limit = || period.limit.and_then(watts).filter(|p| !p.is_export());
+    match &period.operation_mode {
+        Some(OperationMode::CentralSetpoint) => {
+            Some((Operation::Setpoint, period.setpoint.and_then(watts)?))
+        }
+        // Nobody else is behind the fuse of a simulated site: what may be charged is charged.
+        None | Some(OperationMode::ChargingOnly | OperationMode::LocalLoadBalancing) => {
+            Some((Operation::Limit, limit()?))
+        }
+        Some(OperationMode::Idle) => Some((Operation::Idle, Power::ZERO)),
+        Some(OperationMode::CentralFrequency) => {
+            let points = period.v2x_signal_watt_curve.iter().flatten();
+            let curve = curve(points.map(|p| Some((p.signal, watts(p.power)?))))?;
+            let (baseline, at_rest) = (baseline?, curve.power(0));
+            Some((Operation::Signal(baseline, curve), baseline + at_rest))
+        }
+        Some(OperationMode::LocalFrequency) => {
+            let meter = station.options.frequency.as_ref()?;
+            let points = period.v2x_freq_watt_curve.iter().flatten();
+            let curve = curve(points.map(|p| {
+                let millihertz = p.frequency.checked_pow10(3)?.round_to(0)?;
+                Some((
+                    i32::try_from(i64::try_from(millihertz).ok()?).ok()?,
+                    watts(p.power)?,
+                ))
+            }))?;
+            let (baseline, power) = (baseline?, curve.power((meter.0)(now)));
+            Some((Operation::Frequency(baseline, curve), baseline + power))
+        }
+        Some(_) => None,
+    }
+}
+
+fn curve(points: impl Iterator<Item = Option<(i32, Power)>>) -> Option<Curve> {
+    let points: Option<Vec<CurvePoint>> = points
+        .map(|point| point.map(|(at, power)| CurvePoint { at, power }))
+        .collect();
+    points?.try_into().ok()
 }
 
 /// A new value for the installed profile; its life begins again.
 fn renew(station: &Station, update: &UpdateDynamicScheduleRequest) -> bool {
     let (mut state, now) = station.look();
-    let Some(dynamic) = state.dynamic.clone() else {
+    let Some(dynamic) = &mut state.dynamic else {
         return false;
     };
     if dynamic.id != update.charging_profile_id {
         return false;
     }
-    let told = &update.schedule_update;
-    let told = if dynamic.charging_only {
-        told.limit
-    } else {
-        told.setpoint
+    let told = match dynamic.operation {
+        Operation::Setpoint => update.schedule_update.setpoint,
+        Operation::Limit => update.schedule_update.limit,
+        Operation::Idle | Operation::Signal(..) | Operation::Frequency(..) => None,
     };
     let Some(power) = told.and_then(watts) else {
         return false;
     };
-    station.obey(&mut state, now, power, dynamic.life.map(|l| now + l))
+    dynamic.until = dynamic.life.map(|life| now + life);
+    let until = dynamic.until;
+    station.obey(&mut state, now, power, until)
+}
+
+/// A balancing signal, where a curve translates it; the profile's life goes on.
+fn signal(station: &Station, value: i32) -> bool {
+    let (mut state, now) = station.look();
+    let Some(dynamic) = &state.dynamic else {
+        return false;
+    };
+    let Operation::Signal(baseline, curve) = &dynamic.operation else {
+        return false;
+    };
+    let (power, until) = (*baseline + curve.power(value), dynamic.until);
+    until.is_none_or(|until| now < until) && station.obey(&mut state, now, power, until)
 }

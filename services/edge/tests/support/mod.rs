@@ -183,6 +183,7 @@ impl Bench {
             id: id.parse().unwrap(),
             evse: evse.parse().unwrap(),
             power: Power::from_watts(watts),
+            mode: fleet::Mode::default(),
             issued_at: now,
             expires_at: now + life,
             signal: Some("signal-1".parse().unwrap()),
@@ -300,6 +301,18 @@ impl Client {
         let started = self.call("StartTransaction", start).await;
         assert_eq!(started["idTagInfo"]["status"], "Accepted");
         started["transactionId"].as_i64().unwrap()
+    }
+
+    /// Tells needs of a vehicle that agrees to be discharged by up to 9 kW at an outlet with a transaction.
+    pub(crate) async fn agree2(&mut self, evse: i32) {
+        let needs = json!({"evseId": evse, "chargingNeeds": {
+            "requestedEnergyTransfer": "DC_BPT", "departureTime": "2036-06-10T05:00:00Z",
+            "dcChargingParameters": {"evMaxCurrent": 30, "evMaxVoltage": 400, "stateOfCharge": 50, "evEnergyCapacity": 60000},
+            "v2xChargingParameters": {"maxChargePower": 11000, "maxDischargePower": 9000, "evTargetEnergyRequest": 15000,
+                "evMaxEnergyRequest": 30000, "evMinV2XEnergyRequest": -18000},
+        }});
+        let answer = self.call("NotifyEVChargingNeeds", needs).await;
+        assert_eq!(answer["status"], "Processing");
     }
 
     /// Sends a transaction event of 2.0.1 or 2.1 for outlet 1.
