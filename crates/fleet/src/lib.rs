@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod blocks;
 pub mod charge_point;
 pub mod ids;
 pub mod metering;
