@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod catalogue;
 mod error;
 pub mod frequency;
 pub mod import;
@@ -9,6 +10,7 @@ pub mod scenario;
 pub mod series;
 pub mod sessions;
 pub mod table;
+pub mod timetable;
 mod tree;
 
 pub use error::{InputError, Place};

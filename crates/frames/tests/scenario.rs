@@ -670,8 +670,8 @@ fn bad_keys_are_named_by_line_and_key() {
             "sessions.csv\"\ntimetable = \"gtfs.zip\"",
             [
                 "scenario.toml:11: fleet.timetable: ",
-                "not available yet",
-                "expected",
+                "a timetable without depot",
+                "expected a table [[fleet.depot]]",
             ],
         ),
         (
@@ -679,8 +679,8 @@ fn bad_keys_are_named_by_line_and_key() {
             "sessions.csv\"\n[[fleet.depot]]\nid = \"n\"",
             [
                 "scenario.toml:11: fleet.depot: ",
-                "not available yet",
-                "expected",
+                "a depot without timetable",
+                "expected fleet.timetable",
             ],
         ),
         (

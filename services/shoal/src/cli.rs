@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::backtest;
+use crate::catalogue;
 use crate::demo;
 use crate::import;
 use crate::output::Output;
@@ -27,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Convert foreign price, reserve, frequency and session files to canonical tables
     Import(import::Args),
+    /// Print the reference tables of buses and chargers
+    Catalogue(catalogue::Args),
     /// Replay history under each policy and write a report
     Backtest(backtest::Args),
     /// Plan one delivery day: positions, bids, reasons
@@ -40,6 +43,7 @@ impl Command {
     pub(crate) fn run(self, output: Output) -> Result<(), CliError> {
         match self {
             Self::Import(args) => import::run(&args, output),
+            Self::Catalogue(args) => catalogue::run(&args, output),
             Self::Backtest(args) => backtest::run(&args, output),
             Self::Plan(args) => backtest::plan::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),

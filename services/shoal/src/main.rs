@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backtest;
+mod catalogue;
 mod cli;
 mod demo;
 mod import;

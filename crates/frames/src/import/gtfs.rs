@@ -37,14 +37,28 @@ struct Block {
 
 /// A trip by its stops.
 #[derive(Debug, Clone, Copy)]
-struct Trip {
-    start: i64,
-    end: i64,
-    km: f64,
+pub(crate) struct Trip {
+    /// Seconds from local noon minus 12 h.
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// Straight lines between timed stops, km.
+    pub(crate) km: f64,
+    /// Way by `shape_dist_traveled`, in the feed's own unit.
+    pub(crate) travelled: Option<f64>,
+    /// Latitude and longitude of the first and last timed stop, degrees.
+    pub(crate) first: Option<(f64, f64)>,
+    pub(crate) last: Option<(f64, f64)>,
 }
 
-/// One call of a trip at a stop: sequence, arrival, departure, place.
-type Call = (u32, i64, i64, Option<(f64, f64)>);
+/// One call of a trip at a stop.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    sequence: u32,
+    arrival: i64,
+    departure: i64,
+    place: Option<(f64, f64)>,
+    travelled: Option<f64>,
+}
 
 /// Reads the bus trips of `files` and sums them by service and block; the row count of the account is trips.
 pub(crate) fn read(files: &[PathBuf], tally: &mut Tally) -> Result<Table, InputError> {
@@ -72,7 +86,7 @@ pub(crate) fn read(files: &[PathBuf], tally: &mut Tally) -> Result<Table, InputE
     into_table(&blocks).map_err(|e| InputError::file(file, e.to_string()))
 }
 
-fn open(file: &Path) -> Result<ZipArchive<File>, InputError> {
+pub(crate) fn open(file: &Path) -> Result<ZipArchive<File>, InputError> {
     let source = File::open(file).map_err(|e| {
         InputError::file(file, format!("cannot be opened ({e}), expected a GTFS zip"))
     })?;
@@ -85,7 +99,11 @@ fn open(file: &Path) -> Result<ZipArchive<File>, InputError> {
 }
 
 /// One table of the feed, unpacked.
-fn table(archive: &mut ZipArchive<File>, file: &Path, name: &str) -> Result<Records, InputError> {
+pub(crate) fn table(
+    archive: &mut ZipArchive<File>,
+    file: &Path,
+    name: &str,
+) -> Result<Records, InputError> {
     let place = file.join(name);
     let entry = archive.by_name(name).map_err(|e| {
         InputError::file(
@@ -107,7 +125,7 @@ fn table(archive: &mut ZipArchive<File>, file: &Path, name: &str) -> Result<Reco
 }
 
 /// Whether each route is a bus.
-fn buses(
+pub(crate) fn buses(
     archive: &mut ZipArchive<File>,
     file: &Path,
 ) -> Result<BTreeMap<String, bool>, InputError> {
@@ -123,7 +141,7 @@ fn buses(
 }
 
 /// Every trip by its stop times; a trip with a time that cannot be read is left out.
-fn trips(
+pub(crate) fn trips(
     archive: &mut ZipArchive<File>,
     file: &Path,
 ) -> Result<BTreeMap<String, Trip>, InputError> {
@@ -149,12 +167,14 @@ fn trips(
     ];
     let [id, sequence, stop, arrival, departure] = names.map(|n| rows.column(n));
     let (id, sequence, stop, arrival, departure) = (id?, sequence?, stop?, arrival?, departure?);
+    let travelled = rows.optional("shape_dist_traveled");
     let mut calls = BTreeMap::<String, Option<Vec<Call>>>::new();
     while let Some(row) = rows.next()? {
         let call = call(
             &row,
             [sequence, arrival, departure],
             stops.get(row.text(stop)).copied(),
+            travelled.and_then(|c| row.number(c).ok().flatten()),
         );
         let entry = calls
             .entry(row.text(id).to_owned())
@@ -185,7 +205,12 @@ impl StopTime {
     }
 }
 
-fn call(row: &Row<'_>, columns: [usize; 3], place: Option<(f64, f64)>) -> Option<StopTime> {
+fn call(
+    row: &Row<'_>,
+    columns: [usize; 3],
+    place: Option<(f64, f64)>,
+    travelled: Option<f64>,
+) -> Option<StopTime> {
     let [sequence, arrival, departure] = columns.map(|c| row.text(c));
     if arrival.is_empty() && departure.is_empty() {
         return Some(StopTime::Passed);
@@ -194,12 +219,13 @@ fn call(row: &Row<'_>, columns: [usize; 3], place: Option<(f64, f64)>) -> Option
         ("", only) | (only, "") => (only, only),
         both => both,
     };
-    Some(StopTime::Timed((
-        sequence.parse().ok()?,
-        seconds(arrival)?,
-        seconds(departure)?,
+    Some(StopTime::Timed(Call {
+        sequence: sequence.parse().ok()?,
+        arrival: seconds(arrival)?,
+        departure: seconds(departure)?,
         place,
-    )))
+        travelled,
+    }))
 }
 
 /// `HH:MM:SS`, hours may exceed 24.
@@ -211,20 +237,25 @@ fn seconds(text: &str) -> Option<i64> {
 }
 
 fn drive(mut calls: Vec<Call>) -> Option<Trip> {
-    calls.sort_by_key(|c| c.0);
-    let (start, end) = (calls.first()?.2, calls.last()?.1);
+    calls.sort_by_key(|c| c.sequence);
+    let (first, last) = (*calls.first()?, *calls.last()?);
+    let (start, end) = (first.departure, last.arrival);
     let legs = calls
         .windows(2)
-        .filter_map(|pair| Some(distance_km(pair[0].3?, pair[1].3?)));
+        .filter_map(|pair| Some(distance_km(pair[0].place?, pair[1].place?)));
+    let way = || Some(last.travelled? - first.travelled?);
     (end > start).then(|| Trip {
         start,
         end,
         km: legs.sum(),
+        travelled: way().filter(|way| way.is_finite() && *way > 0.0),
+        first: first.place,
+        last: last.place,
     })
 }
 
 /// Great-circle distance by the haversine formula, degrees in, km out.
-fn distance_km((lat_a, lon_a): (f64, f64), (lat_b, lon_b): (f64, f64)) -> f64 {
+pub(crate) fn distance_km((lat_a, lon_a): (f64, f64), (lat_b, lon_b): (f64, f64)) -> f64 {
     let (phi_a, phi_b) = (lat_a.to_radians(), lat_b.to_radians());
     let half = |a: f64, b: f64| ((b - a).to_radians() / 2.0).sin().powi(2);
     let h = half(lat_a, lat_b) + phi_a.cos() * phi_b.cos() * half(lon_a, lon_b);

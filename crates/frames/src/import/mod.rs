@@ -7,7 +7,7 @@ mod convert;
 mod energy_charts;
 mod entsoe_csv;
 mod entsoe_xml;
-mod gtfs;
+pub(crate) mod gtfs;
 mod series;
 mod sessions;
 mod smard;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 use market::Area;
 use toml::de::DeTable;
 use units::DeliveryDay;
 
+use super::depot;
 use super::prices::{base_load, prices};
 use super::types::{Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Scenario, Site};
 use crate::records::read_text;
@@ -17,7 +18,7 @@ use crate::{InputError, sessions};
 
 /// What a limit, a fee or a share may be, both ends included.
 pub(super) const ANY: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
-const NOT_NEGATIVE: (f64, f64) = (0.0, f64::INFINITY);
+pub(super) const NOT_NEGATIVE: (f64, f64) = (0.0, f64::INFINITY);
 const SHARE: (f64, f64) = (0.0, 1.0);
 /// An efficiency of zero would make energy vanish and divides.
 const EFFICIENCY: (f64, f64) = (0.01, 1.0);
@@ -67,10 +68,15 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
     let markets = markets(root.get("markets"))?;
     let prices = prices(&root.need("prices", "a table [prices]")?, &mut reading)?;
     require_series(&root, &markets, &prices)?;
-    let fleet = fleet(&root.need("fleet", "a table [fleet]")?, &reading)?;
+    let period = (from.date()?, to.date()?);
+    let fleet = fleet(
+        &root.need("fleet", "a table [fleet]")?,
+        period,
+        &mut reading,
+    )?;
     let sites = sites(root.get("site").as_ref(), &mut reading)?;
     let costs = costs(root.get("costs"))?;
-    let (from, to) = (from.date()?, to.date()?);
+    let (from, to) = period;
     root.finish()?;
     Ok(Scenario {
         file: file.to_owned(),
@@ -141,26 +147,51 @@ fn require_series(
     Ok(())
 }
 
-fn fleet(leaf: &Leaf<'_>, reading: &Reading<'_>) -> Result<FleetParameters, InputError> {
+fn fleet(
+    leaf: &Leaf<'_>,
+    period: (NaiveDate, NaiveDate),
+    reading: &mut Reading<'_>,
+) -> Result<FleetParameters, InputError> {
     let mut table = leaf.branch("a table [fleet]")?;
-    for key in ["timetable", "depot"] {
-        if let Some(leaf) = table.get(key) {
-            return Err(leaf.error(
-                "buses built from a timetable are not available yet, expected their stays as rows of fleet.sessions",
-            ));
+    let (timetable, depots) = (table.get("timetable"), table.get("depot"));
+    let charge_efficiency = table.number("charge_efficiency", ONE_WAY_EFFICIENCY, EFFICIENCY)?;
+    let min_energy_fraction = table.number("min_energy_fraction", MIN_ENERGY_FRACTION, SHARE)?;
+    let mut sessions = match table.get("sessions") {
+        Some(file) => sessions::read(&existing(&file, reading.folder)?)?,
+        None if depots.is_some() => Vec::new(),
+        None => {
+            table.need("sessions", "a file of sessions")?;
+            Vec::new()
         }
+    };
+    match (&timetable, &depots) {
+        (Some(timetable), Some(list)) => {
+            let common = depot::Common {
+                charge_efficiency,
+                min_energy_fraction,
+            };
+            sessions.extend(depot::sessions(timetable, list, period, &common, reading)?);
+            depot::distinct(&sessions, leaf.source.file)?;
+        }
+        (Some(alone), None) => {
+            return Err(alone.error("a timetable without depot, expected a table [[fleet.depot]]"));
+        }
+        (None, Some(alone)) => {
+            return Err(
+                alone.error("a depot without timetable, expected fleet.timetable, a GTFS zip")
+            );
+        }
+        (None, None) => {}
     }
-    let file = table.need("sessions", "a file of sessions")?;
-    let file = existing(&file, reading.folder)?;
     let fleet = FleetParameters {
-        sessions: sessions::read(&file)?,
-        charge_efficiency: table.number("charge_efficiency", ONE_WAY_EFFICIENCY, EFFICIENCY)?,
+        sessions,
+        charge_efficiency,
         discharge_efficiency: table.number(
             "discharge_efficiency",
             ONE_WAY_EFFICIENCY,
             EFFICIENCY,
         )?,
-        min_energy_fraction: table.number("min_energy_fraction", MIN_ENERGY_FRACTION, SHARE)?,
+        min_energy_fraction,
         v2g_share: table.number("v2g_share", 1.0, SHARE)?,
         departure_known: table.flag("departure_known", false)?,
     };

@@ -1,5 +1,6 @@
 //! Scenario files: what a back-test reads.
 
+mod depot;
 mod load;
 mod prices;
 mod types;
