@@ -6,6 +6,13 @@ use units::Power;
 /// Points that a curve may have, OCPP 2.1 `v2xFreqWattCurve` and `v2xSignalWattCurve`.
 pub const CURVE_POINTS: usize = 20;
 
+/// Most that a power may be in either direction: more than any outlet carries, and sums stay far from what can be counted.
+pub const MOST: Power = Power::from_watts(10_000_000_000);
+
+fn is_beyond(power: Power) -> bool {
+    !(-MOST..=MOST).contains(&power)
+}
+
 /// One point of a curve: at `at`, `power` is added to the power of the set-point. Positive charges.
 ///
 /// For a frequency curve `at` is in millihertz, for a signal curve it is the value of the balancing signal.
@@ -29,6 +36,9 @@ pub enum CurveError {
     /// Too few or too many points.
     #[error("a curve has {0} points, expected 1 to {CURVE_POINTS}")]
     Points(usize),
+    /// A power that no outlet carries.
+    #[error("a curve gives {0}, expected at most {MOST} either way")]
+    Power(Power),
     /// Points that do not rise.
     #[error("a curve goes from {before} to {after}, expected rising points")]
     Order {
@@ -44,6 +54,9 @@ impl TryFrom<Vec<CurvePoint>> for Curve {
     fn try_from(points: Vec<CurvePoint>) -> Result<Self, CurveError> {
         if !(1..=CURVE_POINTS).contains(&points.len()) {
             return Err(CurveError::Points(points.len()));
+        }
+        if let Some(point) = points.iter().find(|point| is_beyond(point.power)) {
+            return Err(CurveError::Power(point.power));
         }
         match points.windows(2).find(|pair| pair[0].at >= pair[1].at) {
             Some(pair) => Err(CurveError::Order {
@@ -127,6 +140,9 @@ pub enum ModeError {
         /// As told.
         power: Power,
     },
+    /// A power that no outlet carries.
+    #[error("{0} is more than an outlet carries, expected at most {MOST} either way")]
+    Beyond(Power),
     /// Idle with a power.
     #[error("idle with {0}, expected no power")]
     Idle(Power),
@@ -157,7 +173,13 @@ impl Mode {
                 power,
             })
         };
+        if is_beyond(power) {
+            return Err(ModeError::Beyond(power));
+        }
         match self {
+            Self::LocalLoadBalancing { discharge } if is_beyond(*discharge) => {
+                Err(ModeError::Beyond(*discharge))
+            }
             Self::ChargingOnly | Self::LocalLoadBalancing { .. } if power.is_export() => {
                 refuse(power)
             }
@@ -173,7 +195,8 @@ impl Mode {
         }
     }
 
-    /// The lowest power that this mode can lead to with `power`: negative if the vehicle may be discharged.
+    /// The lowest power that this mode can lead to with a `power` that passed [`Self::check`]: negative if the vehicle may be
+    /// discharged.
     #[must_use]
     pub fn lowest(&self, power: Power) -> Power {
         match self {
@@ -192,7 +215,10 @@ impl Mode {
             Self::CentralSetpoint | Self::Signal(_) => Some((power, power)),
             Self::Idle => Some((Power::ZERO, Power::ZERO)),
             Self::ChargingOnly => Some((Power::ZERO, power)),
-            Self::LocalLoadBalancing { discharge } => Some((-*discharge, power)),
+            Self::LocalLoadBalancing { discharge } => {
+                let most = 0_i64.saturating_sub(discharge.watts());
+                Some((Power::from_watts(most), power))
+            }
             Self::LocalFrequency(_) | Self::CentralFrequency(_) => None,
         }
     }
@@ -254,6 +280,17 @@ mod tests {
         assert_eq!(Mode::ChargingOnly.lowest(kw(11.0)), Power::ZERO);
         assert!(Mode::ChargingOnly.check(kw(-1.0)).is_err());
         assert!(Mode::Idle.check(kw(1.0)).is_err());
+        let beyond = Power::from_watts(i64::MIN);
+        assert!(Mode::CentralSetpoint.check(beyond).is_err());
+        assert!(
+            Mode::LocalLoadBalancing { discharge: beyond }
+                .check(kw(1.0))
+                .is_err()
+        );
+        assert_eq!(
+            curve(&[(0, i64::MAX)]),
+            Err(CurveError::Power(Power::from_watts(i64::MAX)))
+        );
     }
 
     proptest! {

@@ -42,14 +42,18 @@ fn interval() -> impl Strategy<Value = Interval> {
 }
 
 fn curve() -> impl Strategy<Value = Curve> {
-    prop::collection::btree_map(any::<i32>(), flow(), 1..=fleet::mode::CURVE_POINTS).prop_map(
-        |points| {
-            let points = points
-                .into_iter()
-                .map(|(at, power)| fleet::CurvePoint { at, power });
-            points.collect::<Vec<_>>().try_into().unwrap()
-        },
+    prop::collection::btree_map(
+        any::<i32>(),
+        -1_000_000_i64..1_000_000,
+        1..=fleet::mode::CURVE_POINTS,
     )
+    .prop_map(|points| {
+        let points = points.into_iter().map(|(at, watts)| fleet::CurvePoint {
+            at,
+            power: Power::from_watts(watts),
+        });
+        points.collect::<Vec<_>>().try_into().unwrap()
+    })
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
