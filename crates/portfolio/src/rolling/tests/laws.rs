@@ -5,21 +5,6 @@ use proptest::prelude::*;
 use super::super::reserve::{self, RECOVERY, Way};
 use super::*;
 
-/// Everybody leaves with what full power would have given it, or what it needs.
-fn short(problem: &Problem<'_>, solved: &Solved) -> f64 {
-    solved
-        .lanes
-        .iter()
-        .zip(&problem.envelopes)
-        .zip(problem.input.vehicles)
-        .filter(|((lane, _), _)| !lane.net.is_empty())
-        .map(|((lane, envelope), _)| {
-            let reachable = envelope.goal.min(*envelope.full.last().unwrap());
-            (reachable - lane.energy.last().unwrap()).max(0.0)
-        })
-        .sum()
-}
-
 fn sites_hold(world: &World, problem: &Problem<'_>, solved: &Solved) -> Result<(), TestCaseError> {
     for (s, limits) in world.sites.iter().enumerate() {
         for step in 0..world.grid.len() {

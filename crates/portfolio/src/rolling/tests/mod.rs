@@ -176,6 +176,21 @@ fn reserves(fcr: f64, up: f64, down: f64) -> Position {
     )
 }
 
+/// Everybody leaves with what full power would have given it, or what it needs.
+fn short(problem: &Problem<'_>, solved: &Solved) -> f64 {
+    solved
+        .lanes
+        .iter()
+        .zip(&problem.envelopes)
+        .zip(problem.input.vehicles)
+        .filter(|((lane, _), _)| !lane.net.is_empty())
+        .map(|((lane, envelope), _)| {
+            let reachable = envelope.goal.min(*envelope.full.last().unwrap());
+            (reachable - lane.energy.last().unwrap()).max(0.0)
+        })
+        .sum()
+}
+
 fn solve(problem: &Problem<'_>) -> Solved {
     live::solve(problem, None, &Again::default()).unwrap()
 }
