@@ -24,6 +24,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Real time that awards of one auction are gathered in: one plan for all of them.
 const GATHER: Duration = Duration::from_millis(30);
 
+/// Rounds of the first plan in which vehicles at one site find the price of its limits; more gain little.
+const SITE_ROUNDS: usize = 4;
+
 /// A plan with its schedules.
 pub(crate) type Planned = Arc<(Plan, Vec<Schedule>)>;
 
@@ -137,6 +140,7 @@ fn compute(
         threads: config.plan_threads,
         gate_lead: TimeDelta::minutes(config.gate_lead_minutes.into()),
         chatter_per_mwh: config.chatter_per_mwh,
+        site_rounds: SITE_ROUNDS,
         out_of_time: &|| shared.clock.monotonic_ms() > due,
     };
     match live.plan(&facts.input(config.area, &market), &again) {

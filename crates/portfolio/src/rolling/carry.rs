@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use fleet::{EvseId, SessionId};
+use fleet::{EvseId, SessionId, SiteId};
 use units::Interval;
 
 use super::grid::{Grid, STEP};
@@ -26,6 +26,10 @@ pub(super) struct Past {
     pub(super) prices: Vec<(f64, f64)>,
     /// True for vehicles that their site left short.
     pub(super) short: Vec<bool>,
+    /// Names of the sites.
+    pub(super) sites: Vec<SiteId>,
+    /// Price of net power at each site whose limits several vehicles share, EUR per MWh per step.
+    pub(super) site_prices: Vec<Option<Vec<f64>>>,
 }
 
 /// One vehicle's part of the plan before, on the new grid.
@@ -66,6 +70,22 @@ impl Past {
         parallel::each(threads, old.len(), |i| {
             old[i].map(|old| self.carried(problem, i, old))
         })
+    }
+
+    /// Prices of sites on the new grid; none if the sites are others.
+    pub(super) fn site_prices(&self, problem: &Problem<'_>) -> Vec<Option<Vec<f64>>> {
+        let (grid, sites) = (problem.input.grid, problem.input.sites);
+        if !sites.iter().map(|s| &s.id).eq(&self.sites) {
+            return vec![None; sites.len()];
+        }
+        let passed = (grid.start() - self.grid.start()).num_seconds() / STEP.num_seconds();
+        let passed = usize::try_from(passed).unwrap_or(0);
+        let moved = |old: &Vec<f64>| {
+            let at = |step| old.get(step + passed).copied().unwrap_or(0.0);
+            (0..grid.len()).map(at).collect()
+        };
+        let each = self.site_prices.iter();
+        each.map(|old| old.as_ref().map(moved)).collect()
     }
 
     /// Index of each vehicle in the plan before.

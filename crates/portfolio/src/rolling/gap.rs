@@ -82,9 +82,16 @@ fn vehicle(
         Against::Prices(prices, loads),
     );
     let mut cost = lane.energy.last().map_or(0.0, |end| battery.end_cost(*end));
-    for (step, net) in steps.iter().zip(&lane.net) {
-        let direct = step.charge_price * net.max(0.0) + step.discharge_price * (-net).max(0.0);
-        cost += step.hours / 1e3 * direct;
+    let input = sweep.problem.input;
+    let first = input.vehicles[i].first;
+    for (j, net) in lane.net.iter().enumerate() {
+        let (price, costs) = (input.market.price[first + j], input.costs);
+        let per_mwh = if *net >= 0.0 {
+            price + costs.import_per_mwh
+        } else {
+            price - costs.export_per_mwh - costs.wear_per_mwh
+        };
+        cost += input.grid.hours(first + j) / 1e3 * per_mwh * net;
     }
     (cost, storage::bound(&battery, &steps, &lane.value).ok())
 }

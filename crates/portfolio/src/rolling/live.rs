@@ -46,6 +46,9 @@ pub struct Again<'a> {
     pub gate_lead: chrono::TimeDelta,
     /// Price of moving a vehicle away from what it was planned to do, EUR per MWh moved: not every small gain is worth a new set-point.
     pub chatter_per_mwh: f64,
+    /// Rounds in which vehicles that share the limits of a site find their price, in a plan that none came before; later plans go on from
+    /// the prices of the last.
+    pub site_rounds: usize,
     /// Asked between vehicles; true ends the work.
     pub out_of_time: &'a (dyn Fn() -> bool + Sync),
 }
@@ -56,6 +59,7 @@ impl std::fmt::Debug for Again<'_> {
             .field("threads", &self.threads)
             .field("gate_lead", &self.gate_lead)
             .field("chatter_per_mwh", &self.chatter_per_mwh)
+            .field("site_rounds", &self.site_rounds)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +71,7 @@ impl Default for Again<'_> {
             threads: 1,
             gate_lead: chrono::TimeDelta::minutes(5),
             chatter_per_mwh: 0.5,
+            site_rounds: 4,
             out_of_time: &|| false,
         }
     }
@@ -121,6 +126,8 @@ impl Live {
                 .enumerate()
                 .map(|(i, lane)| short(&problem, i, lane))
                 .collect(),
+            sites: input.sites.iter().map(|s| s.id.clone()).collect(),
+            site_prices: solved.site_prices,
             calls: problem.calls,
             lanes: solved.lanes,
         });
@@ -161,17 +168,22 @@ pub(super) fn solve(
         .map(|c| c.as_ref().is_some_and(|c| c.short))
         .collect();
     let (kept, before) = apart(carried);
-    let sweep = Sweep {
+    let mut sweep = Sweep {
         problem,
+        site_prices: past.map_or_else(
+            || vec![None; problem.input.sites.len()],
+            |past| past.site_prices(problem),
+        ),
         before: &before,
         frozen: frozen(problem.input.grid, again.gate_lead),
         chatter: again.chatter_per_mwh,
     };
-    let mut state = State::new(&sweep, &kept);
+    let learning = if past.is_none() { again.site_rounds } else { 0 };
+    let mut state = State::new(problem, kept);
     state.open_overloaded(&sweep, &mut open);
-    state.solve(&sweep, &kept, &open, again)?;
+    state.solve(&mut sweep, &open, (again, learning))?;
     if state.open_short(&sweep, &was_short, &mut open) {
-        state.solve(&sweep, &kept, &open, again)?;
+        state.solve(&mut sweep, &open, (again, learning))?;
     }
     let mut work = Work {
         vehicles: count,
@@ -199,9 +211,11 @@ pub(super) fn solve(
         }
         touched.fill(false);
     }
-    let prices = Prices::implied(problem, &state.loads, &state.lanes);
+    let prices = Prices::implied(problem, &state.loads, &state.lanes, &sweep.site_prices);
     let gap = gap(&sweep, &state.lanes, &state.loads, &prices, again.threads);
+    sweep.learn(&state.lanes, &state.loads);
     Ok(Solved {
+        site_prices: sweep.site_prices,
         lanes: state.lanes,
         gap,
         work,
@@ -234,35 +248,19 @@ struct State {
 }
 
 impl State {
-    /// Everybody as planned before.
-    fn new(sweep: &Sweep<'_>, kept: &[Option<Lane>]) -> Self {
+    /// Everybody as planned before; those that were not, idle.
+    fn new(problem: &Problem<'_>, carried: Vec<Option<Lane>>) -> Self {
         let mut state = Self {
-            lanes: Vec::new(),
-            loads: Loads::new(sweep.problem),
+            lanes: Vec::with_capacity(carried.len()),
+            loads: Loads::new(problem),
         };
-        state.keep(sweep, kept, |_| true);
-        state
-    }
-
-    /// Takes up the carried schedules of those that `keeps` names, and no others.
-    fn keep(&mut self, sweep: &Sweep<'_>, kept: &[Option<Lane>], keeps: impl Fn(usize) -> bool) {
-        let problem = sweep.problem;
-        self.loads = Loads::new(problem);
-        self.lanes = kept
-            .iter()
-            .enumerate()
-            .map(|(i, lane)| match lane {
-                Some(lane) if keeps(i) => lane.clone(),
-                _ => Lane {
-                    net: vec![0.0; problem.input.vehicles[i].len()],
-                    share: Share::none(problem.calls.len(), problem.input.vehicles[i].len()),
-                    ..Lane::default()
-                },
-            })
-            .collect();
-        for (vehicle, lane) in problem.input.vehicles.iter().zip(&self.lanes) {
-            self.loads.add(vehicle, lane, &problem.calls, 1.0);
+        for (i, lane) in carried.into_iter().enumerate() {
+            let lane = lane.unwrap_or_else(|| idle(problem, i));
+            let vehicle = &problem.input.vehicles[i];
+            state.loads.add(vehicle, &lane, &problem.calls, 1.0);
+            state.lanes.push(lane);
         }
+        state
     }
 
     /// Opens sites that would miss a limit if everybody who can went on as planned.
@@ -287,13 +285,17 @@ impl State {
     /// Solves those that are open beside the others.
     fn solve(
         &mut self,
-        sweep: &Sweep<'_>,
-        kept: &[Option<Lane>],
+        sweep: &mut Sweep<'_>,
         open: &[bool],
-        again: &Again<'_>,
+        (again, learning): (&Again<'_>, usize),
     ) -> Result<(), Refused> {
         let problem = sweep.problem;
-        self.keep(sweep, kept, |i| !open[i]);
+        for i in (0..open.len()).filter(|i| open[*i]) {
+            let vehicle = &problem.input.vehicles[i];
+            self.loads
+                .add(vehicle, &self.lanes[i], &problem.calls, -1.0);
+            self.lanes[i] = idle(problem, i);
+        }
         let members: Vec<usize> = (0..open.len()).filter(|i| open[*i]).collect();
         // At sites whose limit can bind, everybody starts from charging at once: nobody takes the place of one in a hurry.
         for (i, net) in charge_at_once(problem, open, &self.loads)
@@ -310,12 +312,33 @@ impl State {
         let order = sweep.order(members);
         let mut placed: Vec<bool> = open.iter().map(|open| !open).collect();
         for _ in 0..ROUNDS {
-            for part in order.chunks(TURNS_PER_LOOK) {
-                if (again.out_of_time)() {
-                    return Err(Refused::OutOfTime);
-                }
-                sweep.round(part, &mut placed, &mut self.lanes, &mut self.loads);
+            self.round(sweep, &order, &mut placed, again)?;
+        }
+        let shared = |i: &usize| {
+            let site = problem.input.vehicles[*i].site;
+            site < problem.members.len() && prices::shared(problem, site)
+        };
+        let order: Vec<usize> = order.into_iter().filter(shared).collect();
+        for _ in 0..learning {
+            sweep.learn(&self.lanes, &self.loads);
+            self.round(sweep, &order, &mut placed, again)?;
+        }
+        Ok(())
+    }
+
+    /// One round over `order`, unless time runs out.
+    fn round(
+        &mut self,
+        sweep: &Sweep<'_>,
+        order: &[usize],
+        placed: &mut [bool],
+        again: &Again<'_>,
+    ) -> Result<(), Refused> {
+        for part in order.chunks(TURNS_PER_LOOK) {
+            if (again.out_of_time)() {
+                return Err(Refused::OutOfTime);
             }
+            sweep.round(part, placed, &mut self.lanes, &mut self.loads);
         }
         Ok(())
     }
@@ -351,7 +374,12 @@ impl State {
         let moved = moved(problem, past, &self.loads);
         let touched = |i: usize| {
             let vehicle = &problem.input.vehicles[i];
-            !open[i] && moved[vehicle.first..vehicle.first + vehicle.len()].contains(&true)
+            let steps = vehicle.first..vehicle.first + vehicle.len();
+            let at_shared = sweep
+                .site_prices
+                .get(vehicle.site)
+                .is_some_and(Option::is_some);
+            !open[i] && (at_shared || moved[steps].contains(&true))
         };
         let (lanes, loads) = (&self.lanes, &self.loads);
         let gains = parallel::each(again.threads, open.len(), |i| {
@@ -380,6 +408,16 @@ impl State {
             }
         }
         done
+    }
+}
+
+/// A vehicle that does nothing.
+fn idle(problem: &Problem<'_>, i: usize) -> Lane {
+    let steps = problem.input.vehicles[i].len();
+    Lane {
+        net: vec![0.0; steps],
+        share: Share::none(problem.calls.len(), steps),
+        ..Lane::default()
     }
 }
 

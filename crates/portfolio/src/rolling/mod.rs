@@ -156,6 +156,7 @@ pub struct Shortage {
 /// The solution behind a plan.
 struct Solved {
     lanes: Vec<Lane>,
+    site_prices: Vec<Option<Vec<f64>>>,
     gap: Gap,
     work: Work,
 }
@@ -165,7 +166,12 @@ struct Solved {
 /// # Errors
 /// [`Refused`] for series that do not fit the grid. A fleet in whatever state gets a plan.
 pub fn plan(input: &Input<'_>) -> Result<Made, Refused> {
-    Live::default().plan(input, &Again::default())
+    let once = Again {
+        // What one plan gains by prices of sites is not worth the time where many are tried.
+        site_rounds: 0,
+        ..Again::default()
+    };
+    Live::default().plan(input, &once)
 }
 
 fn check(input: &Input<'_>) -> Result<(), Refused> {

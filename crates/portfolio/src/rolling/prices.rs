@@ -40,6 +40,13 @@ pub(super) fn shared(problem: &Problem<'_>, site: usize) -> bool {
     problem.limited[site] && problem.members[site].len() > 1
 }
 
+/// True if a shared limit of the site is reached in `step`.
+pub(super) fn full(problem: &Problem<'_>, loads: &Loads, site: usize, step: usize) -> bool {
+    shared(problem, site)
+        && (loads.rise(problem, site, step) <= NEAR_KW
+            || loads.fall(problem, site, step) <= NEAR_KW)
+}
+
 /// The range of prices at which the pool's deviation `kw` from the position is cheapest.
 pub(super) fn range(problem: &Problem<'_>, kw: f64) -> (f64, f64) {
     let at = |kw: f64| {
@@ -57,14 +64,15 @@ impl Prices {
         self.pool[step] + of_site.map_or(0.0, |prices| prices[step])
     }
 
-    /// Where the pool or a site stands at a kink, the mean of the prices at which its vehicles are indifferent.
-    pub(super) fn implied(problem: &Problem<'_>, loads: &Loads, lanes: &[Lane]) -> Self {
+    /// Where the pool stands at a kink or a site is full, the mean of the prices at which its vehicles are indifferent; where none is, and at sites that
+    /// are not full, the site prices `known`.
+    pub(super) fn implied(
+        problem: &Problem<'_>,
+        loads: &Loads,
+        lanes: &[Lane],
+        known: &[Option<Vec<f64>>],
+    ) -> Self {
         let steps = problem.input.grid.len();
-        let full = |site: usize, step: usize| {
-            shared(problem, site)
-                && (loads.rise(problem, site, step) <= NEAR_KW
-                    || loads.fall(problem, site, step) <= NEAR_KW)
-        };
         let mut pool = vec![Seen::default(); steps];
         let mut sites: Vec<Option<Vec<Seen>>> = (0..problem.members.len())
             .map(|site| shared(problem, site).then(|| vec![Seen::default(); steps]))
@@ -74,7 +82,7 @@ impl Prices {
             for (j, price) in indifferent(problem, i, lane) {
                 let step = vehicle.first + j;
                 match sites.get_mut(vehicle.site).and_then(Option::as_mut) {
-                    Some(site) if full(vehicle.site, step) => site[step].add(price),
+                    Some(site) if full(problem, loads, vehicle.site, step) => site[step].add(price),
                     _ => pool[step].add(price),
                 }
             }
@@ -92,8 +100,13 @@ impl Prices {
             .into_iter()
             .enumerate()
             .map(|(site, seen)| {
+                let known = known.get(site).and_then(Option::as_ref);
                 let price = |(step, seen): (usize, Seen)| {
-                    let beside = seen.mean().map_or(0.0, |price| price - pool[step]);
+                    let before = known.map_or(0.0, |prices| prices[step]);
+                    if !full(problem, loads, site, step) {
+                        return before;
+                    }
+                    let beside = seen.mean().map_or(before, |price| price - pool[step]);
                     if loads.rise(problem, site, step) <= NEAR_KW {
                         beside.max(0.0)
                     } else {

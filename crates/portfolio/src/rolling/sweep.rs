@@ -1,7 +1,7 @@
 //! Schedules of the vehicles: one exact dynamic programme after the other, each against what the others do.
 
 use super::loads::Loads;
-use super::prices::Prices;
+use super::prices::{self, Prices};
 use super::problem::Problem;
 use super::reserve::{Lane, Share, Way};
 use super::vehicle::Vehicle;
@@ -28,6 +28,9 @@ pub(super) struct Sweep<'a> {
     pub(super) frozen: usize,
     /// Price of moving a vehicle away from what it was planned to do, EUR per MWh moved.
     pub(super) chatter: f64,
+    /// Price of net power at each site whose limits several vehicles share, EUR per MWh per step; `None` at the others. Without it the first in turn
+    /// takes what a later one has more use for.
+    pub(super) site_prices: Vec<Option<Vec<f64>>>,
 }
 
 /// What a vehicle is asked to keep to.
@@ -60,6 +63,19 @@ pub(super) enum Against<'a> {
 }
 
 impl Sweep<'_> {
+    /// Moves the prices of shared sites halfway to what their vehicles are indifferent at where the site is full, and halfway to zero elsewhere.
+    pub(super) fn learn(&mut self, lanes: &[Lane], loads: &Loads) {
+        let implied = Prices::implied(self.problem, loads, lanes, &self.site_prices);
+        for (site, (old, new)) in self.site_prices.iter_mut().zip(implied.sites).enumerate() {
+            let Some(new) = new else { continue };
+            let old = old.get_or_insert_with(|| vec![0.0; new.len()]);
+            for (step, (old, new)) in old.iter_mut().zip(new).enumerate() {
+                let full = prices::full(self.problem, loads, site, step);
+                *old += 0.5 * (if full { new } else { 0.0 } - *old);
+            }
+        }
+    }
+
     /// One round over the vehicles of `order`, each taking its turn against what all others do.
     pub(super) fn round(
         &self,
@@ -257,18 +273,18 @@ impl Sweep<'_> {
                             [lane.net[j], kept(Way::Up), kept(Way::Down)]
                         });
                         self.beside(&mut made, loads, (vehicle.site, step), own, (up, down));
-                        if let Some(before) = self.planned(i, j) {
-                            made.net = kinked(&made.net, before, self.chatter);
-                        }
+                        self.price(
+                            &mut made,
+                            (vehicle.site, step),
+                            loads.pool[step] - own[0],
+                            self.planned(i, j),
+                        );
                     }
                     Against::Prices(prices, loads) => {
                         // A schedule at the edge of what its reserve leaves must not be outside by rounding.
                         made.low_kw -= ROUNDING_KW;
                         made.high_kw += ROUNDING_KW;
-                        made.net.push(Piece {
-                            up_to_kw: f64::INFINITY,
-                            eur_per_mwh: prices.at(vehicle.site, step),
-                        });
+                        dearer(&mut made, prices.at(vehicle.site, step));
                         if problem
                             .members
                             .get(vehicle.site)
@@ -298,30 +314,61 @@ impl Sweep<'_> {
         self.before[i].as_ref()?.get(j).copied().flatten()
     }
 
-    /// What the others leave of the site when all reserve is called, and what the pool's deviation costs.
+    /// What the others leave of the site when all reserve is called.
     fn beside(
         &self,
         made: &mut Step,
         loads: &Loads,
         (site, step): (usize, usize),
-        own: [f64; 3],
+        [own_net, own_up, own_down]: [f64; 3],
         (up, down): (f64, f64),
     ) {
-        let [own_net, own_up, own_down] = own;
         if site < self.problem.input.sites.len() {
             let rise = loads.rise(self.problem, site, step) + own_net + own_down - down;
             let fall = loads.fall(self.problem, site, step) - own_net + own_up - up;
             made.low_kw = made.low_kw.max(-fall);
             made.high_kw = made.high_kw.min(rise);
         }
+    }
+
+    /// What net power costs beside the market's price while the others take `others_kw`: the pool's deviation, the site, and moving away from what was
+    /// planned `before`. Prices that do not change over what the vehicle can do go straight into those of charging and discharging.
+    fn price(
+        &self,
+        made: &mut Step,
+        (site, step): (usize, usize),
+        others_kw: f64,
+        before: Option<f64>,
+    ) {
+        let (least, most) = (-made.discharge_kw, made.charge_kw);
+        let site_prices = self.site_prices.get(site).and_then(Option::as_ref);
+        let mut flat = site_prices.map_or(0.0, |prices| prices[step]);
         if let Some(position) = self.problem.input.market.position_kw[step] {
-            let gap = position - (loads.pool[step] - own_net);
-            made.net
-                .extend(deviation(self.problem).map(|(up_to, eur_per_mwh)| Piece {
-                    up_to_kw: gap + up_to,
+            for (up_to, eur_per_mwh) in deviation(self.problem) {
+                let up_to_kw = position - others_kw + up_to;
+                if up_to_kw <= least {
+                    continue;
+                }
+                if up_to_kw >= most && made.net.is_empty() {
+                    flat += eur_per_mwh;
+                    break;
+                }
+                made.net.push(Piece {
+                    up_to_kw,
                     eur_per_mwh,
-                }));
+                });
+                if up_to_kw >= most {
+                    break;
+                }
+            }
         }
+        match before {
+            Some(before) if before >= most => flat -= self.chatter,
+            Some(before) if before <= least => flat += self.chatter,
+            Some(before) => made.net = kinked(&made.net, before, self.chatter),
+            None => {}
+        }
+        dearer(made, flat);
     }
 }
 
@@ -353,6 +400,12 @@ pub(super) fn deviation(problem: &Problem<'_>) -> impl Iterator<Item = (f64, f64
     ]
     .into_iter()
     .map(move |(at, price)| (at * ramp, price * spread))
+}
+
+/// A step in which net power costs `extra` EUR per MWh more throughout.
+fn dearer(step: &mut Step, extra: f64) {
+    step.charge_price += extra;
+    step.discharge_price -= extra;
 }
 
 /// Marginal prices with `extra` less below `at` and `extra` more above.
