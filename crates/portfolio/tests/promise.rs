@@ -5,7 +5,8 @@
 #![expect(
     dead_code,
     unreachable_pub,
-    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::panic,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,6 +1,7 @@
 //! The live plan from minute to minute, against the plan that forgets everything.
 #![expect(
     unreachable_pub,
+    clippy::unwrap_used,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

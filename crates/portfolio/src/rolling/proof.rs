@@ -178,15 +178,15 @@ fn delivers(
         until = steps;
     }
     let mut level = lane.energy[from];
-    for j in from..until {
+    for (j, planned) in lane.net.iter().enumerate().take(until).skip(from) {
         let kw: f64 = called
             .iter()
             .filter(|k| j < from + problem.calls[**k].window)
             .map(|k| share[*k][j])
             .sum();
         let net = match way {
-            Way::Up => lane.net[j] - kw,
-            Way::Down => lane.net[j] + kw,
+            Way::Up => planned - kw,
+            Way::Down => planned + kw,
         };
         let wanted = level + problem.input.grid.hours(vehicle.first + j) * vehicle.gain(net);
         if wanted < lowest - exact || wanted > top + exact {

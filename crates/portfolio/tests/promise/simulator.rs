@@ -263,7 +263,7 @@ fn at_site(
         worst[*i].out_of_band = worst[*i].out_of_band.max(out);
         level.push(end);
     }
-    recharge(batteries, &levels, (site, members), until, &mut level);
+    recharge(batteries, levels, (site, members), until, &mut level);
     for (i, level) in members.iter().zip(&level) {
         let promised = batteries[*i].promised(&levels[*i]);
         worst[*i].short = worst[*i].short.max(promised - level);
