@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use frames::scenario::{self, Headroom, Imbalance, Scenario};
+use frames::scenario::{self, Headroom, Imbalance, Planning, Scenario};
 use frames::series::Per;
 use tempfile::TempDir;
 
@@ -128,6 +128,9 @@ fn defaults_are_those_of_the_contract() {
     assert!(!s.fleet.departure_known);
     assert!(s.markets.day_ahead && !s.markets.fcr.enabled && !s.markets.afrr.enabled);
     assert_eq!(s.markets.fcr.headroom, Headroom::Snapshot);
+    assert_eq!(s.risk.planning, Planning::Stochastic);
+    assert!(s.risk.beta.abs() < 1e-12 && (s.risk.cvar_alpha - 0.95).abs() < 1e-12);
+    assert!((s.risk.reserve_reliability - 0.9).abs() < 1e-12);
     assert!(matches!(s.prices.imbalance, Imbalance::Spread(x) if x.abs() < 1e-12));
 }
 
@@ -206,9 +209,18 @@ demand_per_kw_month = 4
 day_ahead = false
 fcr = { enabled = true, power_factor = 1.25, endurance_minutes = 15, headroom = "window", recovery_steps = 4 }
 afrr = { enabled = true, endurance_minutes = 30 }
+
+[risk]
+planning = "expected"
+cvar_alpha = 0.8
+beta = 0.25
+reserve_reliability = 0.95
 "#,
     );
     let s = case.load();
+    assert_eq!(s.risk.planning, Planning::Expected);
+    assert!((s.risk.cvar_alpha - 0.8).abs() < 1e-12 && (s.risk.beta - 0.25).abs() < 1e-12);
+    assert!((s.risk.reserve_reliability - 0.95).abs() < 1e-12);
     assert_eq!(s.steps(), 94);
     let fcr = s.prices.fcr.as_ref().unwrap();
     assert_eq!(fcr.blocks.len(), 12);
@@ -708,6 +720,29 @@ fn bad_keys_are_named_by_line_and_key() {
             [
                 "scenario.toml:12: markets.fcr.headroom: \"x\"",
                 "\"window\"",
+                "",
+            ],
+        ),
+        (
+            "sessions.csv\"",
+            "sessions.csv\"\n[risk]\nbeta = 1.5",
+            ["scenario.toml:12: risk.beta: 1.5", "1", ""],
+        ),
+        (
+            "sessions.csv\"",
+            "sessions.csv\"\n[risk]\nreserve_reliability = 1",
+            [
+                "scenario.toml:12: risk.reserve_reliability: 1",
+                "0.9999",
+                "",
+            ],
+        ),
+        (
+            "sessions.csv\"",
+            "sessions.csv\"\n[risk]\nplanning = \"hope\"",
+            [
+                "scenario.toml:12: risk.planning: \"hope\"",
+                "\"expected\"",
                 "",
             ],
         ),

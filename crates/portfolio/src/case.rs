@@ -298,6 +298,40 @@ pub struct Fleet {
     pub departure_known: bool,
 }
 
+/// Whether a plan is made for the mean of what may come, or for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Planning {
+    /// One picture: past days averaged, prices at their mean, every volume at its expected value.
+    Expected,
+    /// Each past day is a picture of its own, with recourse; volumes hold with the asked probability.
+    #[default]
+    Stochastic,
+}
+
+/// How the policies without foresight weigh what they do not know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Risk {
+    /// Expected values or scenarios.
+    pub planning: Planning,
+    /// Level of the conditional value at risk, 0 to below 1: the mean of the worst `1 - alpha` of outcomes.
+    pub cvar_alpha: f64,
+    /// Weight of that mean in the objective, 0 (mean alone) to 1.
+    pub beta: f64,
+    /// Probability with which reserve sold is held throughout its block, 0 to below 1.
+    pub reserve_reliability: f64,
+}
+
+impl Default for Risk {
+    fn default() -> Self {
+        Self {
+            planning: Planning::Stochastic,
+            cvar_alpha: 0.95,
+            beta: 0.0,
+            reserve_reliability: 0.9,
+        }
+    }
+}
+
 /// One back-test as the kernels see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
@@ -321,6 +355,8 @@ pub struct Case {
     pub costs: Costs,
     /// Common facts of the fleet.
     pub fleet: Fleet,
+    /// How the unknown is weighed.
+    pub risk: Risk,
     /// Whether energy is sold day-ahead; otherwise all of it settles as imbalance.
     pub day_ahead: bool,
     /// Reserve products that may be sold.

@@ -10,6 +10,7 @@ use crate::catalogue;
 use crate::demo;
 use crate::import;
 use crate::output::Output;
+use crate::study;
 
 /// Pools plugged-in electric cars and buses and runs them as one power plant.
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Backtest(backtest::Args),
     /// Plan one delivery day: positions, bids, reasons
     Plan(backtest::plan::Args),
+    /// Planning studies
+    Study(study::Args),
     /// Run the whole platform in one process with a simulated fleet and market
     Demo(demo::Args),
 }
@@ -46,6 +49,7 @@ impl Command {
             Self::Catalogue(args) => catalogue::run(&args, output),
             Self::Backtest(args) => backtest::run(&args, output),
             Self::Plan(args) => backtest::plan::run(&args, output),
+            Self::Study(args) => study::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),
         }
     }

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod import;
 mod output;
+mod study;
 
 use std::process::ExitCode;
 

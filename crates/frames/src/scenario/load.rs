@@ -10,7 +10,9 @@ use units::DeliveryDay;
 
 use super::depot;
 use super::prices::{base_load, prices};
-use super::types::{Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Scenario, Site};
+use super::types::{
+    Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Planning, Risk, Scenario, Site,
+};
 use crate::records::read_text;
 use crate::series::Window;
 use crate::tree::{Branch, Leaf, Source};
@@ -31,6 +33,14 @@ const MIN_ENERGY_FRACTION: f64 = 0.1;
 const FCR_ENDURANCE_MINUTES: f64 = 30.0;
 const FCR_RECOVERY_STEPS: u32 = 2;
 const AFRR_ENDURANCE_MINUTES: f64 = 60.0;
+const RISK: Risk = Risk {
+    planning: Planning::Stochastic,
+    cvar_alpha: 0.95,
+    beta: 0.0,
+    reserve_reliability: 0.9,
+};
+/// A certainty of 1 leaves no tail to look at, and nothing to sell.
+const LEVEL: (f64, f64) = (0.0, 0.9999);
 
 /// What is read along the way.
 pub(super) struct Reading<'a> {
@@ -66,6 +76,7 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
         notes: Vec::new(),
     };
     let markets = markets(root.get("markets"))?;
+    let risk = risk(root.get("risk"))?;
     let prices = prices(&root.need("prices", "a table [prices]")?, &mut reading)?;
     require_series(&root, &markets, &prices)?;
     let period = (from.date()?, to.date()?);
@@ -92,6 +103,7 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
         sites,
         costs,
         markets,
+        risk,
         notes: reading.notes,
     })
 }
@@ -314,4 +326,27 @@ fn afrr(leaf: Option<Leaf<'_>>) -> Result<Afrr, InputError> {
     )?;
     table.finish()?;
     Ok(afrr)
+}
+
+fn risk(leaf: Option<Leaf<'_>>) -> Result<Risk, InputError> {
+    let mut risk = RISK;
+    let Some(leaf) = leaf else { return Ok(risk) };
+    let mut table = leaf.branch("a table [risk]")?;
+    risk.cvar_alpha = table.number("cvar_alpha", risk.cvar_alpha, LEVEL)?;
+    risk.beta = table.number("beta", risk.beta, SHARE)?;
+    risk.reserve_reliability =
+        table.number("reserve_reliability", risk.reserve_reliability, LEVEL)?;
+    if let Some(leaf) = table.get("planning") {
+        risk.planning = match leaf.text("\"stochastic\" or \"expected\"")? {
+            "stochastic" => Planning::Stochastic,
+            "expected" => Planning::Expected,
+            other => {
+                return Err(leaf.error(format!(
+                    "{other:?}, expected \"stochastic\" or \"expected\""
+                )));
+            }
+        };
+    }
+    table.finish()?;
+    Ok(risk)
 }

@@ -8,5 +8,6 @@ mod types;
 pub use load::load;
 
 pub use types::{
-    Afrr, Costs, Fcr, FleetParameters, Headroom, Imbalance, Markets, Prices, Scenario, Site,
+    Afrr, Costs, Fcr, FleetParameters, Headroom, Imbalance, Markets, Planning, Prices, Risk,
+    Scenario, Site,
 };

@@ -40,6 +40,8 @@ pub struct Scenario {
     pub costs: Costs,
     /// Markets that may be used.
     pub markets: Markets,
+    /// How policies without foresight weigh what they do not know.
+    pub risk: Risk,
     /// Things a reader should know (a table that was not in order of time).
     pub notes: Vec<String>,
 }
@@ -127,6 +129,28 @@ pub struct Markets {
     pub fcr: Fcr,
     /// Automatic restoration reserve.
     pub afrr: Afrr,
+}
+
+/// What policies without foresight plan on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planning {
+    /// The mean of what may come.
+    Expected,
+    /// All of it, as scenarios.
+    Stochastic,
+}
+
+/// How policies without foresight weigh what they do not know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Risk {
+    /// Expected values or scenarios.
+    pub planning: Planning,
+    /// Level of the conditional value at risk, 0 to below 1.
+    pub cvar_alpha: f64,
+    /// Weight of the worst `1 - cvar_alpha` of outcomes beside the mean, 0 to 1.
+    pub beta: f64,
+    /// Probability with which reserve sold is held throughout its block, 0 to below 1.
+    pub reserve_reliability: f64,
 }
 
 /// Frequency containment reserve.

@@ -14,7 +14,7 @@ use chrono::Datelike;
 use market::Product;
 use serde::Serialize;
 
-use super::Run;
+use super::{Run, outcome};
 use crate::case::{Case, SHORT_TOLERANCE_KWH, SHORTFALL_PER_KWH};
 
 /// Multiple of the capacity price paid per MW and hour of FCR sold but not there (`markets.md` 4.4, unavailable).
@@ -22,6 +22,14 @@ pub const FCR_PENALTY_FACTOR: f64 = 5.0;
 
 /// The same for aFRR: the fee for what is missing is lost, and as much again is charged (`markets.md` 5.1).
 pub const AFRR_PENALTY_FACTOR: f64 = 2.0;
+
+/// Multiple of the capacity price paid for what is sold and not there.
+pub(crate) const fn penalty_factor(product: Product) -> f64 {
+    match product {
+        Product::Fcr | Product::DayAhead => FCR_PENALTY_FACTOR,
+        Product::AfrrUp | Product::AfrrDown => AFRR_PENALTY_FACTOR,
+    }
+}
 
 /// Earned for holding reserve, currency.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -92,6 +100,16 @@ pub struct Account {
     pub reserve_offered_mw_h: f64,
     /// Of it not there, MW times hours.
     pub reserve_unavailable_mw_h: f64,
+    /// Blocks in which reserve was sold.
+    pub reserve_blocks_sold: usize,
+    /// Those of them in which some of it was missing at some time: the joint shortfall.
+    pub reserve_blocks_short: usize,
+    /// What the days sold ahead were expected to cost when their price was out: energy, fees, wear and imbalance.
+    pub planned_cost: Option<f64>,
+    /// How much more than that they did cost: what the plan was too optimistic by.
+    pub optimism_gap: Option<f64>,
+    /// Mean cost of the dearest local days, those beyond the level of the conditional value at risk.
+    pub daily_cost_cvar: f64,
     /// Proven distance from the optimum of R; `None` where there is no proof.
     pub relative_gap: Option<f64>,
     /// Time spent deciding, seconds; filled by the caller, who has a clock.
@@ -119,6 +137,8 @@ pub fn account(case: &Case, run: &Run) -> Account {
     let net_cost = energy_cost + fees + wear_cost + imbalance_cost + demand_cost
         - reserve.revenue.total()
         + reserve.penalties;
+    let (reserve_blocks_sold, reserve_blocks_short) = outcome::joint_shortfall(case, run);
+    let plan = outcome::plan_and_gap(case, run);
     let energy_short_kwh = run.sessions.iter().map(|s| s.short_kwh).sum::<f64>();
     let vehicle_years =
         case.vehicles() as f64 * case.grid.hours() * case.grid.steps as f64 / 8760.0;
@@ -146,6 +166,14 @@ pub fn account(case: &Case, run: &Run) -> Account {
         site_limit_breaches: breaches(case, run),
         reserve_offered_mw_h: reserve.offered,
         reserve_unavailable_mw_h: reserve.unavailable,
+        reserve_blocks_sold,
+        reserve_blocks_short,
+        planned_cost: plan.map(|p| p.0),
+        optimism_gap: plan.map(|p| p.1),
+        daily_cost_cvar: outcome::dear_tail(
+            outcome::daily_costs(case, run).into_values(),
+            case.risk.cvar_alpha,
+        ),
         relative_gap: run.relative_gap,
         solve_seconds: 0.0,
         objective: net_cost - demand_cost + SHORTFALL_PER_KWH * energy_short_kwh,
@@ -192,10 +220,7 @@ fn settle_reserve(case: &Case, run: &Run) -> ReserveAccount {
         unavailable: 0.0,
     };
     for (p, reserve) in case.reserves.iter().enumerate() {
-        let factor = match reserve.product {
-            Product::Fcr | Product::DayAhead => FCR_PENALTY_FACTOR,
-            Product::AfrrUp | Product::AfrrDown => AFRR_PENALTY_FACTOR,
-        };
+        let factor = penalty_factor(reserve.product);
         for (b, (block, steps)) in reserve.on_sale().enumerate() {
             let sold = run
                 .sold_mw

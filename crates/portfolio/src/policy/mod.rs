@@ -5,7 +5,9 @@
 
 pub mod account;
 mod limits;
+pub mod outcome;
 mod perfect;
+mod risk;
 mod rolling;
 #[cfg(test)]
 mod tests;
@@ -133,6 +135,8 @@ pub struct Run {
     pub sold_mw: Vec<Vec<f64>>,
     /// Reserve sold but not there, MW: `[product][step]`; empty where nothing was missing by construction.
     pub missing_mw: Vec<Vec<f64>>,
+    /// Spans of steps sold ahead, with what each was expected to cost when its price was out, currency.
+    pub planned: Vec<(std::ops::Range<usize>, f64)>,
     /// Proven distance from the optimum of R, relative; `None` where no bound was computed.
     pub relative_gap: Option<f64>,
     /// What no schedule can cost less than (objective of R); `None` where no bound was computed.

@@ -47,6 +47,7 @@ fn record(case: &Case, policy: Policy, answer: Answer) -> Run {
         sold_kw: None,
         sold_mw: answer.schedule.block_mw,
         missing_mw: Vec::new(),
+        planned: Vec::new(),
         relative_gap: Some(answer.relative_gap),
         lower_bound: Some(answer.lower_bound),
         limits,

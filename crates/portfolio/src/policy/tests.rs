@@ -7,7 +7,7 @@ use market::{Area, Product};
 use proptest::prelude::*;
 
 use super::{Policy, account, run};
-use crate::case::{Block, Case, Costs, Fleet, Grid, Prices, Reserve, Site, Stay};
+use crate::case::{Block, Case, Costs, Fleet, Grid, Planning, Prices, Reserve, Risk, Site, Stay};
 use crate::reference::{Headroom, Schedule, check};
 
 /// Days of history before the period; the period itself has `DAYS`.
@@ -113,6 +113,7 @@ fn case(stays: &[Drawn], hourly: &[f64], limits: [f64; 2], departure_known: bool
             v2g_share: 1.0,
             departure_known,
         },
+        risk: Risk::default(),
         day_ahead: true,
         reserves: Vec::new(),
         headroom: Headroom::Snapshot,
@@ -344,4 +345,63 @@ fn published(at: DateTime<Utc>) -> usize {
     usize::try_from(hours)
         .unwrap()
         .min(usize::try_from(DAYS * 24).unwrap())
+}
+
+/// A pool that fills up on some days only: twelve cars or two, by the seed, for twenty hours each.
+fn now_and_then(seed: u64) -> Vec<Drawn> {
+    let crowded = |day: i64| (day.unsigned_abs() * 7 + seed * 5).is_multiple_of(3);
+    (-PAST_DAYS..DAYS)
+        .flat_map(|day| (0..if crowded(day) { 12 } else { 2 }).map(move |car| (day, car)))
+        .map(|(day, car)| Drawn {
+            day,
+            minute: 30 + car,
+            minutes: 1200,
+            arrival: 0.5,
+            wanted: 0.1,
+            kw: 11.0,
+            site: 2,
+        })
+        .collect()
+}
+
+#[test]
+fn planning_on_scenarios_earns_more_than_planning_on_expected_values_and_delivers_more_often() {
+    let (mut cost, mut short, mut sold) = ([0.0; 2], [0; 2], [0; 2]);
+    for seed in 0..4 {
+        let mut case = case(
+            &now_and_then(seed),
+            &prices(seed),
+            [f64::INFINITY, 1e6],
+            true,
+        );
+        case.sites.clear();
+        for s in &mut case.sessions {
+            s.site = None;
+        }
+        case.reserves = vec![Reserve {
+            product: Product::Fcr,
+            power_factor: 1.25,
+            endurance_hours: 0.5,
+            blocks: blocks(&case, 400.0),
+        }];
+        for (way, planning) in [Planning::Expected, Planning::Stochastic]
+            .into_iter()
+            .enumerate()
+        {
+            case.risk.planning = planning;
+            let done = run(&case, Policy::V2g).unwrap();
+            let account = account(&case, &done);
+            assert_eq!(account.short_departures, 0);
+            assert!(account.optimism_gap.is_some_and(f64::is_finite));
+            cost[way] += account.net_cost;
+            short[way] += account.reserve_blocks_short;
+            sold[way] += account.reserve_blocks_sold;
+        }
+    }
+    assert!(sold[1] > 0, "something is sold");
+    assert!(cost[1] < cost[0], "{cost:?}");
+    assert!(
+        short[1] * sold[0] < short[0] * sold[1],
+        "{short:?} of {sold:?}"
+    );
 }

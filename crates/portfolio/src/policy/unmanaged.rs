@@ -63,6 +63,7 @@ pub(super) fn run(case: &Case) -> Run {
         sold_kw: None,
         sold_mw: Vec::new(),
         missing_mw: Vec::new(),
+        planned: Vec::new(),
         relative_gap: None,
         lower_bound: None,
         limits: Vec::new(),

@@ -17,7 +17,7 @@ const HISTORY_DAYS: u64 = 42;
 const LONGEST_HOLD: TimeDelta = TimeDelta::hours(1);
 
 /// The case of a scenario, over `from..to` if given (local dates, inside the scenario's period).
-pub(super) fn case(
+pub(crate) fn case(
     scenario: &Scenario,
     from: Option<NaiveDate>,
     to: Option<NaiveDate>,
@@ -45,6 +45,15 @@ pub(super) fn case(
             min_energy_fraction: scenario.fleet.min_energy_fraction,
             v2g_share: scenario.fleet.v2g_share,
             departure_known: scenario.fleet.departure_known,
+        },
+        risk: case::Risk {
+            planning: match scenario.risk.planning {
+                scenario::Planning::Expected => case::Planning::Expected,
+                scenario::Planning::Stochastic => case::Planning::Stochastic,
+            },
+            cvar_alpha: scenario.risk.cvar_alpha,
+            beta: scenario.risk.beta,
+            reserve_reliability: scenario.risk.reserve_reliability,
         },
         day_ahead: scenario.markets.day_ahead,
         reserves: reserves(scenario, grid),

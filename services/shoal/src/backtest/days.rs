@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use chrono::{NaiveDate, Timelike};
 use portfolio::case::Case;
-use portfolio::policy::account::deviation_cost;
+use portfolio::policy::outcome;
 use serde::Serialize;
 
 use super::report::Played;
@@ -113,7 +113,10 @@ pub(super) fn best_and_worst(
         let date = case.grid.at(t).with_timezone(&zone).date_naive();
         spans.entry(date).or_insert(t..t).end = t + 1;
     }
-    let costs: Vec<Vec<f64>> = played.iter().map(|p| step_costs(case, p)).collect();
+    let costs: Vec<Vec<f64>> = played
+        .iter()
+        .map(|p| outcome::step_costs(case, &p.run))
+        .collect();
     let sum = |policy: usize, span: &Range<usize>| costs[policy][span.clone()].iter().sum::<f64>();
     let saved = |span: &Range<usize>| sum(against, span) - sum(of, span);
     let by_saving = |a: &(&NaiveDate, &Range<usize>), b: &(&NaiveDate, &Range<usize>)| {
@@ -135,21 +138,6 @@ pub(super) fn best_and_worst(
             price: case.prices.day_ahead[span.clone()].to_vec(),
             load: loads.iter().map(|l| l[span.clone()].to_vec()).collect(),
             cost: (0..played.len()).map(|p| sum(p, span)).collect(),
-        })
-        .collect()
-}
-
-/// Energy, fees, wear and imbalance of each step.
-fn step_costs(case: &Case, played: &Played) -> Vec<f64> {
-    let (charge, discharge) = played.run.load(case);
-    let mwh = case.grid.hours() / 1000.0;
-    (0..case.grid.steps)
-        .map(|t| {
-            let (c, d) = (charge[t], discharge[t]);
-            let energy = case.import_price(t) * c - case.export_price(t) * d + case.costs.wear * d;
-            let sold = played.run.sold_kw.as_ref().map_or(c - d, |sold| sold[t]);
-            let away = deviation_cost(case, t, c - d - sold);
-            (energy + away) * mwh
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! `shoal backtest` and `shoal plan`: thin verbs around `portfolio::policy`.
 
-mod convert;
+pub(crate) mod convert;
 mod days;
 mod html;
 pub(crate) mod plan;

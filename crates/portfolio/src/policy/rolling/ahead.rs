@@ -12,6 +12,9 @@ use units::DeliveryDay;
 use super::Rolling;
 use super::known::{Known, gate_of};
 use super::player::Player;
+use super::pool::{self, Market, Pool};
+use crate::case::Planning;
+use crate::policy::risk;
 
 /// Past price shapes offered beside the expected one; exchanges take about two dozen schedules in one group.
 const PICTURES: usize = 20;
@@ -25,8 +28,17 @@ pub(crate) struct Offer {
     pub(crate) steps: Range<usize>,
     /// The schedules.
     pub(crate) profiles: Vec<Profile>,
-    /// The one that was taken, once known.
+    /// The one that was taken, once known, and what the day is then expected to cost, currency.
     pub(crate) taken: Option<usize>,
+    /// See `taken`.
+    pub(crate) expected_cost: f64,
+}
+
+impl Offer {
+    /// The day and what it is expected to cost; `None` while its price is not out.
+    pub(crate) fn planned(&self) -> Option<(Range<usize>, f64)> {
+        self.taken.map(|_| (self.steps.clone(), self.expected_cost))
+    }
 }
 
 /// One schedule of the group.
@@ -36,6 +48,10 @@ pub(crate) struct Profile {
     pub(crate) kw: Vec<f64>,
     /// What doing this costs besides the energy bought here, currency: its limit.
     pub(crate) other_cost: f64,
+    /// Expected load per step of the day, kW.
+    pub(crate) load: Vec<f64>,
+    /// Expected fees, wear and imbalance of the day, currency.
+    pub(crate) beside: f64,
 }
 
 impl Rolling<'_> {
@@ -63,7 +79,9 @@ impl Rolling<'_> {
             return;
         }
         let mut pictures = vec![self.market.price[steps.clone()].to_vec()];
-        pictures.extend(known.price_pictures(steps.clone(), PICTURES));
+        if self.case.risk.planning == Planning::Stochastic {
+            pictures.extend(known.price_pictures(steps.clone(), PICTURES));
+        }
         let profiles = pictures
             .iter()
             .map(|prices| self.profile(known, &steps, prices))
@@ -73,10 +91,12 @@ impl Rolling<'_> {
             steps,
             profiles,
             taken: None,
+            expected_cost: 0.0,
         });
     }
 
-    /// The pool's best answer to prices of the day.
+    /// The pool's best schedule at `prices` of the day, as a two-stage problem: the schedule first, then in every picture
+    /// of the fleet the vehicles answer it, a deviation settling at the imbalance price.
     pub(super) fn profile(
         &self,
         known: &Known<'_>,
@@ -85,35 +105,117 @@ impl Rolling<'_> {
     ) -> Profile {
         let mut market = self.market.clone();
         market.price[steps.clone()].copy_from_slice(prices);
-        let (mut players, mut pool) = (self.players.clone(), self.pool.clone());
-        let discharge = self.discharges();
-        for player in players.iter_mut().filter(|p| !p.ahead().is_empty()) {
-            // A vehicle without a schedule under these limits keeps the one it has.
-            let _ = super::pool::respond(self.case, known, &mut pool, &market, player, discharge);
+        market.sold[steps.clone()].fill(None);
+        let touches = |p: &&Player| !p.ahead().is_empty() && p.session.steps().end > steps.start;
+        let mut players: Vec<Player> = self.players.iter().filter(touches).cloned().collect();
+        let mut pool = self.pool.clone();
+        self.respond_all(known, &mut pool, &market, &mut players);
+        let costs = self.costs(&market, &pool, &players, steps);
+        let odds = risk::weighed(self.case.risk, &costs, pool.odds());
+        let kw: Vec<f64> = steps
+            .clone()
+            .map(|t| self.sold_ahead(pool.loads(t), &odds))
+            .collect();
+        for (t, kw) in steps.clone().zip(&kw) {
+            market.sold[t] = Some(*kw);
         }
-        let kw = if self.case.fleet.departure_known {
-            pool.load[steps.clone()].to_vec()
-        } else {
-            median_load(&players, steps)
-        };
+        self.respond_all(known, &mut pool, &market, &mut players);
+        let costs = self.costs(&market, &pool, &players, steps);
         let mwh = self.case.grid.hours() / 1000.0;
+        let bought: f64 = kw.iter().zip(prices).map(|(q, l)| q * l * mwh).sum();
         let elsewhere: f64 = (known.now..self.case.grid.steps)
             .filter(|t| !steps.contains(t))
-            .map(|t| market.price[t] * pool.load[t] * mwh)
-            .sum();
-        let costs = self.case.costs;
-        let fees: f64 = players
-            .iter()
-            .map(|p| {
-                let charge: f64 = p.charge[p.next..].iter().sum();
-                let discharge: f64 = p.discharge[p.next..].iter().sum();
-                p.weight * mwh * (costs.import * charge + (costs.export + costs.wear) * discharge)
-            })
+            .map(|t| market.price[t] * pool.load(t) * mwh)
             .sum();
         Profile {
+            other_cost: elsewhere + risk::judged(self.case.risk, &costs, pool.odds()) - bought,
+            load: steps.clone().map(|t| pool.load(t)).collect(),
+            beside: self.beside(&market, &pool, &players, steps),
             kw,
-            other_cost: elsewhere + fees,
         }
+    }
+
+    /// The quantity to sell ahead for a step in which the pictures draw `loads`, kW. Vehicles that can wait spread over
+    /// the pictures and make up for each other: their mean. Those that cannot are there or are not: the median, which
+    /// costs least when deviations cost alike both ways.
+    fn sold_ahead(&self, loads: impl Iterator<Item = f64>, odds: &[f64]) -> f64 {
+        if self.case.fleet.departure_known {
+            loads.zip(odds).map(|(kw, p)| kw * p).sum()
+        } else {
+            risk::median(loads, odds)
+        }
+    }
+
+    /// Lets all of `players` answer once.
+    fn respond_all(
+        &self,
+        known: &Known<'_>,
+        pool: &mut Pool,
+        market: &Market,
+        players: &mut [Player],
+    ) {
+        for player in players {
+            // A vehicle without a schedule under these limits keeps the one it has.
+            let _ = pool::respond(self.case, known, pool, market, player, self.discharges());
+        }
+    }
+
+    /// What each picture costs, currency: energy and deviations within `steps`, fees and wear of its vehicles.
+    fn costs(
+        &self,
+        market: &Market,
+        pool: &Pool,
+        players: &[Player],
+        steps: &Range<usize>,
+    ) -> Vec<f64> {
+        let (costs, mwh) = (self.case.costs, self.case.grid.hours() / 1000.0);
+        let (short, long) = market.spreads;
+        let mut sums = vec![0.0; pool.odds().len()];
+        for t in steps.clone() {
+            for (sum, load) in sums.iter_mut().zip(pool.loads(t)) {
+                let off = market.sold[t].map_or(0.0, |sold| load - sold);
+                *sum += mwh * (market.price[t] * load + off.max(0.0) * short - off.min(0.0) * long);
+            }
+        }
+        let mut all = 0.0;
+        for p in players {
+            let charge: f64 = p.charge[p.next..].iter().sum();
+            let discharge: f64 = p.discharge[p.next..].iter().sum();
+            let fees = mwh * (costs.import * charge + (costs.export + costs.wear) * discharge);
+            match p.real {
+                Some(_) => all += fees,
+                None => sums[p.picture] += p.part * fees,
+            }
+        }
+        sums.iter().map(|s| s + all).collect()
+    }
+
+    /// Fees, wear and imbalance expected within `steps`, currency.
+    fn beside(
+        &self,
+        market: &Market,
+        pool: &Pool,
+        players: &[Player],
+        steps: &Range<usize>,
+    ) -> f64 {
+        let (costs, (short, long)) = (self.case.costs, market.spreads);
+        let fees = |p: &Player, t: usize| {
+            let j = t
+                .checked_sub(p.session.first)
+                .filter(|j| *j < p.charge.len());
+            j.map_or(0.0, |j| {
+                costs.import * p.charge[j] + (costs.export + costs.wear) * p.discharge[j]
+            })
+        };
+        let step = |t: usize| {
+            let off = pool.loads(t).zip(pool.odds()).map(|(load, odds)| {
+                let off = market.sold[t].map_or(0.0, |sold| load - sold);
+                odds * (off.max(0.0) * short - off.min(0.0) * long)
+            });
+            let fees = players.iter().map(|p| p.weight * fees(p, t));
+            off.sum::<f64>() + fees.sum::<f64>()
+        };
+        steps.clone().map(step).sum::<f64>() * self.case.grid.hours() / 1000.0
     }
 
     /// Takes in results that are out: the schedule that is cheapest at the prices found becomes the position.
@@ -141,6 +243,8 @@ impl Rolling<'_> {
                 for (t, kw) in offer.steps.clone().zip(&profile.kw) {
                     self.market.sold[t] = Some(*kw);
                 }
+                let energy: f64 = profile.load.iter().zip(&prices).map(|(q, l)| q * l).sum();
+                offer.expected_cost = energy * mwh + profile.beside;
             }
             self.offers.push(offer);
             cleared = true;
@@ -148,28 +252,4 @@ impl Rolling<'_> {
         self.pending = waiting;
         cleared
     }
-}
-
-/// The middle of the pictures' loads in each step, kW: where vehicles cannot wait, a load is there or it is not, and
-/// the middle costs least when deviations cost alike both ways.
-fn median_load(players: &[Player], steps: &Range<usize>) -> Vec<f64> {
-    let pictures = players.iter().map(|p| p.picture + 1).max().unwrap_or(1);
-    let mut sure = vec![0.0; steps.len()];
-    let mut loads = vec![vec![0.0; pictures]; steps.len()];
-    for player in players {
-        for (k, t) in steps.clone().enumerate() {
-            match player.real {
-                Some(_) => sure[k] += player.net(t),
-                None => loads[k][player.picture] += player.net(t),
-            }
-        }
-    }
-    loads
-        .into_iter()
-        .zip(sure)
-        .map(|(mut load, sure)| {
-            load.sort_by(f64::total_cmp);
-            sure + f64::midpoint(load[(pictures - 1) / 2], load[pictures / 2])
-        })
-        .collect()
 }

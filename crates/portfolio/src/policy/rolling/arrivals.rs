@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
 use units::local_instant;
 
 use super::Rolling;
 use super::known::{self, Known};
 use super::player::Player;
-use crate::case::Stay;
+use crate::case::{Planning, Stay};
 use crate::policy::unmanaged::charge_at_once;
+
+/// Local hours for which the expected vehicles stand: they are imagined anew at midnight, and at 5, 11, 17 and 23
+/// o'clock, before the noon gate by when the longest stays of the night before are over and count.
+const PART_HOURS: u32 = 6;
 
 impl Rolling<'_> {
     /// When a vehicle whose departure is not known may leave: an early guess from stays at the same site that are over
@@ -43,31 +47,65 @@ impl Rolling<'_> {
         guess.max(step_end).min(case.grid.end())
     }
 
-    /// Replaces the expected vehicles by those that past days say may come after `now`, until the end of tomorrow.
+    /// Brings the expected vehicles up to `now`: those whose time has come are taken out, whoever is there or not. Every
+    /// few hours all are replaced by those that past days say may come until the end of tomorrow.
     pub(super) fn expect_arrivals(&mut self, known: &Known<'_>, now: DateTime<Utc>) {
-        for player in self.players.iter().filter(|p| p.real.is_none()) {
-            self.pool.count(player, -1.0);
-        }
-        self.players.retain(|p| p.real.is_some());
-        let zone = self.case.area.zone();
-        let Some(first) = self.first_date(now) else {
+        let local = now.with_timezone(&self.case.area.zone());
+        let today = local.date_naive();
+        let part = (today, (local.hour() + 1) / PART_HOURS);
+        if self.imagined != Some(part) {
+            self.imagined = Some(part);
+            self.imagine(known, now, today);
             self.keep_for_arrivals(known);
+            self.answer_expected(known);
             return;
-        };
-        let today = now.with_timezone(&zone).date_naive();
-        for ahead in 0..=1 {
-            let date = today + TimeDelta::days(ahead);
-            let like = known.days_like(date, first);
-            #[expect(clippy::cast_precision_loss, reason = "a handful of days")]
-            let weight = 1.0 / like.len().max(1) as f64;
-            for (picture, past) in like.iter().enumerate() {
-                self.expect_day(now, date, *past, weight, picture);
-            }
         }
+        let pool = &mut self.pool;
+        self.players.retain(|p| {
+            let past = p.real.is_none() && p.session.stay.plug_in <= now;
+            if past {
+                pool.count(p, -1.0);
+            }
+            !past
+        });
         self.keep_for_arrivals(known);
+    }
+
+    /// Lets all expected vehicles answer.
+    pub(super) fn answer_expected(&mut self, known: &Known<'_>) {
         for index in 0..self.players.len() {
             if self.players[index].real.is_none() {
                 self.answer(known, index);
+            }
+        }
+    }
+
+    /// The vehicles of past days like today and tomorrow.
+    fn imagine(&mut self, known: &Known<'_>, now: DateTime<Utc>, today: NaiveDate) {
+        self.players.retain(|p| p.real.is_some());
+        let Some(first) = self.first_date(now) else {
+            self.pool.imagine(Vec::new());
+            return;
+        };
+        let days: Vec<(NaiveDate, Vec<(NaiveDate, f64)>)> = (0..=1)
+            .map(|ahead| today + TimeDelta::days(ahead))
+            .map(|date| (date, known.days_like(date, first)))
+            .collect();
+        let odds = odds(&days);
+        let stochastic = self.case.risk.planning == Planning::Stochastic;
+        self.pool
+            .imagine(if stochastic { odds.clone() } else { vec![1.0] });
+        for (date, like) in days {
+            for (picture, odds) in odds.iter().enumerate() {
+                let Some((past, _)) = like.get(picture % like.len().max(1)) else {
+                    continue;
+                };
+                let place = if stochastic {
+                    (picture, 1.0)
+                } else {
+                    (0, *odds)
+                };
+                self.expect_day(now, date, *past, *odds, place);
             }
         }
     }
@@ -86,7 +124,7 @@ impl Rolling<'_> {
         date: NaiveDate,
         past: NaiveDate,
         weight: f64,
-        picture: usize,
+        (picture, part): (usize, f64),
     ) {
         let case = self.case;
         let zone = case.area.zone();
@@ -121,6 +159,7 @@ impl Rolling<'_> {
                 player = player.departing_any_time(case);
             }
             player.picture = picture;
+            player.part = part;
             self.players.push(player);
         }
     }
@@ -178,4 +217,18 @@ impl Rolling<'_> {
             there + coming.into_iter().fold(0.0, f64::max) > self.case.sites[site].import_kw
         })
     }
+}
+
+/// Probability of each picture: the mean of its days' shares of the weight, today's and tomorrow's; a day without alike
+/// ones has no say.
+fn odds(days: &[(NaiveDate, Vec<(NaiveDate, f64)>)]) -> Vec<f64> {
+    let count = days.iter().map(|(_, like)| like.len()).max().unwrap_or(0);
+    let mut odds = vec![0.0; count];
+    for (_, like) in days.iter().filter(|(_, like)| !like.is_empty()) {
+        for (picture, odds) in odds.iter_mut().enumerate() {
+            *odds += like[picture % like.len()].1;
+        }
+    }
+    let sum: f64 = odds.iter().sum();
+    odds.into_iter().map(|o| o / sum).collect()
 }

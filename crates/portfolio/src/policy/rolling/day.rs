@@ -144,7 +144,7 @@ impl Rolling<'_> {
         offers
             .filter(|o| o.day == day)
             .find_map(|o| o.profiles.first()?.kw.get(t - steps.start).copied())
-            .unwrap_or(self.pool.load[t])
+            .unwrap_or_else(|| self.pool.load(t))
     }
 
     fn planned_step(&self, steps: &Range<usize>, t: usize) -> PlannedStep {
@@ -315,12 +315,12 @@ impl Rolling<'_> {
                     volume_mw: b.mw,
                     rounded_mw: b.mw.floor(),
                     price: Some(b.price),
-                    // All like days could hold it: by the rule of succession one more does with this probability.
-                    delivery_probability: (pictures + 1.0) / (pictures + 2.0),
+                    delivery_probability: b.probability,
                     won: b.won,
                     reason: format!(
-                        "{:.1} kW is what the poorest of {pictures:.0} like days could hold throughout, less a fifth; holding it costs {:.2} {} per MW and block",
+                        "{:.1} kW can be held throughout with a probability of {:.2} by {pictures:.0} like days; holding it costs {:.2} {} per MW and block",
                         b.mw * 1000.0,
+                        b.probability,
                         b.price,
                         self.case.area.currency(),
                     ),

@@ -19,6 +19,12 @@ const LOOK_BACK_DAYS: i64 = 42;
 /// Past days of the same weekday, and again of the same kind of day, that are pictures of a day to come.
 pub(crate) const PICTURES: usize = 4;
 
+/// Past days that are pictures of a day to come, at most.
+const DAYS: usize = 10;
+
+/// Age at which a past day counts half (`forecasting.md`: about 24 days pays most).
+const HALF_LIFE_DAYS: f64 = 24.0;
+
 /// When bids for a delivery day close, and when their result is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gate {
@@ -251,9 +257,9 @@ impl<'a> Known<'a> {
             .collect()
     }
 
-    /// Past local days most like `date`: the same weekday of the last weeks, then the latest of the same kind of day.
-    /// `first` is the first day of the past.
-    pub(crate) fn days_like(&self, date: NaiveDate, first: NaiveDate) -> Vec<NaiveDate> {
+    /// Past local days most like `date` with their weights: the same weekday of the last weeks, then the latest of the
+    /// same kind of day. Another kind of day says nothing. `first` is the first day of the past.
+    pub(crate) fn days_like(&self, date: NaiveDate, first: NaiveDate) -> Vec<(NaiveDate, f64)> {
         let zone = self.case.area.zone();
         // Yesterday is the last day that can be over.
         let last = self.instant().with_timezone(&zone).date_naive();
@@ -267,14 +273,19 @@ impl<'a> Known<'a> {
         let mut days: Vec<_> = weeks.collect();
         let recent = (1..=LOOK_BACK_DAYS).filter_map(past).filter(usable);
         for day in recent.filter(|d| DayKind::of(*d) == kind) {
-            if days.len() >= 2 * PICTURES {
+            if days.len() >= DAYS {
                 break;
             }
             if !days.contains(&day) {
                 days.push(day);
             }
         }
-        days
+        let weight = |d: NaiveDate| {
+            #[expect(clippy::cast_precision_loss, reason = "a count of days")]
+            let age = (date - d).num_days() as f64;
+            0.5_f64.powf(age / HALF_LIFE_DAYS)
+        };
+        days.into_iter().map(|d| (d, weight(d))).collect()
     }
 }
 

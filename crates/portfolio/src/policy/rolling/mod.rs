@@ -54,6 +54,8 @@ struct Rolling<'a> {
     next_arrival: usize,
     /// Stays by local date of arrival.
     by_date: BTreeMap<NaiveDate, Vec<&'a Stay>>,
+    /// Local date and part of the day for which the expected vehicles were imagined.
+    imagined: Option<(NaiveDate, u32)>,
     /// What was done: charging and discharging, kW per session and step.
     done: Vec<(Vec<f64>, Vec<f64>)>,
     /// Bids whose result is not out.
@@ -129,6 +131,7 @@ impl<'a> Rolling<'a> {
             arrivals,
             next_arrival: 0,
             by_date,
+            imagined: None,
             done: case
                 .sessions
                 .iter()
@@ -177,6 +180,9 @@ impl<'a> Rolling<'a> {
         if hourly || cleared || t == 0 {
             self.look(&known);
             self.expect_arrivals(&known, begins);
+            if cleared {
+                self.answer_expected(&known);
+            }
             self.aim_for_peak(&known);
             changed = true;
         }
@@ -404,6 +410,11 @@ impl<'a> Rolling<'a> {
 
     fn finish(self) -> Run {
         let case = self.case;
+        let planned = self
+            .offers
+            .iter()
+            .filter_map(ahead::Offer::planned)
+            .collect();
         let sessions = case
             .sessions
             .iter()
@@ -421,6 +432,7 @@ impl<'a> Rolling<'a> {
             sold_kw: Some(self.market.sold.iter().map(|q| q.unwrap_or(0.0)).collect()),
             sold_mw: self.sold_mw,
             missing_mw: self.missing_mw,
+            planned,
             relative_gap: None,
             lower_bound: None,
             limits: Vec::new(),

@@ -14,6 +14,8 @@ pub(crate) struct Player {
     pub(crate) real: Option<usize>,
     /// Picture of the day it belongs to, where it is expected.
     pub(crate) picture: usize,
+    /// How many of it there are in its picture: 1, or less where one picture stands for the mean of several days.
+    pub(crate) part: f64,
     /// First step still to decide, counted within the session.
     pub(crate) next: usize,
     /// Energy when step `next` begins, kWh.
@@ -38,6 +40,7 @@ impl Player {
             weight,
             real,
             picture: 0,
+            part: 1.0,
             next: 0,
             energy: session.arrival,
             charge: vec![0.0; steps],

@@ -32,8 +32,12 @@ pub(crate) struct Market {
 /// What all vehicles plan together.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool {
-    /// Expected net power, kW per step.
-    pub(crate) load: Vec<f64>,
+    /// Net power of plugged-in vehicles, kW per step.
+    sure: Vec<f64>,
+    /// Net power of the vehicles still to come in each picture, kW: `[picture][step]`.
+    pictured: Vec<Vec<f64>>,
+    /// Probability of each picture; they add to 1.
+    odds: Vec<f64>,
     /// Charging and discharging of plugged-in vehicles behind each site, kW: `[site][step]`.
     charge: Vec<Vec<f64>>,
     discharge: Vec<Vec<f64>>,
@@ -52,7 +56,9 @@ impl Pool {
     pub(crate) fn new(case: &Case) -> Self {
         let none = vec![vec![0.0; case.grid.steps]; case.sites.len()];
         Self {
-            load: vec![0.0; case.grid.steps],
+            sure: vec![0.0; case.grid.steps],
+            pictured: vec![vec![0.0; case.grid.steps]],
+            odds: vec![1.0],
             charge: none.clone(),
             discharge: none.clone(),
             coming: none.clone(),
@@ -62,12 +68,42 @@ impl Pool {
         }
     }
 
+    /// Forgets the vehicles still to come; the next ones come in pictures of these probabilities.
+    pub(crate) fn imagine(&mut self, odds: Vec<f64>) {
+        let steps = self.sure.len();
+        for coming in &mut self.coming {
+            coming.fill(0.0);
+        }
+        self.pictured.clear();
+        self.pictured.resize(odds.len().max(1), vec![0.0; steps]);
+        self.odds = if odds.is_empty() { vec![1.0] } else { odds };
+    }
+
+    /// Probability of each picture.
+    pub(crate) fn odds(&self) -> &[f64] {
+        &self.odds
+    }
+
+    /// Net power in each picture in step `t`, kW.
+    pub(crate) fn loads(&self, t: usize) -> impl Iterator<Item = f64> {
+        self.pictured.iter().map(move |p| self.sure[t] + p[t])
+    }
+
+    /// Expected net power in step `t`, kW.
+    pub(crate) fn load(&self, t: usize) -> f64 {
+        self.loads(t).zip(&self.odds).map(|(kw, p)| kw * p).sum()
+    }
+
     /// Counts a vehicle's plan from its next step on (`sign` 1), or takes it out (-1).
     pub(crate) fn count(&mut self, player: &Player, sign: f64) {
         for t in player.ahead() {
             let j = t - player.session.first;
             let (charge, discharge) = (player.charge[j], player.discharge[j]);
-            self.load[t] += sign * player.weight * (charge - discharge);
+            let net = sign * (charge - discharge);
+            match player.real {
+                Some(_) => self.sure[t] += net,
+                None => self.pictured[player.picture][t] += player.part * net,
+            }
             if let Some(site) = player.session.site {
                 if player.real.is_some() {
                     self.charge[site][t] += sign * charge;
@@ -174,7 +210,7 @@ pub(crate) fn steps(
             #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
             let wait = EARLY_PER_STEP * (t - known.now.min(t)) as f64;
             let mut kinks = Vec::new();
-            kinks.extend(position_kink(market, pool, player.weight, t));
+            kinks.extend(position_kinks(market, pool, player, t));
             kinks.extend(pool.peak_kink(known, case, player, t));
             let net = pieces(kinks);
             let (up_kw, down_kw) = player.power_kept(case, j);
@@ -208,14 +244,49 @@ struct Kink {
     above: f64,
 }
 
-/// The pool, this vehicle included, meets its sold position.
-fn position_kink(market: &Market, pool: &Pool, weight: f64, t: usize) -> Option<Kink> {
+/// Kinks that stand for the pictures at most: more change costs by less than a thousandth and time by a third.
+const GROUPS: usize = 4;
+
+/// Where the pool, this vehicle included, meets its sold position: for a vehicle to come in its own picture, for one
+/// that is there in each picture with its probability, alike ones taken together.
+fn position_kinks(market: &Market, pool: &Pool, player: &Player, t: usize) -> Vec<Kink> {
+    let Some(sold) = market.sold[t] else {
+        return Vec::new();
+    };
     let (short, long) = market.spreads;
-    market.sold[t].map(|sold| Kink {
-        at: (sold - pool.load[t]) / weight,
-        below: -long,
-        above: short,
-    })
+    let kink = |at: f64, odds: f64| Kink {
+        at,
+        below: -long * odds,
+        above: short * odds,
+    };
+    let left = sold - pool.sure[t];
+    if player.real.is_none() {
+        return vec![kink(
+            (left - pool.pictured[player.picture][t]) / player.part,
+            1.0,
+        )];
+    }
+    let mut at: Vec<(f64, f64)> = pool
+        .pictured
+        .iter()
+        .zip(&pool.odds)
+        .map(|(p, odds)| (left - p[t], *odds))
+        .collect();
+    at.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let size = at.len().div_ceil(GROUPS).max(1);
+    let mut kinks: Vec<Kink> = Vec::with_capacity(GROUPS);
+    for group in at.chunks(size) {
+        let odds: f64 = group.iter().map(|g| g.1).sum();
+        let mean = group.iter().map(|g| g.0 * g.1).sum::<f64>() / odds.max(1e-12);
+        match kinks.last_mut() {
+            Some(last) if mean - last.at < 1e-6 => {
+                last.below -= long * odds;
+                last.above += short * odds;
+            }
+            _ => kinks.push(kink(mean, odds)),
+        }
+    }
+    kinks
 }
 
 /// All kinks together as marginal prices of net power, rising.

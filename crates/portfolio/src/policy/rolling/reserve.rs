@@ -22,14 +22,16 @@ use super::Rolling;
 use super::known::{Known, gate_of};
 use super::player::Player;
 use super::pool::{self, Pool};
-use crate::case::{Case, Reserve};
+use crate::case::{Case, Planning, Reserve};
+use crate::policy::account::penalty_factor;
+use crate::policy::risk;
 use crate::reference::{Direction, Held};
-
-/// Share of what the poorest picture of the day could hold that is offered: the low quantile of what will be there.
-const SAFE_SHARE: f64 = 0.8;
 
 /// Volumes tried for each block, as shares of what is offered at most.
 const LEVELS: [f64; 3] = [1.0, 0.6, 0.3];
+
+/// Price up to which a penalty is reckoned with while prices are unknown, currency per MW and block.
+const HIGHEST_PENALISED: f64 = 1e4;
 
 /// Least volume worth a bid, MW: a kilowatt.
 const LEAST_MW: f64 = 1e-3;
@@ -45,6 +47,8 @@ pub(crate) struct ReserveBid {
     pub(crate) steps: Range<usize>,
     /// Volume, MW.
     pub(crate) mw: f64,
+    /// With which it can be held throughout: by the rule of succession, what like days could tells of one more.
+    pub(crate) probability: f64,
     /// What holding it costs the pool, currency per MW and block: the price asked.
     pub(crate) price: f64,
     /// Instant at which the gate closes.
@@ -170,13 +174,15 @@ impl Rolling<'_> {
             if block.start < day.start() || block.start >= day.end() || steps.start < known.now {
                 continue;
             }
-            let most = SAFE_SHARE * self.least_available(product, &steps);
-            if let Some((mw, price)) = self.best_volume(known, product, &steps, most / 1000.0) {
+            let available = self.available(product, &steps);
+            let most = self.most(&available);
+            if let Some((mw, price)) = self.best_volume(known, product, &steps, most, &available) {
                 let bid = ReserveBid {
                     product,
                     block: index,
                     steps,
                     mw,
+                    probability: succession(&available, mw),
                     price,
                     closes: gate.closes,
                     results: gate.results,
@@ -187,65 +193,109 @@ impl Rolling<'_> {
         }
     }
 
-    /// What the poorest picture of the day could hold throughout `steps`, kW.
-    fn least_available(&self, product: usize, steps: &Range<usize>) -> f64 {
+    /// What each picture could hold of a product throughout `steps` beside what it holds of others, MW: in a picture
+    /// that stands for several days, of what is there on average.
+    pub(super) fn available(&self, product: usize, steps: &Range<usize>) -> Vec<f64> {
         let reserve = &self.case.reserves[product];
-        let pictures = self
-            .players
-            .iter()
-            .map(|p| p.picture + 1)
-            .max()
-            .unwrap_or(0);
         let direction = reserve.direction();
-        let mut least = f64::INFINITY;
+        let mut least = vec![f64::INFINITY; self.pool.odds().len()];
         for t in steps.clone() {
-            let mut sums = vec![Hold::default(); pictures.max(1)];
+            let mut sums = vec![Hold::default(); least.len()];
             let mut sure = Hold::default();
             for player in &self.players {
-                let p = potential(self.case, player, reserve, t, self.discharges());
-                let sum = if player.real.is_some() {
-                    &mut sure
-                } else {
-                    &mut sums[player.picture]
+                let could = beside(self.case, player, product, t, self.discharges());
+                let sum = match player.real {
+                    Some(_) => &mut sure,
+                    None => &mut sums[player.picture],
                 };
-                sum.up += p.up;
-                sum.down += p.down;
+                sum.up += player.part * could.up;
+                sum.down += player.part * could.down;
             }
-            for sum in &sums {
+            for (least, sum) in least.iter_mut().zip(&sums) {
                 if direction.has_up() {
-                    least = least.min(sure.up + sum.up);
+                    *least = least.min((sure.up + sum.up) / 1000.0);
                 }
                 if direction.has_down() {
-                    least = least.min(sure.down + sum.down);
+                    *least = least.min((sure.down + sum.down) / 1000.0);
                 }
             }
         }
-        if least.is_finite() { least } else { 0.0 }
+        least
     }
 
-    /// The volume that earns most at the prices expected, with what it costs per MW; `None` where nothing earns.
+    /// The most that may be offered, MW. Of n past days and the day to come each is as likely as any other to be the
+    /// poorest, so the day falls below the r-th poorest with a chance of r/(n+1); where even the poorest is not rare
+    /// enough, less than it in proportion.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a handful of days"
+    )]
+    pub(super) fn most(&self, available: &[f64]) -> f64 {
+        let mut sorted = available.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        if self.case.risk.planning == Planning::Expected {
+            return sorted.iter().sum::<f64>() / sorted.len().max(1) as f64;
+        }
+        let rank = (1.0 - self.case.risk.reserve_reliability) * (sorted.len() + 1) as f64;
+        let poorest = sorted.first().copied().unwrap_or(0.0);
+        let whole = (rank + 1e-9).floor() as usize;
+        match whole.checked_sub(1) {
+            Some(index) => sorted.get(index).copied().unwrap_or(poorest),
+            None => rank * poorest,
+        }
+    }
+
+    /// The volume that earns most at the prices expected, with what it costs per MW: holding it, and the penalty in the
+    /// pictures that cannot. `None` where nothing earns.
     fn best_volume(
         &self,
         known: &Known<'_>,
         product: usize,
         steps: &Range<usize>,
         most: f64,
+        available: &[f64],
     ) -> Option<(f64, f64)> {
         if most < LEAST_MW {
             return None;
         }
         let expected = self.expected_block_price(known, product, steps)?;
-        let without = self.cost_of(&self.players, &self.pool);
+        let penalty = penalty_factor(self.case.reserves[product].product)
+            * expected.clamp(0.0, HIGHEST_PENALISED);
+        let odds = self.pool.odds();
+        let (tried, held) = self.cost_of_holding(known, product, steps, most)?;
+        // The cost of holding is convex: for less than was tried its share is enough.
+        let offer = |level: &f64| {
+            let mw = level * tried;
+            let costs: Vec<f64> = available
+                .iter()
+                .map(|a| level * held + penalty * (mw - a).max(0.0))
+                .collect();
+            let price = (risk::judged(self.case.risk, &costs, odds) / mw).max(0.0);
+            ((expected - price) * mw > 0.0).then_some(((expected - price) * mw, mw, price))
+        };
         LEVELS
             .iter()
-            .filter_map(|level| {
-                let mw = level * most;
-                let cost = self.cost_with(known, product, steps, mw)? - without;
-                let price = (cost / mw).max(0.0);
-                ((expected - price) * mw > 0.0).then_some(((expected - price) * mw, mw, price))
-            })
+            .filter_map(offer)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, mw, price)| (mw, price))
+    }
+
+    /// The greatest of the volumes tried, at most `most` MW, that leaves nobody short, with what holding it costs.
+    fn cost_of_holding(
+        &self,
+        known: &Known<'_>,
+        product: usize,
+        steps: &Range<usize>,
+        most: f64,
+    ) -> Option<(f64, f64)> {
+        let without = self.cost_of(&self.players, &self.pool);
+        LEVELS.iter().find_map(|level| {
+            let mw = level * most;
+            let with = self.cost_with(known, product, steps, mw)?;
+            Some((mw, with - without))
+        })
     }
 
     /// Mean price of the last week's blocks at the same local hour whose result is out; none without history, then any
@@ -285,8 +335,8 @@ impl Rolling<'_> {
             .market
             .price
             .iter()
-            .zip(&pool.load)
-            .map(|(p, q)| p * q)
+            .enumerate()
+            .map(|(t, price)| price * pool.load(t))
             .sum();
         let costs = self.case.costs;
         let fees: f64 = players
@@ -316,6 +366,7 @@ impl Rolling<'_> {
             product,
             steps.clone(),
             mw * 1000.0,
+            known.now,
             discharge,
         );
         for player in players.iter_mut().filter(|p| p.holds_any()) {
@@ -356,6 +407,7 @@ impl Rolling<'_> {
             return;
         }
         let discharge = self.discharges();
+        let sure_until = known.now + self.steps_of_an_hour();
         for player in &mut self.players {
             player.release_holds();
         }
@@ -371,11 +423,17 @@ impl Rolling<'_> {
                         product,
                         ahead,
                         mw * 1000.0,
+                        sure_until,
                         discharge,
                     );
                 }
             }
         }
+    }
+
+    /// Steps until the shares are surely looked at again.
+    fn steps_of_an_hour(&self) -> usize {
+        self.steps_of_days(1).div_ceil(24)
     }
 
     /// Records what is held in step `t` and what is missing of what was sold.
@@ -445,6 +503,13 @@ impl Rolling<'_> {
     }
 }
 
+/// Chance that one more day can hold `mw` when `available` is what like days could.
+#[expect(clippy::cast_precision_loss, reason = "a handful of days")]
+fn succession(available: &[f64], mw: f64) -> f64 {
+    let could = available.iter().filter(|a| **a >= mw - 1e-9).count();
+    (could + 1) as f64 / (available.len() + 2) as f64
+}
+
 /// Nothing held of any product.
 pub(crate) fn nothing(case: &Case, steps: usize) -> Vec<Held> {
     let held = Held {
@@ -455,29 +520,37 @@ pub(crate) fn nothing(case: &Case, steps: usize) -> Vec<Held> {
     vec![held; case.reserves.len()]
 }
 
-/// Shares `kw` of a product in each of `steps` among the players, in proportion to what each could hold.
+/// What a player could hold of a product in step `t` beside what it holds of the others, kW.
+fn beside(case: &Case, player: &Player, product: usize, t: usize, discharge: bool) -> Hold {
+    let reserve = &case.reserves[product];
+    let mut most = potential(case, player, reserve, t, discharge);
+    let (up, down) = player.other_duties(case, product, t);
+    most.up = (most.up - up).max(0.0);
+    most.down = (most.down - down).max(0.0);
+    if reserve.direction() == Direction::Symmetric {
+        most.up = most.up.min(most.down);
+        most.down = most.up;
+    }
+    most
+}
+
+/// Shares `kw` of a product in each of `steps` among the players, in proportion to what each could hold. Before step
+/// `sure_until` only vehicles that are there count: who is still to come may not.
 fn share_out(
     case: &Case,
     players: &mut [Player],
     product: usize,
     steps: Range<usize>,
     kw: f64,
+    sure_until: usize,
     discharge: bool,
 ) {
-    let reserve = &case.reserves[product];
     for t in steps {
         let could: Vec<Hold> = players
             .iter()
-            .map(|p| {
-                let mut most = potential(case, p, reserve, t, discharge);
-                let (up, down) = p.other_duties(case, product, t);
-                most.up = (most.up - up).max(0.0);
-                most.down = (most.down - down).max(0.0);
-                if reserve.direction() == Direction::Symmetric {
-                    most.up = most.up.min(most.down);
-                    most.down = most.up;
-                }
-                most
+            .map(|p| match p.real {
+                None if t < sure_until => Hold::default(),
+                _ => beside(case, p, product, t, discharge),
             })
             .collect();
         let (mut up, mut down) = (0.0, 0.0);

@@ -1,0 +1,114 @@
+//! Plan against outcome: what each day cost, the dear tail of the days, and by how much plans were too optimistic.
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "counts of days are far below 2^53"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use chrono::NaiveDate;
+
+use super::Run;
+use super::account::{deviation_cost, penalty_factor};
+use crate::case::Case;
+
+/// Energy, fees, wear and imbalance of each step, currency.
+#[must_use]
+pub fn step_costs(case: &Case, run: &Run) -> Vec<f64> {
+    let (charge, discharge) = run.load(case);
+    let mwh = case.grid.hours() / 1000.0;
+    (0..case.grid.steps)
+        .map(|t| {
+            let (c, d) = (charge[t], discharge[t]);
+            let energy = case.import_price(t) * c - case.export_price(t) * d + case.costs.wear * d;
+            let sold = run.sold_kw.as_ref().map_or(c - d, |sold| sold[t]);
+            mwh * (energy + deviation_cost(case, t, c - d - sold))
+        })
+        .collect()
+}
+
+/// Cost of each local day, currency: its steps, less what its reserve blocks earn, with their penalties. Without the
+/// demand charge, which belongs to the month.
+#[must_use]
+pub fn daily_costs(case: &Case, run: &Run) -> BTreeMap<NaiveDate, f64> {
+    let zone = case.area.zone();
+    let date = |t: usize| case.grid.at(t).with_timezone(&zone).date_naive();
+    let mut days: BTreeMap<NaiveDate, f64> = BTreeMap::new();
+    for (t, cost) in step_costs(case, run).into_iter().enumerate() {
+        *days.entry(date(t)).or_default() += cost;
+    }
+    for (p, reserve) in case.reserves.iter().enumerate() {
+        for (b, (block, steps)) in reserve.on_sale().enumerate() {
+            let sold = run.sold_mw.get(p).and_then(|v| v.get(b)).copied();
+            let missing: f64 = run
+                .missing_mw
+                .get(p)
+                .map_or(0.0, |m| m[steps.clone()].iter().sum());
+            let hourly = (block.price / block.hours()).max(0.0);
+            *days.entry(date(steps.start)).or_default() +=
+                penalty_factor(reserve.product) * missing * case.grid.hours() * hourly
+                    - sold.unwrap_or(0.0) * block.price;
+        }
+    }
+    days
+}
+
+/// Mean of the dearest `1 - alpha` of `costs`, the last of them in part: the conditional value at risk of a cost.
+/// Zero without any.
+#[must_use]
+pub fn dear_tail(costs: impl IntoIterator<Item = f64>, alpha: f64) -> f64 {
+    let mut costs: Vec<f64> = costs.into_iter().collect();
+    costs.sort_by(|a, b| b.total_cmp(a));
+    let size = ((1.0 - alpha) * costs.len() as f64).max(1e-9);
+    let mut left = size;
+    let mut sum = 0.0;
+    for cost in costs {
+        let part = left.clamp(0.0, 1.0);
+        sum += part * cost;
+        left -= part;
+    }
+    sum / size
+}
+
+/// Blocks in which reserve was sold, and those in which some of it was missing at some time.
+#[must_use]
+pub fn joint_shortfall(case: &Case, run: &Run) -> (usize, usize) {
+    let (mut sold, mut short) = (0, 0);
+    for (p, reserve) in case.reserves.iter().enumerate() {
+        for (b, (_, steps)) in reserve.on_sale().enumerate() {
+            let mw = run.sold_mw.get(p).and_then(|v| v.get(b)).copied();
+            if mw.unwrap_or(0.0) <= 0.0 {
+                continue;
+            }
+            sold += 1;
+            let missing = run.missing_mw.get(p).map(|m| &m[steps]);
+            short += usize::from(missing.is_some_and(|m| m.iter().any(|x| *x > 0.0)));
+        }
+    }
+    (sold, short)
+}
+
+/// What the planned spans were expected to cost in all, and what they cost more; `None` where nothing was planned.
+#[must_use]
+pub fn plan_and_gap(case: &Case, run: &Run) -> Option<(f64, f64)> {
+    let costs = step_costs(case, run);
+    let done = |steps: &Range<usize>| costs[steps.clone()].iter().sum::<f64>();
+    let planned: f64 = run.planned.iter().map(|(_, cost)| cost).sum();
+    let real: f64 = run.planned.iter().map(|(steps, _)| done(steps)).sum();
+    (!run.planned.is_empty()).then_some((planned, real - planned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dear_tail;
+
+    #[test]
+    fn the_dear_tail_counts_the_last_day_in_part() {
+        let costs = [1.0, 5.0, 3.0, 2.0];
+        assert!((dear_tail(costs, 0.75) - 5.0).abs() < 1e-12);
+        assert!((dear_tail(costs, 0.625) - (5.0 + 0.5 * 3.0) / 1.5).abs() < 1e-12);
+        assert!((dear_tail(costs, 0.0) - 2.75).abs() < 1e-12);
+        assert!((dear_tail(costs, 0.99) - 5.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,161 @@
+//! `shoal study uncertain`: what planning on scenarios is worth, walked forward over the same days.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use chrono::NaiveDate;
+use clap::{Args as ClapArgs, Subcommand};
+use frames::scenario;
+use portfolio::case::{Case, Planning, Risk};
+use portfolio::policy::{self, Account, Policy};
+use serde::Serialize;
+
+use crate::backtest;
+use crate::cli::CliError;
+use crate::output::Output;
+
+/// Arguments of `shoal study`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    study: Study,
+}
+
+/// The studies.
+#[derive(Debug, Subcommand)]
+enum Study {
+    /// Play v2g on expected values and on scenarios at several weights of risk, over the same days
+    Uncertain(Uncertain),
+}
+
+/// Arguments of `shoal study uncertain`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example: shoal study uncertain de-2024.toml --from 2024-02-01 --to 2024-04-01 --beta 0 --beta 1"
+)]
+struct Uncertain {
+    /// Scenario file (TOML)
+    scenario: PathBuf,
+    /// First local date, instead of the scenario's; earlier sessions and prices are history
+    #[arg(long, value_name = "DATE")]
+    from: Option<NaiveDate>,
+    /// Local date after the last, instead of the scenario's
+    #[arg(long, value_name = "DATE")]
+    to: Option<NaiveDate>,
+    /// Weight of the dear tail to play, repeatable; 0, 0.5 and 1 without it
+    #[arg(long = "beta", value_name = "WEIGHT")]
+    betas: Vec<f64>,
+}
+
+/// Runs a study.
+pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
+    match &args.study {
+        Study::Uncertain(args) => uncertain(args, output),
+    }
+}
+
+/// What came of one way to plan.
+#[derive(Debug, Serialize)]
+struct Row {
+    planning: &'static str,
+    beta: f64,
+    reserve_reliability: f64,
+    /// Share of the blocks sold in which some reserve was missing at some time; `None` where none was sold.
+    joint_shortfall: Option<f64>,
+    #[serde(flatten)]
+    account: Account,
+}
+
+/// All of them.
+#[derive(Debug, Serialize)]
+struct Table {
+    scenario: String,
+    sessions: usize,
+    rows: Vec<Row>,
+}
+
+fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
+    if let Some(beta) = args.betas.iter().find(|b| !(0.0..=1.0).contains(*b)) {
+        return Err(CliError::Input(format!(
+            "--beta {beta}: expected a weight from 0 to 1"
+        )));
+    }
+    let scenario = scenario::load(&args.scenario)?;
+    let mut case = backtest::convert::case(&scenario, args.from, args.to)?;
+    let asked = case.risk;
+    let betas = if args.betas.is_empty() {
+        &[0.0, 0.5, 1.0][..]
+    } else {
+        args.betas.as_slice()
+    };
+    let ways = std::iter::once((Planning::Expected, 0.0))
+        .chain(betas.iter().map(|beta| (Planning::Stochastic, *beta)));
+    let mut rows = Vec::new();
+    for (planning, beta) in ways {
+        case.risk = Risk {
+            planning,
+            beta,
+            ..asked
+        };
+        rows.push(play(&case)?);
+    }
+    let table = Table {
+        scenario: scenario.name.clone(),
+        sessions: case.sessions.len(),
+        rows,
+    };
+    output.result(&table, || text(&table))
+}
+
+fn play(case: &Case) -> Result<Row, CliError> {
+    let begun = Instant::now();
+    let run = policy::run(case, Policy::V2g).map_err(|e| CliError::failed(&e))?;
+    let mut account = policy::account(case, &run);
+    account.solve_seconds = begun.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a count of blocks")]
+    let joint_shortfall = (account.reserve_blocks_sold > 0)
+        .then(|| account.reserve_blocks_short as f64 / account.reserve_blocks_sold as f64);
+    Ok(Row {
+        planning: match case.risk.planning {
+            Planning::Expected => "expected",
+            Planning::Stochastic => "stochastic",
+        },
+        beta: case.risk.beta,
+        reserve_reliability: case.risk.reserve_reliability,
+        joint_shortfall,
+        account,
+    })
+}
+
+/// The table as Markdown. Money is earned: a cost is negative.
+fn text(table: &Table) -> String {
+    let mut text = format!("{}: {} sessions\n\n", table.scenario, table.sessions);
+    let _ = writeln!(
+        text,
+        "| planning | beta | earned | worst days' mean | reserve | penalties | blocks sold | short | optimism gap | left short | s |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    );
+    for row in &table.rows {
+        let a = &row.account;
+        let share = row
+            .joint_shortfall
+            .map_or_else(|| "-".to_owned(), |s| format!("{:.1} %", s * 100.0));
+        let gap = a
+            .optimism_gap
+            .map_or_else(|| "-".to_owned(), |g| format!("{g:.2}"));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {share} | {gap} | {} | {:.0} |",
+            row.planning,
+            row.beta,
+            -a.net_cost,
+            -a.daily_cost_cvar,
+            a.capacity_revenue.total(),
+            a.penalties,
+            a.reserve_blocks_sold,
+            a.short_departures,
+            a.solve_seconds
+        );
+    }
+    text
+}
