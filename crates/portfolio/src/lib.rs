@@ -5,6 +5,7 @@ pub mod case;
 pub mod policy;
 pub mod reference;
 pub mod rolling;
+pub mod stack;
 pub mod storage;
 
 // Whoever runs the optimiser speaks in these types; one arrow to this crate is enough.

@@ -10,19 +10,19 @@ use super::program::Program;
 
 /// What the solver left behind; to be judged by bound and repair, never taken at its word.
 #[derive(Debug)]
-pub(super) struct Iterate {
+pub(crate) struct Iterate {
     /// One value per column.
-    pub(super) x: Vec<f64>,
+    pub(crate) x: Vec<f64>,
     /// One price per row; for [`Verdict::Infeasible`] the weights of the rows in the proof.
-    pub(super) prices: Vec<f64>,
-    pub(super) verdict: Verdict,
-    pub(super) iterations: u32,
+    pub(crate) prices: Vec<f64>,
+    pub(crate) verdict: Verdict,
+    pub(crate) iterations: u32,
     /// The solver's own name for how it ended.
-    pub(super) word: String,
+    pub(crate) word: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Worth repairing and bounding.
     Candidate,
     /// The rows exclude each other.
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
 }
 
 /// Ways to run the solver, tried in order until the gap is small.
-pub(super) const ATTEMPTS: usize = 4;
+pub(crate) const ATTEMPTS: usize = 4;
 
 /// How far each attempt opens every row (kW, kW-steps), so that rows which pin a variable leave an interior. What
 /// this gains the iterate is taken back by the repair, and the bound never used it.
@@ -66,7 +66,7 @@ fn settings(attempt: usize) -> Option<DefaultSettings<f64>> {
 }
 
 /// Minimises a programme.
-pub(super) fn minimise(program: &Program, attempt: usize) -> Iterate {
+pub(crate) fn minimise(program: &Program, attempt: usize) -> Iterate {
     let (columns, rows) = (program.cost.len(), program.limit.len());
     let matrix = by_column(program);
     let cones = [NonnegativeConeT(rows)];

@@ -8,9 +8,9 @@
 mod check;
 mod columns;
 mod coupling;
-mod interior;
+pub(crate) mod interior;
 mod problem;
-mod program;
+pub(crate) mod program;
 mod repair;
 mod solve;
 #[cfg(test)]

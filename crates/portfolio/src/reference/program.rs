@@ -6,38 +6,38 @@ use crate::storage::Sum;
 ///
 /// The box is not imposed: it is what the rows imply, known beforehand, and serves the bound.
 #[derive(Debug, Default)]
-pub(super) struct Program {
-    pub(super) cost: Vec<f64>,
+pub(crate) struct Program {
+    pub(crate) cost: Vec<f64>,
     /// Cost that no column moves.
-    pub(super) offset: f64,
-    pub(super) low: Vec<f64>,
-    pub(super) high: Vec<f64>,
+    pub(crate) offset: f64,
+    pub(crate) low: Vec<f64>,
+    pub(crate) high: Vec<f64>,
     /// Start of each row in `terms`, and the end of the last.
-    pub(super) starts: Vec<usize>,
+    pub(crate) starts: Vec<usize>,
     /// Column and coefficient, row by row, each column at most once in a row.
-    pub(super) terms: Vec<(usize, f64)>,
-    pub(super) limit: Vec<f64>,
+    pub(crate) terms: Vec<(usize, f64)>,
+    pub(crate) limit: Vec<f64>,
     /// Rows that are tighter than they need be, and by how much; bounds and proofs use the rows as they should be.
-    pub(super) margins: Vec<(usize, f64)>,
+    pub(crate) margins: Vec<(usize, f64)>,
 }
 
 /// A short affine expression in the columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Expression {
+pub(crate) struct Expression {
     terms: [(usize, f64); 3],
     len: usize,
-    pub(super) constant: f64,
+    pub(crate) constant: f64,
 }
 
 impl Expression {
-    pub(super) fn constant(value: f64) -> Self {
+    pub(crate) fn constant(value: f64) -> Self {
         Self {
             constant: value,
             ..Self::default()
         }
     }
 
-    pub(super) fn column(column: usize) -> Self {
+    pub(crate) fn column(column: usize) -> Self {
         Self::default().plus(column, 1.0)
     }
 
@@ -51,7 +51,7 @@ impl Expression {
     }
 
     /// `self + factor * other`.
-    pub(super) fn add(mut self, factor: f64, other: Self) -> Self {
+    pub(crate) fn add(mut self, factor: f64, other: Self) -> Self {
         self.constant += factor * other.constant;
         for (column, by) in other.terms() {
             match self.terms[..self.len]
@@ -65,28 +65,28 @@ impl Expression {
         self
     }
 
-    pub(super) fn terms(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+    pub(crate) fn terms(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.terms[..self.len].iter().copied()
     }
 
-    pub(super) fn is_constant(&self) -> bool {
+    pub(crate) fn is_constant(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn value(&self, x: &[f64]) -> f64 {
+    pub(crate) fn value(&self, x: &[f64]) -> f64 {
         self.constant + self.terms().map(|(column, by)| by * x[column]).sum::<f64>()
     }
 }
 
 /// A row under construction: a sum of expressions to be at most something.
 #[derive(Debug, Default)]
-pub(super) struct Row {
+pub(crate) struct Row {
     terms: Vec<(usize, f64)>,
     constant: f64,
 }
 
 impl Row {
-    pub(super) fn add(&mut self, factor: f64, expression: Expression) {
+    pub(crate) fn add(&mut self, factor: f64, expression: Expression) {
         self.constant += factor * expression.constant;
         self.terms
             .extend(expression.terms().map(|(column, by)| (column, factor * by)));
@@ -95,7 +95,7 @@ impl Row {
 
 impl Program {
     /// A new column within a box.
-    pub(super) fn column(&mut self, cost: f64, low: f64, high: f64) -> usize {
+    pub(crate) fn column(&mut self, cost: f64, low: f64, high: f64) -> usize {
         self.cost.push(cost);
         self.low.push(low);
         self.high.push(high.max(low));
@@ -103,7 +103,7 @@ impl Program {
     }
 
     /// Adds an expression to the cost at a price.
-    pub(super) fn charge(&mut self, expression: Expression, price: f64) {
+    pub(crate) fn charge(&mut self, expression: Expression, price: f64) {
         self.offset += price * expression.constant;
         for (column, by) in expression.terms() {
             self.cost[column] += price * by;
@@ -111,7 +111,7 @@ impl Program {
     }
 
     /// Adds `row <= limit` and empties the row; returns its index unless no column is in it.
-    pub(super) fn at_most(&mut self, row: &mut Row, limit: f64) -> Option<usize> {
+    pub(crate) fn at_most(&mut self, row: &mut Row, limit: f64) -> Option<usize> {
         if self.starts.is_empty() {
             self.starts.push(0);
         }
@@ -133,20 +133,20 @@ impl Program {
     }
 
     /// Adds `expression <= limit`.
-    pub(super) fn below(&mut self, expression: Expression, limit: f64) {
+    pub(crate) fn below(&mut self, expression: Expression, limit: f64) {
         let mut row = Row::default();
         row.add(1.0, expression);
         self.at_most(&mut row, limit);
     }
 
     /// Adds `expression >= limit`.
-    pub(super) fn above(&mut self, expression: Expression, limit: f64) {
+    pub(crate) fn above(&mut self, expression: Expression, limit: f64) {
         let mut row = Row::default();
         row.add(-1.0, expression);
         self.at_most(&mut row, -limit);
     }
 
-    fn row(&self, index: usize) -> &[(usize, f64)] {
+    pub(crate) fn row(&self, index: usize) -> &[(usize, f64)] {
         &self.terms[self.starts[index]..self.starts[index + 1]]
     }
 
@@ -154,12 +154,12 @@ impl Program {
     ///
     /// Valid for any prices: those below zero count as zero, and what rounding may have done to a reduced cost is
     /// charged against the bound over the width of the box.
-    pub(super) fn bound(&self, prices: &[f64]) -> f64 {
+    pub(crate) fn bound(&self, prices: &[f64]) -> f64 {
         self.least(self.cost.clone(), self.offset, prices)
     }
 
     /// Whether weights on the rows prove that they exclude each other: no point of the box keeps their sum.
-    pub(super) fn excludes(&self, weights: &[f64]) -> bool {
+    pub(crate) fn excludes(&self, weights: &[f64]) -> bool {
         self.least(vec![0.0; self.cost.len()], 0.0, weights) > 0.0
     }
 

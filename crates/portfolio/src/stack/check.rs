@@ -1,0 +1,169 @@
+//! Which rows that may not give way a schedule breaks, written from `optimisation.md` 2 and 3 and nothing else.
+
+use super::money::{activations, kept_for_certain};
+use super::problem::{Problem, Schedule, VehicleSchedule};
+
+/// Excess up to which a row counts as kept: a milliwatt, or the energy of a milliwatt over an hour.
+const TOLERANCE: f64 = 1e-6;
+
+/// One broken row: its meaning, the vehicle or product it belongs to and the excess, kW or kWh.
+pub type Broken = (&'static str, usize, f64);
+
+/// Every row that may not give way and is broken by more than a milliwatt (milliwatt-hour).
+#[must_use]
+pub fn check(problem: &Problem, schedule: &Schedule) -> Vec<Broken> {
+    let mut found = Vec::new();
+    if schedule.vehicles.len() != problem.vehicles.len() || !shaped(problem, schedule) {
+        return vec![("shape", 0, f64::INFINITY)];
+    }
+    let mut at_most = |row: &'static str, index: usize, value: f64, limit: f64| {
+        let excess = value - limit;
+        if excess > TOLERANCE || excess.is_nan() {
+            found.push((row, index, excess));
+        }
+    };
+    for (index, done) in schedule.vehicles.iter().enumerate() {
+        energy(problem, index, done, &mut at_most);
+        reserve(problem, index, done, &mut at_most);
+    }
+    for (index, product) in problem.products.iter().enumerate() {
+        let (up, down) = kept_for_certain(problem, schedule, index);
+        for (block, sold) in product.blocks.iter().zip(&schedule.sold_mw[index]) {
+            at_most("volume", index, -sold, 0.0);
+            at_most(
+                "volume",
+                index,
+                *sold,
+                block.most_mw.unwrap_or(f64::INFINITY),
+            );
+            if !block.open {
+                at_most("volume", index, *sold, 0.0);
+            }
+            for step in block.steps.clone() {
+                if let Some(way) = product.up {
+                    at_most("pool", index, 1000.0 * way.power * sold, up[step]);
+                }
+                if let Some(way) = product.down {
+                    at_most("pool", index, 1000.0 * way.power * sold, down[step]);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn shaped(problem: &Problem, schedule: &Schedule) -> bool {
+    let vehicles = problem
+        .vehicles
+        .iter()
+        .zip(&schedule.vehicles)
+        .all(|(v, done)| {
+            let steps = v.session.share.len();
+            done.charge_kw.len() == steps
+                && done.discharge_kw.len() == steps
+                && done.energy_kwh.len() == steps + 1
+                && done.held.len() == problem.products.len()
+                && done.held.iter().all(|h| {
+                    [&h.up_charge_kw, &h.up_discharge_kw, &h.up_kw, &h.down_kw]
+                        .iter()
+                        .all(|values| values.len() == steps)
+                })
+        });
+    vehicles
+        && schedule.ordered_kw.len() == problem.orders.len()
+        && schedule.sold_mw.len() == problem.products.len()
+        && problem
+            .products
+            .iter()
+            .zip(&schedule.sold_mw)
+            .all(|(p, sold)| p.blocks.len() == sold.len())
+}
+
+fn energy(
+    problem: &Problem,
+    index: usize,
+    done: &VehicleSchedule,
+    at_most: &mut impl FnMut(&'static str, usize, f64, f64),
+) {
+    let session = &problem.vehicles[index].session;
+    at_most(
+        "arrival",
+        index,
+        (done.energy_kwh[0] - session.arrival).abs(),
+        0.0,
+    );
+    for (j, share) in session.share.iter().enumerate() {
+        let (c, d) = (done.charge_kw[j], done.discharge_kw[j]);
+        for (value, limit) in [
+            (-c, 0.0),
+            (-d, 0.0),
+            (c, share * session.charge_kw),
+            (d, share * session.discharge_kw),
+        ] {
+            at_most("power", index, value, limit);
+        }
+        if session.discharge_kw > 0.0 && session.charge_kw > 0.0 {
+            let both = c + d * session.charge_kw / session.discharge_kw;
+            at_most("power", index, both, share * session.charge_kw);
+        }
+        let gain =
+            problem.step_hours * (session.charge_efficiency * c - d / session.discharge_efficiency);
+        let (from, to) = (done.energy_kwh[j], done.energy_kwh[j + 1]);
+        at_most("balance", index, (from + gain - to).abs(), 0.0);
+        at_most("band", index, session.floor - to, 0.0);
+        at_most("band", index, to, session.capacity);
+    }
+}
+
+fn reserve(
+    problem: &Problem,
+    index: usize,
+    done: &VehicleSchedule,
+    at_most: &mut impl FnMut(&'static str, usize, f64, f64),
+) {
+    let session = &problem.vehicles[index].session;
+    for (j, step) in session.steps().enumerate() {
+        let net = done.charge_kw[j] - done.discharge_kw[j];
+        let (mut cancelled, mut up, mut down) = (0.0, 0.0, 0.0);
+        for (product, held) in problem.products.iter().zip(&done.held) {
+            let sold = product.blocks.iter().any(|b| b.steps.contains(&step));
+            let parts = [
+                held.up_charge_kw[j],
+                held.up_discharge_kw[j],
+                held.up_kw[j],
+                held.down_kw[j],
+            ];
+            for part in parts {
+                at_most("reserve", index, -part, 0.0);
+                if !session.whole(j) || !sold {
+                    at_most("reserve", index, part, 0.0);
+                }
+            }
+            let delivered = product.up.map_or(0.0, |way| way.delivered) * held.up_kw[j];
+            at_most(
+                "delivered",
+                index,
+                (delivered - parts[0] - parts[1]).abs(),
+                0.0,
+            );
+            cancelled += parts[0];
+            up += held.up_kw[j];
+            down += held.down_kw[j];
+        }
+        at_most("cancelled", index, cancelled, done.charge_kw[j]);
+        if session.whole(j) {
+            at_most("power head-room", index, up - net, session.discharge_kw);
+            at_most("power head-room", index, net + down, session.charge_kw);
+        }
+    }
+    activations(problem, index, done, |boundary, _, drain, fill| {
+        let energy = done.energy_kwh[boundary];
+        at_most(
+            "energy head-room",
+            index,
+            session.floor - (energy - drain),
+            0.0,
+        );
+        at_most("energy head-room", index, energy + fill, session.capacity);
+    });
+}

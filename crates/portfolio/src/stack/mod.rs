@@ -1,0 +1,35 @@
+//! Everything a pool sells and keeps at once, as one convex problem with products as data (`optimisation.md` 1 to 5).
+//!
+//! ```text
+//! Problem ── vehicles, then what they share: one programme ── interior point ── repaired ──> schedule, money from it
+//!    └── each limit, departure and award may give way at a named price               └── prices ──> bound, reasons
+//! ```
+//!
+//! The reference problem of the contract is the special case of its three products without areas, peaks or awards.
+
+mod check;
+mod model;
+mod money;
+mod origin;
+mod prices;
+mod problem;
+mod reasons;
+mod repair;
+mod solve;
+#[cfg(test)]
+mod tests;
+mod valid;
+mod vehicle;
+mod whole;
+
+pub use check::{Broken, check};
+pub use money::{net_cost, objective};
+pub use problem::{
+    Answer, Block, DemandCharge, Elastic, Group, Held, Imbalance, NetworkArea, Order, Owner,
+    Prices, Problem, Product, Relaxation, Relaxed, Schedule, Session, Site, Vehicle, VehiclePrices,
+    VehicleSchedule, Way,
+};
+pub use reasons::{Reason, reasons};
+pub use solve::solve;
+pub use valid::StackError;
+pub use whole::{Whole, solve_whole};

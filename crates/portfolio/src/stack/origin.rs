@@ -1,0 +1,106 @@
+//! Problems from what is already known: the reference problem, and products from the market's table.
+
+use market::{Holding, Need};
+use rust_decimal::prelude::ToPrimitive as _;
+
+use super::problem::{Block, Elastic, Problem, Product, Site, Vehicle, Way};
+use crate::reference::{self, Reserve};
+
+/// The reference problem as the special case it is, its site limits elastic. One difference: under a site's limit the
+/// power kept for energy management counts too, which R leaves out.
+impl From<&reference::Problem> for Problem {
+    fn from(r: &reference::Problem) -> Self {
+        let limit = |kw: f64| kw.is_finite().then_some(kw);
+        Self {
+            step_hours: r.step_hours,
+            import_price: r.import_price.clone(),
+            export_price: r.export_price.clone(),
+            carbon_price: Vec::new(),
+            wear: r.wear,
+            elastic: Elastic {
+                energy_per_kwh: r.shortfall,
+                ..Elastic::default()
+            },
+            vehicles: r
+                .sessions
+                .iter()
+                .map(|session| Vehicle {
+                    session: session.clone(),
+                    keep_kwh: 0.0,
+                })
+                .collect(),
+            sites: r
+                .sites
+                .iter()
+                .enumerate()
+                .map(|(index, site)| Site {
+                    name: index.to_string(),
+                    import_kw: limit(site.import_kw),
+                    export_kw: limit(site.export_kw),
+                    base_kw: site.base_kw.clone(),
+                    demand: Vec::new(),
+                })
+                .collect(),
+            areas: Vec::new(),
+            products: r.reserves.iter().enumerate().map(product).collect(),
+            orders: Vec::new(),
+            imbalance: None,
+            groups: Vec::new(),
+            headroom: r.headroom,
+        }
+    }
+}
+
+fn product((index, reserve): (usize, &Reserve)) -> Product {
+    let way = Way {
+        power: reserve.power_factor,
+        delivered: 1.0 / reserve.power_factor,
+        endurance_hours: reserve.endurance_hours,
+    };
+    Product {
+        name: format!("reserve {index}"),
+        up: reserve.direction.has_up().then_some(way),
+        down: reserve.direction.has_down().then_some(way),
+        minimum_mw: 0.0,
+        step_mw: 0.0,
+        blocks: reserve
+            .blocks
+            .iter()
+            .map(|block| Block {
+                steps: block.steps.clone(),
+                price: block.price,
+                most_mw: None,
+                awarded_mw: 0.0,
+                open: true,
+            })
+            .collect(),
+    }
+}
+
+impl Product {
+    /// The product that `holding` describes, with blocks on sale. Watts become MW and decimals kernel numbers here.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a market's volumes are far below 2^53 watts"
+    )]
+    pub fn of(holding: &Holding, blocks: Vec<Block>) -> Self {
+        Self {
+            name: holding.name.clone(),
+            up: holding.up.and_then(way),
+            down: holding.down.and_then(way),
+            minimum_mw: holding.minimum_watts as f64 / 1e6,
+            step_mw: holding.step_watts as f64 / 1e6,
+            blocks,
+        }
+    }
+}
+
+fn way(need: Need) -> Option<Way> {
+    let power = (need.delivered + need.management).to_f64()?;
+    Some(Way {
+        power,
+        delivered: need.delivered.to_f64()? / power,
+        endurance_hours: f64::from(need.endurance_seconds) / 3600.0,
+    })
+}

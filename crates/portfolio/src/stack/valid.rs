@@ -1,0 +1,336 @@
+//! What a stacked problem must look like before it is solved.
+
+use super::problem::{Block, Problem, Product};
+use crate::reference::{self, Headroom, ProblemError};
+
+/// Why a problem cannot be solved as it stands.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StackError {
+    /// Something it shares with the reference problem.
+    #[error(transparent)]
+    Reference(#[from] ProblemError),
+    /// A number is not finite or outside its range.
+    #[error("{what} of {name} is {value}, expected {expected}")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// Whose.
+        name: String,
+        /// Its value.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// A list has the wrong length or an index points nowhere.
+    #[error("{what} of {name} is {value}, expected {expected}")]
+    Index {
+        /// What is wrong.
+        what: &'static str,
+        /// Whose.
+        name: String,
+        /// Its value.
+        value: usize,
+        /// What was expected.
+        expected: String,
+    },
+    /// A product asks for nothing, or twice for the same step.
+    #[error("product {name}: {what}")]
+    Product {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Where a number may lie.
+#[derive(Clone, Copy)]
+enum Range {
+    Any,
+    NotNegative,
+    Positive,
+    Share,
+}
+
+impl Problem {
+    /// Checks every number and index.
+    ///
+    /// # Errors
+    /// [`StackError`] names the first thing that is wrong.
+    pub fn check(&self) -> Result<(), StackError> {
+        self.as_reference().check()?;
+        let steps = self.import_price.len();
+        for value in [
+            self.elastic.energy_per_kwh,
+            self.elastic.site_per_kwh,
+            self.elastic.area_per_kwh,
+            self.elastic.award_per_kw_hour,
+        ] {
+            number("price of giving way", "the problem", value, Range::Positive)?;
+        }
+        length(
+            "carbon price",
+            "the problem",
+            self.carbon_price.len(),
+            steps,
+            true,
+        )?;
+        for value in &self.carbon_price {
+            number("carbon price", "the problem", *value, Range::Any)?;
+        }
+        for (index, vehicle) in self.vehicles.iter().enumerate() {
+            let name = format!("vehicle {index}");
+            number("level kept", &name, vehicle.keep_kwh, Range::NotNegative)?;
+        }
+        self.check_places(steps)?;
+        self.products
+            .iter()
+            .try_for_each(|product| check_product(product, steps))?;
+        self.check_orders(steps)?;
+        for group in &self.groups {
+            for vehicle in &group.vehicles {
+                index("vehicle", &group.name, *vehicle, self.vehicles.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The part that the reference problem knows, for its checks.
+    fn as_reference(&self) -> reference::Problem {
+        let site = |base_kw: &Vec<f64>| reference::Site {
+            import_kw: f64::INFINITY,
+            export_kw: f64::INFINITY,
+            base_kw: base_kw.clone(),
+        };
+        reference::Problem {
+            step_hours: self.step_hours,
+            import_price: self.import_price.clone(),
+            export_price: self.export_price.clone(),
+            wear: self.wear,
+            shortfall: self.elastic.energy_per_kwh,
+            sessions: self.vehicles.iter().map(|v| v.session.clone()).collect(),
+            sites: self.sites.iter().map(|s| site(&s.base_kw)).collect(),
+            reserves: Vec::new(),
+            headroom: Headroom::Snapshot,
+        }
+    }
+
+    fn check_places(&self, steps: usize) -> Result<(), StackError> {
+        for site in &self.sites {
+            for limit in site.import_kw.iter().chain(&site.export_kw) {
+                number("limit", &site.name, *limit, Range::NotNegative)?;
+            }
+            for charge in &site.demand {
+                number(
+                    "demand charge",
+                    &site.name,
+                    charge.per_kw,
+                    Range::NotNegative,
+                )?;
+                number(
+                    "peak to date",
+                    &site.name,
+                    charge.to_date_kw,
+                    Range::NotNegative,
+                )?;
+                number("ratchet", &site.name, charge.ratchet_kw, Range::NotNegative)?;
+                for step in &charge.steps {
+                    index("charged step", &site.name, *step, steps)?;
+                }
+            }
+        }
+        for area in &self.areas {
+            length(
+                "import limit",
+                &area.name,
+                area.import_kw.len(),
+                steps,
+                true,
+            )?;
+            length(
+                "export limit",
+                &area.name,
+                area.export_kw.len(),
+                steps,
+                true,
+            )?;
+            for limit in area.import_kw.iter().chain(&area.export_kw).flatten() {
+                number("limit", &area.name, *limit, Range::Any)?;
+            }
+            for (position, site) in area.sites.iter().enumerate() {
+                index("site", &area.name, *site, self.sites.len())?;
+                if area.sites[..position].contains(site) {
+                    return Err(StackError::Index {
+                        what: "site",
+                        name: area.name.clone(),
+                        value: *site,
+                        expected: "every site once".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_orders(&self, steps: usize) -> Result<(), StackError> {
+        let name = "an order";
+        for order in &self.orders {
+            reach(name, &order.steps, steps)?;
+            number("price", name, order.price, Range::Any)?;
+            number("half-spread", name, order.half_spread, Range::NotNegative)?;
+            number("power held", name, order.held_kw, Range::Any)?;
+            number("most power", name, order.most_kw, Range::NotNegative)?;
+        }
+        let Some(imbalance) = &self.imbalance else {
+            return if self.orders.is_empty() {
+                Ok(())
+            } else {
+                Err(StackError::Index {
+                    what: "number of imbalance prices",
+                    name: "the problem".to_owned(),
+                    value: 0,
+                    expected: "one per step where there are orders".to_owned(),
+                })
+            };
+        };
+        length(
+            "short price",
+            "imbalance",
+            imbalance.short.len(),
+            steps,
+            false,
+        )?;
+        length(
+            "long price",
+            "imbalance",
+            imbalance.long.len(),
+            steps,
+            false,
+        )?;
+        for (short, long) in imbalance.short.iter().zip(&imbalance.long) {
+            number("short price", "imbalance", *short, Range::Any)?;
+            number("long price", "imbalance", *long, Range::Any)?;
+            number(
+                "short less long price",
+                "imbalance",
+                short - long,
+                Range::NotNegative,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn check_product(product: &Product, steps: usize) -> Result<(), StackError> {
+    let name = &product.name;
+    let wrong = |what: String| StackError::Product {
+        name: name.clone(),
+        what,
+    };
+    if product.up.is_none() && product.down.is_none() {
+        return Err(wrong(
+            "asks for neither Up nor Down, expected at least one".to_owned(),
+        ));
+    }
+    for way in product.up.iter().chain(&product.down) {
+        number("power per power sold", name, way.power, Range::Positive)?;
+        number("delivered share", name, way.delivered, Range::Share)?;
+        number("endurance", name, way.endurance_hours, Range::NotNegative)?;
+    }
+    number(
+        "smallest volume",
+        name,
+        product.minimum_mw,
+        Range::NotNegative,
+    )?;
+    number("volume step", name, product.step_mw, Range::NotNegative)?;
+    let mut taken = vec![false; steps];
+    for Block {
+        steps: range,
+        price,
+        most_mw,
+        awarded_mw,
+        ..
+    } in &product.blocks
+    {
+        reach(name, range, steps)?;
+        number("capacity price", name, *price, Range::Any)?;
+        number("award", name, *awarded_mw, Range::NotNegative)?;
+        number(
+            "most volume",
+            name,
+            most_mw.unwrap_or(0.0),
+            Range::NotNegative,
+        )?;
+        for step in range.clone() {
+            if std::mem::replace(&mut taken[step], true) {
+                return Err(wrong(format!("blocks overlap at step {step}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reach(name: &str, range: &std::ops::Range<usize>, steps: usize) -> Result<(), StackError> {
+    if range.start < range.end && range.end <= steps {
+        return Ok(());
+    }
+    Err(StackError::Index {
+        what: "last step",
+        name: name.to_owned(),
+        value: range.end,
+        expected: format!(
+            "after its first, {}, and within the grid of {steps}",
+            range.start
+        ),
+    })
+}
+
+fn length(
+    what: &'static str,
+    name: &str,
+    value: usize,
+    steps: usize,
+    may_be_empty: bool,
+) -> Result<(), StackError> {
+    if value == steps || may_be_empty && value == 0 {
+        return Ok(());
+    }
+    Err(StackError::Index {
+        what,
+        name: name.to_owned(),
+        value,
+        expected: format!("one entry per step, {steps}"),
+    })
+}
+
+fn index(what: &'static str, name: &str, value: usize, count: usize) -> Result<(), StackError> {
+    if value < count {
+        return Ok(());
+    }
+    Err(StackError::Index {
+        what,
+        name: name.to_owned(),
+        value,
+        expected: format!("an index below {count}"),
+    })
+}
+
+fn number(what: &'static str, name: &str, value: f64, range: Range) -> Result<(), StackError> {
+    let (good, expected) = match range {
+        Range::Any => (true, "a finite number"),
+        Range::NotNegative => (value >= 0.0, "zero or more"),
+        Range::Positive => (value > 0.0, "more than zero"),
+        Range::Share => ((0.0..=1.0).contains(&value), "between 0 and 1"),
+    };
+    if good && value.is_finite() {
+        return Ok(());
+    }
+    Err(StackError::Number {
+        what,
+        name: name.to_owned(),
+        value,
+        expected,
+    })
+}

@@ -1,0 +1,267 @@
+//! The stacked problem against an independent solver: HiGHS on rows written from the mathematics (`stack/highs.py`).
+//!
+//! Runs where `SHOAL_PYTHON` names an interpreter with `highspy` and `numpy`; without it the comparison says so.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "numbers made from seeds; a test says what it met"
+)]
+
+#[path = "stack/synthetic.rs"]
+mod synthetic;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use portfolio::reference::Headroom;
+use portfolio::stack::{Group, Imbalance, Order, Problem, check, solve, solve_whole};
+use synthetic::{Draw, Kind, day, problem};
+
+const WINDOW: Headroom = Headroom::Window { recovery_steps: 2 };
+
+/// HiGHS's objectives and CPU seconds; `None` without an interpreter that has it.
+fn highs(problems: &[Problem], whole: bool) -> Option<Vec<(f64, f64)>> {
+    let Some(python) = std::env::var_os("SHOAL_PYTHON") else {
+        eprintln!("skipped: SHOAL_PYTHON is not set");
+        return None;
+    };
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack/highs.py");
+    let mut command = Command::new(python);
+    command.arg(program);
+    if whole {
+        command.arg("--whole");
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("Python starts");
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|p| serde_json::to_string(p).expect("a problem is JSON"))
+        .collect();
+    let mut input = child.stdin.take().expect("a pipe");
+    let feed = std::thread::spawn(move || {
+        for line in lines {
+            writeln!(input, "{line}").expect("Python reads");
+        }
+    });
+    let out = child.wait_with_output().expect("Python ends");
+    feed.join().expect("fed");
+    assert!(out.status.success(), "highs.py failed");
+    let text = String::from_utf8(out.stdout).expect("text");
+    let number = |value: &serde_json::Value, key: &str| value[key].as_f64().expect("a number");
+    let answers: Vec<(f64, f64)> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .map(|value: serde_json::Value| (number(&value, "objective"), number(&value, "seconds")))
+        .collect();
+    assert_eq!(answers.len(), problems.len());
+    Some(answers)
+}
+
+/// Solves ours, checks it on its own and compares; says what it met.
+fn compare(name: &str, problems: &[Problem]) {
+    let Some(theirs) = highs(problems, false) else {
+        return;
+    };
+    let mut worst = 0.0_f64;
+    for (index, (problem, (theirs, seconds))) in problems.iter().zip(theirs).enumerate() {
+        let begun = Instant::now();
+        let answer = solve(problem).expect("a problem that makes sense");
+        let broken = check(problem, &answer.schedule);
+        assert!(broken.is_empty(), "{name} {index}: {broken:?}");
+        let off = (answer.objective - theirs).abs() / theirs.abs().max(1e-9);
+        eprintln!(
+            "{name} {index}: {} steps, ours {:.6}, HiGHS {theirs:.6}, off {off:.1e}, gap {:.1e}, {:.2} s, HiGHS {seconds:.2} s",
+            problem.import_price.len(),
+            answer.objective,
+            answer.relative_gap,
+            begun.elapsed().as_secs_f64()
+        );
+        worst = worst.max(off);
+        assert!(
+            answer.lower_bound <= theirs + 1e-6 * theirs.abs().max(1.0),
+            "{name} {index}: a bound above the optimum"
+        );
+        assert!(off <= 1e-4, "{name} {index}: off by {off:e}");
+        assert!(
+            answer.relative_gap <= 1e-4,
+            "{name} {index}: gap {:e}",
+            answer.relative_gap
+        );
+    }
+    eprintln!("{name}: {} agree, worst {worst:.1e}", problems.len());
+}
+
+fn stacked(seed: u64, vehicles: usize) -> Problem {
+    let headroom = if seed.is_multiple_of(2) {
+        WINDOW
+    } else {
+        Headroom::Snapshot
+    };
+    problem(
+        seed,
+        Kind {
+            vehicles,
+            steps: day(seed),
+            headroom,
+            size: 1.0,
+        },
+    )
+}
+
+#[test]
+fn everything_on_sale_at_once_agrees_with_highs() {
+    let problems: Vec<Problem> = (0..6).map(|seed| stacked(seed, 12)).collect();
+    compare("stack", &problems);
+}
+
+#[test]
+#[ignore = "the whole bar: 200 vehicles on 20 seeds, a quarter of an hour and more"]
+fn two_hundred_vehicles_on_twenty_seeds_agree_with_highs() {
+    for seed in 0..20 {
+        compare(&format!("seed {seed}"), &[stacked(seed, 200)]);
+    }
+}
+
+/// Turns on what the first family leaves out, by the seed's bits.
+fn varied(seed: u64) -> Problem {
+    let mut problem = stacked(seed, 8);
+    let mut draw = Draw(seed + 1000);
+    let steps = problem.import_price.len();
+    if seed & 1 == 1 {
+        for (index, vehicle) in problem.vehicles.iter_mut().enumerate() {
+            vehicle.keep_kwh = if index % 2 == 0 {
+                0.4 * vehicle.session.capacity
+            } else {
+                0.0
+            };
+        }
+    }
+    if seed & 2 == 2 {
+        let groups = [("back-end a", 0), ("back-end b", 1)];
+        problem.groups = groups
+            .map(|(name, rest)| Group {
+                name: name.to_owned(),
+                vehicles: (0..8).filter(|v| v % 2 == rest).collect(),
+            })
+            .to_vec();
+    }
+    if seed & 4 == 4 {
+        let prices: Vec<f64> = problem.import_price.iter().map(|p| p - 5.0).collect();
+        let order = |steps: std::ops::Range<usize>, half_spread: f64, held_kw: f64| Order {
+            price: prices[steps.clone()].iter().sum::<f64>() / steps.len() as f64,
+            steps,
+            half_spread,
+            held_kw,
+            open: true,
+            most_kw: 500.0,
+        };
+        problem.orders = (0..steps / 4)
+            .map(|h| order(4 * h..4 * h + 4, 0.0, 5.0))
+            .collect();
+        problem
+            .orders
+            .extend((0..steps).map(|t| order(t..t + 1, 3.0, 0.0)));
+        problem.imbalance = Some(Imbalance {
+            short: prices.iter().map(|p| p + 20.0).collect(),
+            long: prices.iter().map(|p| p - 20.0).collect(),
+        });
+        problem.import_price = vec![5.0; steps];
+        problem.export_price = vec![-2.0; steps];
+        problem.carbon_price = (0..steps).map(|_| draw.within(0.0, 30.0)).collect();
+    }
+    if seed & 8 == 8 {
+        for product in &mut problem.products {
+            for block in product.blocks.iter_mut().step_by(2) {
+                block.awarded_mw = draw.within(0.0, 0.03);
+                block.open = draw.unit() < 0.5;
+                block.most_mw = Some(0.01);
+            }
+        }
+        problem.sites[0].base_kw = vec![problem.sites[0].import_kw.unwrap_or(0.0) + 3.0; steps];
+    }
+    problem
+}
+
+#[test]
+fn orders_awards_groups_and_kept_energy_agree_with_highs() {
+    let problems: Vec<Problem> = (0..9).map(varied).collect();
+    compare("varied", &problems);
+}
+
+/// A small pool of large groups whose blocks come in whole MW.
+fn lumpy(seed: u64) -> Problem {
+    let mut problem = problem(
+        seed,
+        Kind {
+            vehicles: 4,
+            steps: day(seed),
+            headroom: Headroom::Snapshot,
+            size: 80.0,
+        },
+    );
+    for product in &mut problem.products {
+        (product.minimum_mw, product.step_mw) = (1.0, 1.0);
+    }
+    problem.products.truncate(3);
+    for product in &mut problem.products {
+        product.blocks.truncate(2);
+    }
+    problem.products[1].minimum_mw = 2.0;
+    problem
+}
+
+#[test]
+fn whole_volumes_equal_the_integer_optimum_of_highs() {
+    compare_whole(10);
+}
+
+#[test]
+#[ignore = "the whole bar: 50 cases, some minutes"]
+fn whole_volumes_of_fifty_cases_equal_the_integer_optimum_of_highs() {
+    compare_whole(50);
+}
+
+fn compare_whole(cases: u64) {
+    let problems: Vec<Problem> = (0..cases).map(lumpy).collect();
+    let Some(theirs) = highs(&problems, true) else {
+        return;
+    };
+    let (mut fractional, mut most) = (0, 0);
+    for (seed, (problem, (theirs, _))) in problems.iter().zip(theirs).enumerate() {
+        let whole = solve_whole(problem, 3000).expect("a problem that makes sense");
+        let off = (whole.answer.objective - theirs).abs() / theirs.abs().max(1e-9);
+        most = most.max(whole.programmes);
+        fractional += usize::from(whole.programmes > 1);
+        eprintln!(
+            "whole {seed}: ours {:.6}, HiGHS {theirs:.6}, off {off:.1e}, gap {:.1e}, relaxed {:.6}, {} programmes",
+            whole.answer.objective, whole.answer.relative_gap, whole.relaxation, whole.programmes
+        );
+        assert!(off <= 1e-4, "seed {seed}: off by {off:e}");
+        for (product, sold) in problem.products.iter().zip(&whole.answer.schedule.sold_mw) {
+            for mw in sold {
+                assert!(
+                    (mw / product.step_mw).fract().abs() < 1e-9
+                        && (*mw == 0.0 || *mw >= product.minimum_mw),
+                    "seed {seed}: {mw} MW of {}",
+                    product.name
+                );
+            }
+        }
+    }
+    assert!(
+        2 * fractional > problems.len(),
+        "most of them had to branch, not {fractional}"
+    );
+    eprintln!(
+        "whole: {} equal, {fractional} branched, at most {most} programmes",
+        problems.len()
+    );
+}

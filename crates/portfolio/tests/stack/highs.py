@@ -1,0 +1,316 @@
+"""Solves a stacked portfolio problem with HiGHS, from the mathematics alone.
+
+    highs.py [--whole] [--method ipm|simplex]   < lines of JSON, one problem each   > one line of JSON each
+
+A problem is vehicles, sites, areas, products, orders and prices as numbers (kW, kWh, currency per MWh; capacity per MW and
+block). Every limit, departure and award may give way at its price. With --whole, volumes are nothing or at least the
+minimum, in whole steps. Answers {"objective": ..., "seconds": ...}.
+
+Knows nothing of the program it checks. Needs highspy and numpy besides the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+
+import highspy
+import numpy as np
+
+INF = highspy.kHighsInf
+
+
+class Model:
+    def __init__(self):
+        self.cost, self.low, self.high, self.integer = [], [], [], []
+        self.row_low, self.row_high = [], []
+        self.rows, self.columns, self.values = [], [], []
+        self.constant = 0.0
+
+    def var(self, cost=0.0, low=0.0, high=INF, integer=False):
+        self.cost.append(cost)
+        self.low.append(low)
+        self.high.append(high)
+        self.integer.append(integer)
+        return len(self.cost) - 1
+
+    def row(self, terms, low=-INF, high=INF):
+        number = len(self.row_low)
+        self.row_low.append(low)
+        self.row_high.append(high)
+        total = {}
+        for column, value in terms:
+            total[column] = total.get(column, 0.0) + value
+        for column, value in total.items():
+            self.rows.append(number)
+            self.columns.append(column)
+            self.values.append(value)
+
+    def solve(self, method):
+        lp = highspy.HighsLp()
+        lp.num_col_, lp.num_row_ = len(self.cost), len(self.row_low)
+        lp.offset_ = self.constant
+        lp.col_cost_, lp.col_lower_, lp.col_upper_ = (np.array(x, float) for x in (self.cost, self.low, self.high))
+        lp.row_lower_, lp.row_upper_ = np.array(self.row_low, float), np.array(self.row_high, float)
+        i = np.array(self.rows, np.int32)
+        order = np.argsort(i, kind="stable")
+        counts = np.bincount(i, minlength=lp.num_row_) if lp.num_row_ else np.zeros(0, int)
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_ = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+        lp.a_matrix_.index_ = np.array(self.columns, np.int32)[order]
+        lp.a_matrix_.value_ = np.array(self.values, float)[order]
+        if any(self.integer):
+            kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+            lp.integrality_ = [kinds[flag] for flag in self.integer]
+        solver = highspy.Highs()
+        solver.setOptionValue("output_flag", False)
+        solver.setOptionValue("mip_rel_gap", 1e-7)
+        if not any(self.integer):
+            solver.setOptionValue("solver", method)
+        solver.passModel(lp)
+        solver.run()
+        status = solver.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            raise SystemExit(f"HiGHS: {solver.modelStatusToString(status)}")
+        return solver.getInfo().objective_function_value
+
+
+def build(p, whole):
+    m = Model()
+    D, T = p["step_hours"], len(p["import_price"])
+    carbon = p["carbon_price"] or [0.0] * T
+    elastic = p["elastic"]
+    products, sites, areas = p["products"], p["sites"], p["areas"]
+    block_at = [{t: b for b, block in enumerate(k["blocks"]) for t in range(block["steps"]["start"], block["steps"]["end"])}
+                for k in products]
+    net = [[[] for _ in range(T)] for _ in sites]      # terms of the vehicles behind each site
+    up = [[[] for _ in range(T)] for _ in sites]
+    down = [[[] for _ in range(T)] for _ in sites]
+    pool = [[] for _ in range(T)]                      # terms of all vehicles
+    held = {}                                          # (product, way, t) -> [(column, vehicle)]
+
+    for number, vehicle in enumerate(p["vehicles"]):
+        s, keep = vehicle["session"], vehicle["keep_kwh"]
+        f, n, first = s["share"], len(s["share"]), s["first"]
+        ec, ed, Pc, Pd = s["charge_efficiency"], s["discharge_efficiency"], s["charge_kw"], s["discharge_kw"]
+        F, C, E0 = s["floor"], s["capacity"], s["arrival"]
+        e = [m.var(low=E0, high=E0)] + [m.var(low=F, high=C) for _ in range(n)]
+        short = m.var(elastic["energy_per_kwh"])
+        m.row([(e[n], 1), (short, 1)], low=s["goal"])
+        level = [F] * (n + 1)
+        miss = None
+        if keep > F:
+            miss = m.var(elastic["energy_per_kwh"], high=keep - F)
+            reach = E0
+            for j in range(n + 1):
+                if j:
+                    reach += D * ec * Pc * f[j - 1]
+                level[j] = max(F, min(keep, C, reach))
+                if j:
+                    m.row([(e[j], 1), (miss, 1)], low=level[j])
+        own = []
+        for j in range(n):
+            t = first + j
+            c = m.var(D / 1000 * (p["import_price"][t] + carbon[t]), high=f[j] * Pc)
+            d = m.var(D / 1000 * (p["wear"] - p["export_price"][t] - carbon[t]), high=f[j] * Pd)
+            m.row([(e[j + 1], 1), (e[j], -1), (c, -D * ec), (d, D / ed)], 0, 0)
+            if Pc > 0 and Pd > 0:
+                m.row([(c, 1 / Pc), (d, 1 / Pd)], high=f[j])
+            load = [(c, 1), (d, -1)]
+            pool[t] += load
+            if s["site"] is not None:
+                net[s["site"]][t] += load
+            parts, ups, downs, cancels = {}, [], [], []
+            for k, product in enumerate(products):
+                if f[j] < 1 or t not in block_at[k]:
+                    continue
+                block = product["blocks"][block_at[k][t]]
+                if not block["open"] and block["awarded_mw"] <= 0:
+                    continue
+                rc = rd = ru = dn = None
+                if product["up"]:
+                    ru = m.var()
+                    share = product["up"]["delivered"]
+                    if share > 0:
+                        rc, rd = m.var(), m.var()
+                        m.row([(rc, 1), (rd, 1), (ru, -share)], 0, 0)
+                        cancels.append((rc, 1))
+                    ups.append((ru, 1))
+                    held.setdefault((k, "up", t), []).append((ru, number))
+                if product["down"]:
+                    dn = m.var()
+                    downs.append((dn, 1))
+                    held.setdefault((k, "down", t), []).append((dn, number))
+                parts[k] = (rc, rd, dn)
+            if cancels:
+                m.row(cancels + [(c, -1)], high=0)
+            if ups:
+                m.row([(x, -1) for x, _ in ups] + load, low=-Pd)
+            if downs:
+                m.row(downs + load, high=Pc)
+            if s["site"] is not None:
+                up[s["site"]][t] += ups
+                down[s["site"]][t] += downs
+            own.append(parts)
+        activation(m, p, s, e, own, level, miss)
+
+    sell(m, p, held, whole)
+    limits(m, p, net, up, down)
+    position(m, p, pool)
+    return m
+
+
+def activation(m, p, s, e, own, level, miss):
+    """Energy for every activation a vehicle must carry."""
+    D, n = p["step_hours"], len(own)
+    ec, ed = s["charge_efficiency"], s["discharge_efficiency"]
+    products = p["products"]
+
+    def take(k, j, weight, drain, fill):
+        if k not in own[j]:
+            return
+        rc, rd, dn = own[j][k]
+        if rc is not None:
+            drain += [(rc, -weight[0] * ec), (rd, -weight[0] / ed)]
+        if dn is not None and products[k]["down"]["delivered"] > 0:
+            fill.append((dn, weight[1] * products[k]["down"]["delivered"] / ed))
+
+    def rows(t, drain, fill):
+        if drain:
+            m.row([(e[t], 1)] + drain + ([(miss, 1)] if miss is not None else []), low=level[t])
+        if fill:
+            m.row([(e[t], 1)] + fill, high=s["capacity"])
+
+    def hours(k, way):
+        return products[k][way]["endurance_hours"] if products[k][way] else 0.0
+
+    if p["headroom"] == "Snapshot":
+        for j in range(n):
+            for t in (j, j + 1):
+                drain, fill = [], []
+                for k in own[j]:
+                    take(k, j, (hours(k, "up"), hours(k, "down")), drain, fill)
+                rows(t, drain, fill)
+        return
+    L = p["headroom"]["Window"]["recovery_steps"]
+
+    def length(k, way):
+        h = hours(k, way)
+        return max(1, math.ceil(h / D - 1e-9)) if h > 0 else 0
+
+    longest = max([length(k, w) for k in range(len(products)) for w in ("up", "down")], default=0)
+    for i in range(1, n + 1):
+        for t in range(max(1, i - longest + 1), min(n, i + L) + 1):
+            drain, fill = [], []
+            for k in range(len(products)):
+                for j in range(0, min(i, t)):
+                    inside = (j >= i - length(k, "up"), j >= i - length(k, "down"))
+                    if any(inside):
+                        one, two = [], []
+                        take(k, j, (D, D), one, two)
+                        if inside[0]:
+                            drain += one
+                        if inside[1]:
+                            fill += two
+            rows(t, drain, fill)
+
+
+def sell(m, p, held, whole):
+    D = p["step_hours"]
+    everybody = [set()] + [set(g["vehicles"]) for g in p["groups"]]
+    for k, product in enumerate(p["products"]):
+        for block in product["blocks"]:
+            m.constant -= block["price"] * block["awarded_mw"]
+            most = block["most_mw"] if block["most_mw"] is not None else INF
+            volume = m.var(-block["price"], high=most if block["open"] else 0.0)
+            if whole and product["step_mw"] > 0:
+                count = m.var(integer=True, high=10000)
+                m.row([(volume, 1), (count, -product["step_mw"])], 0, 0)
+                if product["minimum_mw"] > product["step_mw"]:
+                    on = m.var(high=1, integer=True)
+                    m.row([(volume, 1), (on, -product["minimum_mw"])], low=0)
+                    m.row([(volume, 1), (on, -10000.0)], high=0)
+            for t in range(block["steps"]["start"], block["steps"]["end"]):
+                for way in ("up", "down"):
+                    if not product[way]:
+                        continue
+                    want = 1000 * product[way]["power"]
+                    owed = want * block["awarded_mw"]
+                    short = m.var(p["elastic"]["award_per_kw_hour"] * D, high=owed)
+                    for lost in everybody:
+                        terms = [(x, 1) for x, v in held.get((k, way, t), []) if v not in lost]
+                        m.row(terms + [(short, 1), (volume, -want)], low=owed)
+
+
+def limits(m, p, net, up, down):
+    D, T = p["step_hours"], len(p["import_price"])
+
+    def base(s, t):
+        return p["sites"][s]["base_kw"][t] if p["sites"][s]["base_kw"] else 0.0
+
+    def limit(members, t, most_in, most_out, price):
+        total = sum(base(s, t) for s in members)
+        load = [x for s in members for x in net[s][t]]
+        if most_in is not None:
+            over = m.var(price * D)
+            m.row(load + [x for s in members for x in down[s][t]] + [(over, -1)], high=most_in - total)
+        if most_out is not None:
+            over = m.var(price * D)
+            m.row(load + [(c, -v) for s in members for c, v in up[s][t]] + [(over, 1)], low=-most_out - total)
+
+    for s, site in enumerate(p["sites"]):
+        for t in range(T):
+            limit([s], t, site["import_kw"], site["export_kw"], p["elastic"]["site_per_kwh"])
+        for charge in site["demand"]:
+            peak = m.var(charge["per_kw"], low=max(charge["to_date_kw"], charge["ratchet_kw"], 0.0))
+            for t in charge["steps"]:
+                m.row(net[s][t] + [(peak, -1)], high=-base(s, t))
+    for area in p["areas"]:
+        for t in range(T):
+            most_in = area["import_kw"][t] if area["import_kw"] else None
+            most_out = area["export_kw"][t] if area["export_kw"] else None
+            limit(area["sites"], t, most_in, most_out, p["elastic"]["area_per_kwh"])
+
+
+def position(m, p, pool):
+    imbalance = p["imbalance"]
+    if imbalance is None:
+        return
+    D = p["step_hours"]
+    bought = [[] for _ in pool]
+    fixed = [0.0] * len(pool)
+    for order in p["orders"]:
+        steps = range(order["steps"]["start"], order["steps"]["end"])
+        most = order["most_kw"] if order["open"] else 0.0
+        mwh = D / 1000 * len(steps)
+        buy = m.var(mwh * (order["price"] + order["half_spread"]), high=most)
+        sell = m.var(-mwh * (order["price"] - order["half_spread"]), high=most)
+        for t in steps:
+            bought[t] += [(buy, -1), (sell, 1)]
+            fixed[t] += order["held_kw"]
+    for t, terms in enumerate(pool):
+        short = m.var(D / 1000 * imbalance["short"][t])
+        long = m.var(-D / 1000 * imbalance["long"][t])
+        m.row(terms + bought[t] + [(short, -1), (long, 1)], fixed[t], fixed[t])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--method", default="ipm", choices=("ipm", "simplex", "choose"))
+    args = parser.parse_args()
+    # The solver writes to standard output on its own; the answers go where it cannot reach.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        begun = time.process_time()
+        objective = build(json.loads(line), args.whole).solve(args.method)
+        print(json.dumps({"objective": objective, "seconds": time.process_time() - begun}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
