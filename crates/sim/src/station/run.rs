@@ -179,7 +179,7 @@ impl Station {
     }
 
     /// Takes a limit for the transaction in progress; false if it is for another or makes no sense.
-    pub(super) fn limit(&self, limit: Limit) -> bool {
+    pub(super) fn limit(&self, limit: &Limit) -> bool {
         let (mut state, now) = self.look();
         let ours = limit.transaction == state.transaction
             || (state.starting && limit.transaction.is_some());

@@ -133,7 +133,7 @@ fn take(station: &Station, profile: &ChargingProfile) -> bool {
         return false;
     };
     schedule.charging_rate_unit == ChargingRateUnit::W
-        && station.limit(Limit {
+        && station.limit(&Limit {
             transaction: profile.transaction_id.map(|t| t.to_string()),
             watts: period.limit,
             start: schedule.start_schedule,
