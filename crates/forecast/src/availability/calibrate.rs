@@ -1,0 +1,314 @@
+//! Daily recalibration: how far past forecasts were off, and how wide they should have been.
+
+use super::num::{floor, index, narrow, real, size};
+use crate::{LEVELS, Quantity};
+
+/// Levels kept of every forecast.
+pub(crate) const KEPT: usize = LEVELS.len();
+/// Place of the median among [`LEVELS`].
+const MEDIAN: usize = 3;
+/// Blocks of the local day that are judged apart.
+const BLOCKS: usize = 8;
+/// Working days and days off.
+const CLASSES: usize = 2;
+/// Bands of leads, hours, both ends included: those of the score.
+pub(crate) const BANDS: [(usize, usize); 5] = [(1, 1), (2, 4), (5, 12), (13, 24), (25, 48)];
+
+/// Age at which an error counts half for the shift, days.
+const SHIFT_HALF_LIFE: f64 = 10.0;
+/// Days of agreement that a shift or a width of its own must outweigh.
+const PRIOR_DAYS: f64 = 6.0;
+/// Widths tried.
+const WIDTHS: [f64; 13] = [
+    0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.7, 1.9, 2.2, 2.6,
+];
+
+/// Band of a lead of `hours`.
+#[must_use]
+pub(crate) fn band(hours: usize) -> usize {
+    BANDS
+        .iter()
+        .position(|(_, last)| hours <= *last)
+        .unwrap_or(BANDS.len() - 1)
+}
+
+/// One past forecast of one hour, and what came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past {
+    pub(crate) lead: usize,
+    /// Local hour of the target.
+    pub(crate) hour: usize,
+    /// Whether the target lies on a day off.
+    pub(crate) off: bool,
+    /// Days ago.
+    pub(crate) age: f64,
+    pub(crate) levels: [f32; KEPT],
+    pub(crate) outcome: f64,
+}
+
+/// What is done to a path's value: `median + shift + width (value - median)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Correction {
+    pub(crate) shift: f64,
+    pub(crate) width: f64,
+}
+
+impl Correction {
+    const NONE: Self = Self {
+        shift: 0.0,
+        width: 1.0,
+    };
+}
+
+/// Corrections of one quantity by band of leads, block of the day and class of day.
+#[derive(Debug, Clone)]
+pub(crate) struct Calibration {
+    cells: Vec<Correction>,
+}
+
+fn cell(lead: usize, hour: usize, off: bool) -> usize {
+    (band(lead) * BLOCKS + hour * BLOCKS / 24) * CLASSES + usize::from(off)
+}
+
+impl Calibration {
+    /// Learns from forecasts whose outcome is known.
+    pub(crate) fn learn(past: &[Past]) -> Self {
+        let mut cells: Vec<Vec<&Past>> = vec![Vec::new(); BANDS.len() * BLOCKS * CLASSES];
+        for one in past {
+            cells[cell(one.lead, one.hour, one.off)].push(one);
+        }
+        let shifts: Vec<f64> = cells.iter().map(|c| shift(c)).collect();
+        let inside: Vec<Inside> = cells
+            .iter()
+            .zip(&shifts)
+            .map(|(c, shift)| Inside::of(c, *shift))
+            .collect();
+        let whole = Inside::pooled(&inside);
+        Self {
+            cells: cells
+                .iter()
+                .zip(shifts)
+                .zip(&inside)
+                .map(|((past, shift), inside)| {
+                    if past.is_empty() {
+                        Correction::NONE
+                    } else {
+                        Correction {
+                            shift,
+                            width: inside.width(days(past), &whole),
+                        }
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn at(&self, lead: usize, hour: usize, off: bool) -> Correction {
+        self.cells
+            .get(cell(lead, hour, off))
+            .copied()
+            .unwrap_or(Correction::NONE)
+    }
+}
+
+/// Days that outcomes come from: errors of one day go together, so days are what is counted.
+fn days(past: &[&Past]) -> f64 {
+    let mut days: Vec<i64> = past.iter().map(|p| floor(p.age)).collect();
+    days.sort_unstable();
+    days.dedup();
+    size(days.len())
+}
+
+/// Weighted mean error, shrunk by its own uncertainty and by the prior.
+fn shift(past: &[&Past]) -> f64 {
+    let weight = |p: &Past| (-p.age / SHIFT_HALF_LIFE).exp2();
+    let error = |p: &Past| p.outcome - f64::from(p.levels[MEDIAN]);
+    let total: f64 = past.iter().map(|p| weight(p)).sum();
+    if total <= 0.0 {
+        return 0.0;
+    }
+    let mean = past.iter().map(|p| weight(p) * error(p)).sum::<f64>() / total;
+    let var = past
+        .iter()
+        .map(|p| weight(p) * (error(p) - mean).powi(2))
+        .sum::<f64>()
+        / total;
+    let days = days(past);
+    let effective = days.min(1.44 * SHIFT_HALF_LIFE);
+    let sure = 1.0 - var / effective / (mean * mean).max(1e-9);
+    mean * sure.max(0.0) * days / (days + PRIOR_DAYS)
+}
+
+/// How many outcomes lay inside the 80 % and the 90 % band, had it been so wide, for every width tried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inside {
+    counts: [[f64; 2]; WIDTHS.len()],
+    of: f64,
+}
+
+impl Inside {
+    fn of(past: &[&Past], shift: f64) -> Self {
+        // Places of the ends of both bands among the levels, inner one first.
+        const ENDS: [(usize, usize); 2] = [(1, 5), (0, 6)];
+        let mut inside = Self {
+            of: size(past.len()),
+            ..Self::default()
+        };
+        for (width, counts) in WIDTHS.iter().zip(&mut inside.counts) {
+            for p in past {
+                let median = f64::from(p.levels[MEDIAN]);
+                let at = |i: usize| {
+                    (median + shift + width * (f64::from(p.levels[i]) - median)).max(0.0)
+                };
+                for (band, (low, high)) in ENDS.into_iter().enumerate() {
+                    counts[band] += within(p.outcome, (at(low), at(high)), PROMISED[band]);
+                }
+            }
+        }
+        inside
+    }
+
+    fn pooled(all: &[Self]) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            sum.of += one.of;
+            for (total, counts) in sum.counts.iter_mut().zip(&one.counts) {
+                total[0] += counts[0];
+                total[1] += counts[1];
+            }
+        }
+        sum
+    }
+
+    /// The width whose bands would have kept their promise best; what all cells together say counts as the prior's days.
+    fn width(&self, days: f64, whole: &Self) -> f64 {
+        let share =
+            |inside: &Self, w: usize, band: usize| inside.counts[w][band] / inside.of.max(1.0);
+        let missed = |w: usize| -> f64 {
+            PROMISED
+                .iter()
+                .enumerate()
+                .map(|(band, promised)| {
+                    let own = days * share(self, w, band) + PRIOR_DAYS * share(whole, w, band);
+                    (own / (days + PRIOR_DAYS) - promised).abs()
+                })
+                .sum()
+        };
+        (0..WIDTHS.len())
+            .map(|w| (missed(w) + 0.01 * WIDTHS[w].ln().abs(), WIDTHS[w]))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map_or(1.0, |best| best.1)
+    }
+}
+
+/// Bands whose promise is kept.
+const PROMISED: [f64; 2] = [0.80, 0.90];
+
+/// 1 inside, 0 outside, and half on an end, where whole numbers meet their own quantiles. A band without any width that is met says
+/// nothing: it counts as promised.
+fn within(value: f64, (low, high): (f64, f64), promised: f64) -> f64 {
+    const SAME: f64 = 1e-6;
+    if value < low - SAME || value > high + SAME {
+        0.0
+    } else if high - low < SAME {
+        promised
+    } else if value > low + SAME && value < high - SAME {
+        1.0
+    } else {
+        0.5
+    }
+}
+
+/// Mean pinball loss of values at [`LEVELS`].
+pub(crate) fn pinball(values: &[f64; KEPT], outcome: f64) -> f64 {
+    LEVELS
+        .iter()
+        .zip(values)
+        .map(|(level, value)| {
+            let above = outcome - value;
+            (level * above).max((level - 1.0) * above)
+        })
+        .sum::<f64>()
+        / size(KEPT)
+}
+
+/// Applies a correction to the values of one step of all paths. Vehicles stay whole and nothing goes below zero.
+pub(crate) fn correct(values: &mut [f32], sorted: &[f32], how: Correction, quantity: Quantity) {
+    let median = f64::from(at(sorted, 0.5));
+    for value in values {
+        let moved = median + how.shift + how.width * (f64::from(*value) - median);
+        let moved = if quantity == Quantity::PluggedIn {
+            moved.round()
+        } else {
+            moved
+        };
+        *value = narrow(moved.max(0.0));
+    }
+}
+
+/// The smallest value whose share of the sorted sample reaches `level` (inverse of the distribution function): whole counts stay whole.
+pub(crate) fn at(sorted: &[f32], level: f64) -> f32 {
+    let last = sorted.len().saturating_sub(1);
+    let place = index((level * size(sorted.len()) - 1e-9).max(0.0)).min(last);
+    sorted.get(place).copied().unwrap_or(0.0)
+}
+
+/// Age in days of `at` seen from `until`.
+pub(crate) fn age(until: i64, at: i64) -> f64 {
+    real(until - at) / 86_400.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Forty days of forecasts with medians of 10 and quartiles two away; `outcome` says what came on a day.
+    fn past(outcome: impl Fn(u32) -> f64) -> Vec<Past> {
+        (0..40)
+            .map(|day| Past {
+                lead: 6,
+                hour: 12,
+                off: false,
+                age: f64::from(day),
+                levels: [5.0, 6.0, 8.0, 10.0, 12.0, 14.0, 15.0],
+                outcome: outcome(day),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_forecast_that_is_always_too_low_is_lifted_and_only_where_it_was() {
+        let calibration = Calibration::learn(&past(|day| 13.0 + f64::from(day % 2)));
+        let here = calibration.at(6, 12, false);
+        assert!((2.0..3.6).contains(&here.shift), "{here:?}");
+        assert_eq!(calibration.at(6, 12, true), Correction::NONE);
+        assert_eq!(calibration.at(30, 12, false), Correction::NONE);
+    }
+
+    #[test]
+    fn bands_that_are_too_narrow_widen_and_too_wide_ones_narrow() {
+        let spread = |far: f64| {
+            Calibration::learn(&past(|day| {
+                10.0 + far * (f64::from(day * 7 % 40) / 20.0 - 0.975)
+            }))
+            .at(6, 12, false)
+            .width
+        };
+        assert!(spread(12.0) > 1.4, "{}", spread(12.0));
+        assert!(spread(3.5) < 0.8, "{}", spread(3.5));
+    }
+
+    #[test]
+    fn a_correction_keeps_the_order_of_the_paths_and_vehicles_whole() {
+        let mut values = [3.0, 9.0, 5.0, 12.0];
+        let mut sorted = values;
+        sorted.sort_by(f32::total_cmp);
+        let how = Correction {
+            shift: 0.6,
+            width: 1.5,
+        };
+        correct(&mut values, &sorted, how, Quantity::PluggedIn);
+        assert!(values[0] <= values[2] && values[2] <= values[1] && values[1] <= values[3]);
+        assert!(values.iter().all(|v| v.fract() < 1e-6 && *v >= 0.0));
+    }
+}

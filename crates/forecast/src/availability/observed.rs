@@ -1,0 +1,138 @@
+//! What was observed of a pool, step by step, as far as it was known at an instant.
+
+use std::collections::BTreeSet;
+
+use super::kind::Days;
+use super::num::index;
+use super::num::real;
+use super::paths::{Grid, Sums, Trip};
+use super::simulate::HALF_LIFE;
+use super::stay::Stays;
+use super::visit::{Log, Seen, View};
+use crate::Quantity;
+
+/// A stretch of so many seconds without a visit is a hole in the data, not an empty car park.
+const HOLE: i64 = 7 * 86_400;
+
+/// Values at the steps of a clock.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    start: i64,
+    step: i64,
+    values: [Vec<f32>; 4],
+    known: Vec<bool>,
+}
+
+impl Observed {
+    /// The last `days` days before the view's cut-off. Energy of a visit that lasts is not known: it counts with the median of past
+    /// visits like it.
+    pub(crate) fn new(view: &View<'_>, off: &BTreeSet<i32>, days: i64, step: i64) -> Self {
+        let log = view.log();
+        let (today, _) = log.clock(view.until);
+        let kinds = Days::new(view, today, off, HALF_LIFE);
+        let stays = Stays::new(view, &kinds, off);
+        let from = view.until - days * 86_400;
+        let start = from.div_euclid(step) * step;
+        let grid = grid(start, view.until, step);
+        let mut trips: Vec<Trip> = view.ended(from - super::visit::LONGEST).map(trip).collect();
+        trips.extend(view.present().into_iter().map(|p| {
+            let rest = stays.of(&p, kinds.kind(p.day, off)).at(0.5);
+            Trip {
+                start: p.start,
+                end: view.until + 1,
+                energy: rest.energy,
+                charge: rest.charge,
+                discharge: p.discharge,
+            }
+        }));
+        Self::of(grid, &trips)
+    }
+
+    /// Everything that happened, for scoring only.
+    pub(crate) fn all(log: &Log, step: i64) -> Self {
+        let start = log.visits.first().map_or(0, |v| v.start);
+        let start = (start + step - 1).div_euclid(step) * step;
+        let last = log.visits.iter().map(|v| v.start).max().unwrap_or(start);
+        let trips: Vec<Trip> = log.visits.iter().map(trip).collect();
+        Self::of(grid(start, last, step), &trips)
+    }
+
+    fn of(grid: Grid, trips: &[Trip]) -> Self {
+        let mut sums = Sums::new(grid);
+        for trip in trips {
+            sums.add(trip);
+        }
+        let zeros = || vec![0.0; grid.count];
+        let mut values = [zeros(), zeros(), zeros(), zeros()];
+        let [count, up, down, need] = &mut values;
+        sums.take(count, up, down, need);
+        Self {
+            start: grid.start,
+            step: grid.step,
+            values,
+            known: known(grid, trips),
+        }
+    }
+
+    /// Value at the step that begins at or before `at`; `None` where nothing is known.
+    pub(crate) fn at(&self, quantity: Quantity, at: i64) -> Option<f64> {
+        let place = usize::try_from((at - self.start).div_euclid(self.step)).ok()?;
+        let values = match quantity {
+            Quantity::PluggedIn => &self.values[0],
+            Quantity::PowerUp => &self.values[1],
+            Quantity::PowerDown => &self.values[2],
+            Quantity::EnergyNeeded => &self.values[3],
+        };
+        let known = *self.known.get(place)?;
+        known.then(|| f64::from(values[place]))
+    }
+
+    pub(crate) const fn start(&self) -> i64 {
+        self.start
+    }
+}
+
+fn grid(start: i64, last: i64, step: i64) -> Grid {
+    Grid {
+        start,
+        step,
+        count: index(real((last - start).max(0) / step)) + 1,
+    }
+}
+
+pub(crate) fn trip(visit: &Seen) -> Trip {
+    Trip {
+        start: visit.start,
+        end: visit.end,
+        energy: visit.energy,
+        charge: visit.charge,
+        discharge: visit.discharge,
+    }
+}
+
+/// False in holes.
+fn known(grid: Grid, trips: &[Trip]) -> Vec<bool> {
+    let mut known = vec![true; grid.count];
+    let mut spans: Vec<(i64, i64)> = trips.iter().map(|t| (t.start, t.end)).collect();
+    spans.sort_unstable();
+    let mut busy = spans.first().map_or(grid.end(), |s| s.0);
+    let mut hole = |from: i64, to: i64| {
+        let place = |at: i64| {
+            index(real(((at - grid.start).max(0) + grid.step - 1) / grid.step)).min(grid.count)
+        };
+        if from < to {
+            known[place(from)..place(to)].fill(false);
+        }
+    };
+    hole(grid.start, busy);
+    for (start, end) in spans {
+        if start - busy >= HOLE {
+            hole(busy, start);
+        }
+        busy = busy.max(end);
+    }
+    if grid.end() - busy >= HOLE {
+        hole(busy, grid.end());
+    }
+    known
+}

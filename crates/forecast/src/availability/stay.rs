@@ -1,0 +1,185 @@
+//! How long a vehicle that is plugged in stays, and what it needs: past visits like it that lasted longer.
+
+use super::kind::Days;
+use super::num::{real, size};
+use super::visit::{Present, Seen, View};
+
+/// Age at which a past visit counts half, days.
+const HALF_LIFE: f64 = 60.0;
+/// Width of the kernel over the clock of arrival, hours.
+const CLOCK_HOURS: f64 = 1.0;
+/// Width of the kernel over the stay the driver stated, hours.
+const SAID_HOURS: f64 = 0.75;
+/// Width of the kernel over the logarithm of the energy asked for.
+const SAID_ENERGY: f64 = 0.35;
+/// A user's own visit counts this many times.
+const OWN: f64 = 40.0;
+/// Drivers repeat themselves: a visit with the very energy asked for counts this many times, and again as many times if the
+/// stated stay is the same to the minute.
+const SAME_WISH: f64 = 4.0;
+/// What a kernel leaves of a visit that is not alike at all, so that the tail keeps its weight.
+const FLOOR: f64 = 0.003;
+/// Visits looked at, the newest.
+const MOST: usize = 3000;
+/// Where no past visit lasted as long: so much longer.
+const BEYOND_HOURS: f64 = 4.0;
+
+/// Past visits to compare with.
+#[derive(Debug)]
+pub(crate) struct Stays<'a> {
+    past: Vec<(&'a Seen, f64)>,
+    until: i64,
+    kinds: &'a Days,
+    kind_of: Vec<usize>,
+}
+
+/// What may become of a visit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Rest {
+    /// Seconds from plug-in to plug-out.
+    pub(crate) length: i64,
+    /// kWh over the whole visit.
+    pub(crate) energy: f64,
+    /// kW.
+    pub(crate) charge: f64,
+}
+
+/// A weighted sample of what may become of one visit, shortest stay first.
+#[derive(Debug, Clone)]
+pub(crate) struct Rests {
+    rests: Vec<Rest>,
+    cumulative: Vec<f64>,
+}
+
+impl<'a> Stays<'a> {
+    pub(crate) fn new(
+        view: &View<'a>,
+        kinds: &'a Days,
+        off: &std::collections::BTreeSet<i32>,
+    ) -> Self {
+        let mut past: Vec<&Seen> = view.ended(i64::MIN).collect();
+        let skip = past.len().saturating_sub(MOST);
+        past.drain(..skip);
+        let until = view.until;
+        let weighted = |v: &'a Seen| {
+            let age = real(until - v.start) / 86_400.0;
+            (v, (-age / HALF_LIFE).exp2())
+        };
+        let kind_of = past.iter().map(|v| kinds.kind(v.day, off)).collect();
+        Self {
+            past: past.into_iter().map(weighted).collect(),
+            until,
+            kinds,
+            kind_of,
+        }
+    }
+
+    /// What may become of `visit`, which arrived on a day of kind `kind` and has lasted until now.
+    pub(crate) fn of(&self, visit: &Present, kind: usize) -> Rests {
+        let so_far = self.until - visit.start;
+        let said = visit.said_end.map(|e| real(e - visit.start) / 3600.0);
+        let mut found: Vec<(Rest, f64)> = Vec::new();
+        for ((past, recent), past_kind) in self.past.iter().zip(&self.kind_of) {
+            let length = past.end - past.start;
+            if length <= so_far {
+                continue;
+            }
+            let mut weight = recent * (FLOOR + self.kinds.alike(kind, *past_kind));
+            weight *= FLOOR + clock_kernel(visit.clock, past.clock);
+            weight *= said_kernel(said, past);
+            weight *= wish_kernel(visit.said_energy, said, past);
+            if visit.user.is_some() && visit.user == past.user {
+                weight *= OWN;
+            }
+            let rest = Rest {
+                length,
+                energy: past.energy,
+                charge: visit.rating.unwrap_or(past.charge),
+            };
+            found.push((rest, weight));
+        }
+        if found.is_empty() {
+            found = self.beyond(visit, so_far);
+        }
+        Rests::new(found)
+    }
+
+    /// No past visit lasted as long: an even spread over the hours ahead, with the energy of past visits.
+    fn beyond(&self, visit: &Present, so_far: i64) -> Vec<(Rest, f64)> {
+        let count = size(self.past.len().max(1));
+        let energy = self.past.iter().map(|(v, _)| v.energy).sum::<f64>() / count;
+        let charge = self.past.iter().map(|(v, _)| v.charge).sum::<f64>() / count;
+        (1..=20)
+            .map(|i| {
+                let rest = Rest {
+                    length: so_far + super::num::floor(real(i) / 10.0 * BEYOND_HOURS * 3600.0),
+                    energy,
+                    charge: visit.rating.unwrap_or(charge.max(0.1)),
+                };
+                (rest, 1.0)
+            })
+            .collect()
+    }
+}
+
+fn kernel(distance: f64, width: f64) -> f64 {
+    (-0.5 * (distance / width).powi(2)).exp()
+}
+
+fn clock_kernel(a: i64, b: i64) -> f64 {
+    let apart = (a - b).rem_euclid(86_400);
+    kernel(real(apart.min(86_400 - apart)) / 3600.0, CLOCK_HOURS)
+}
+
+fn said_kernel(said: Option<f64>, past: &Seen) -> f64 {
+    let past_said = past.said_end.map(|e| real(e - past.start) / 3600.0);
+    match (said, past_said) {
+        (Some(a), Some(b)) => FLOOR + kernel(a - b, SAID_HOURS),
+        (Some(_), None) => 0.05,
+        (None, Some(_)) => 0.3,
+        (None, None) => 1.0,
+    }
+}
+
+/// Likeness of the energy asked for; the very same wish is most likely the same driver's.
+fn wish_kernel(energy: Option<f64>, said: Option<f64>, past: &Seen) -> f64 {
+    /// Hours: a minute and a half.
+    const SAME_STAY: f64 = 0.025;
+    let (Some(a), Some(b)) = (energy, past.said_energy) else {
+        return 1.0;
+    };
+    let alike = 0.05 + kernel((a.max(1.0) / b.max(1.0)).ln(), SAID_ENERGY);
+    if (a - b).abs() > 1e-3 {
+        return alike;
+    }
+    let past_said = past.said_end.map(|e| real(e - past.start) / 3600.0);
+    let same = said
+        .zip(past_said)
+        .is_some_and(|(a, b)| (a - b).abs() < SAME_STAY);
+    alike * SAME_WISH * if same { SAME_WISH } else { 1.0 }
+}
+
+impl Rests {
+    fn new(mut found: Vec<(Rest, f64)>) -> Self {
+        found.sort_by_key(|f| f.0.length);
+        let total: f64 = found.iter().map(|f| f.1).sum();
+        let mut sum = 0.0;
+        let cumulative = found
+            .iter()
+            .map(|f| {
+                sum += f.1 / total;
+                sum
+            })
+            .collect();
+        Self {
+            rests: found.into_iter().map(|f| f.0).collect(),
+            cumulative,
+        }
+    }
+
+    /// The rest at level `level` of the length of stay.
+    pub(crate) fn at(&self, level: f64) -> Rest {
+        let place = self.cumulative.partition_point(|c| *c < level);
+        self.rests[place.min(self.rests.len() - 1)]
+    }
+}

@@ -1,0 +1,378 @@
+//! The availability forecast as its callers see it: laws that hold for any history, and histories that are not as they should be.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where it cannot go on, helpers included"
+)]
+
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc, Weekday};
+use chrono_tz::Tz;
+use forecast::Quantity;
+use forecast::availability::evaluate::{NoTest, Test, evaluate};
+use forecast::availability::{Ask, Availability, Forecaster, Log, QUANTITIES, Said, Visit};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use units::{Energy, Interval, Power};
+
+const ZONE: Tz = Tz::America__Los_Angeles;
+
+fn date(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+fn local(day: NaiveDate, minutes: i64) -> DateTime<Utc> {
+    let midnight = day.and_hms_opt(0, 0, 0).unwrap();
+    units::local_instant(ZONE, midnight + TimeDelta::minutes(minutes))
+}
+
+fn visit(start: DateTime<Utc>, minutes: i64, kwh: f64, user: u32) -> Visit {
+    Visit {
+        span: Interval::try_new(start, start + TimeDelta::minutes(minutes)).unwrap(),
+        energy: Energy::from_kwh(kwh),
+        charge: Power::from_watts(6_600),
+        rating: Some(Power::from_watts(6_600)),
+        discharge: Power::from_watts(11_000),
+        outlet: None,
+        user: Some(user),
+        group: 0,
+        said: (user % 3 == 0).then(|| Said {
+            departure: start + TimeDelta::minutes(minutes + 20),
+            energy: Some(Energy::from_kwh(kwh + 5.0)),
+        }),
+    }
+}
+
+/// A workplace: some thirty cars on working days, fewer on Fridays of every second week, some days fuller than others.
+fn workplace(first: NaiveDate, days: i64) -> Vec<Visit> {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut visits = Vec::new();
+    for back in 0..days {
+        let day = first + TimeDelta::days(back);
+        let full: f64 = 0.6 + 0.4 * rng.random::<f64>();
+        let share = match day.weekday() {
+            Weekday::Sat | Weekday::Sun => 0.05,
+            Weekday::Fri if (day.num_days_from_ce() - 1) / 7 % 2 == 0 => 0.15,
+            _ => full,
+        };
+        for user in 0..40 {
+            if rng.random::<f64>() < share {
+                let start = local(day, 420 + rng.random_range(0..180));
+                let minutes = rng.random_range(300..600);
+                visits.push(visit(start, minutes, rng.random_range(4.0..30.0), user));
+            }
+        }
+    }
+    visits
+}
+
+fn ask(hours: usize) -> Ask {
+    Ask {
+        step: TimeDelta::minutes(60),
+        hours,
+        paths: 60,
+        seed: 3,
+    }
+}
+
+fn bits(ahead: &Availability) -> Vec<u32> {
+    QUANTITIES
+        .iter()
+        .flat_map(|q| ahead.paths.of(*q).iter().map(|v| v.to_bits()))
+        .collect()
+}
+
+fn forecast(visits: &[Visit], until: DateTime<Utc>) -> Availability {
+    let log = Log::new(ZONE, visits);
+    Forecaster::new(&log, &[]).forecast(until, &ask(40))
+}
+
+#[test]
+fn nothing_after_the_origin_changes_a_forecast() {
+    let visits = workplace(date("2019-06-03"), 70);
+    let until = local(date("2019-07-25"), 11 * 60);
+    let whole = forecast(&visits, until);
+    let known = |v: &&Visit| v.span.start() <= until;
+
+    // Deleted: what began later is gone; what lasts ends a minute later, and took something else.
+    let cut: Vec<Visit> = visits
+        .iter()
+        .filter(known)
+        .cloned()
+        .map(|mut v| {
+            if v.span.end() > until {
+                let end = until + TimeDelta::minutes(1);
+                v.span = Interval::try_new(v.span.start(), end).unwrap();
+                v.energy = Energy::from_kwh(99.0);
+            }
+            v
+        })
+        .collect();
+    assert_eq!(bits(&whole), bits(&forecast(&cut, until)));
+
+    // Shuffled: later visits swap their lengths and users, lasting ones their ends.
+    let mut ends: Vec<(TimeDelta, Energy)> = visits
+        .iter()
+        .filter(|v| v.span.end() > until)
+        .map(|v| (v.span.end() - v.span.start(), v.energy))
+        .collect();
+    ends.reverse();
+    let mut ends = ends.into_iter();
+    let shuffled: Vec<Visit> = visits
+        .iter()
+        .cloned()
+        .map(|mut v| {
+            if v.span.end() > until {
+                let (length, energy) = ends.next().unwrap();
+                let end = (v.span.start() + length).max(until + TimeDelta::minutes(1));
+                v.span = Interval::try_new(v.span.start(), end).unwrap();
+                v.energy = energy;
+            }
+            v
+        })
+        .collect();
+    assert_eq!(bits(&whole), bits(&forecast(&shuffled, until)));
+
+    // The test can fail: a change before the origin shows.
+    let mut changed = visits;
+    changed.retain(|v| v.span.start().with_timezone(&ZONE).date_naive() != date("2019-07-24"));
+    assert_ne!(bits(&whole), bits(&forecast(&changed, until)));
+}
+
+#[test]
+fn the_answer_does_not_depend_on_what_was_asked_before() {
+    let log = Log::new(ZONE, &workplace(date("2019-06-03"), 60));
+    let until = local(date("2019-07-25"), 15 * 60);
+    let fresh = Forecaster::new(&log, &[]).forecast(until, &ask(30));
+    let mut asked = Forecaster::new(&log, &[]);
+    for day in ["2019-07-23", "2019-07-24", "2019-07-26"] {
+        asked.forecast(local(date(day), 540), &ask(30));
+    }
+    assert_eq!(bits(&fresh), bits(&asked.forecast(until, &ask(30))));
+}
+
+#[test]
+fn vehicles_are_whole_and_nothing_is_negative_or_more_than_the_vehicles_can() {
+    let ahead = forecast(
+        &workplace(date("2019-06-03"), 60),
+        local(date("2019-07-24"), 540),
+    );
+    let all = |q| ahead.paths.of(q).iter().copied();
+    for quantity in QUANTITIES {
+        assert!(all(quantity).all(|v| v.is_finite() && v >= 0.0));
+    }
+    assert!(all(Quantity::PluggedIn).all(|v| v.fract() < 1e-6));
+    let empty = all(Quantity::PluggedIn).zip(all(Quantity::PowerUp));
+    assert!(empty.filter(|(n, _)| *n < 0.5).all(|(_, kw)| kw < 1e-6));
+}
+
+#[test]
+fn quantiles_do_not_cross() {
+    let ahead = forecast(
+        &workplace(date("2019-06-03"), 60),
+        local(date("2019-07-24"), 540),
+    );
+    for quantity in QUANTITIES {
+        for step in 0..ahead.paths.steps() {
+            let band = ahead.band(quantity, step).unwrap();
+            assert!(band.values().windows(2).all(|w| w[0] <= w[1]));
+        }
+    }
+}
+
+#[test]
+fn every_second_friday_is_found_by_the_data_and_forecast_so() {
+    let visits = workplace(date("2019-06-03"), 120);
+    let log = Log::new(ZONE, &visits);
+    let mut forecaster = Forecaster::new(&log, &[]);
+    let noon = |day: &str| {
+        let day = date(day);
+        (local(day - TimeDelta::days(1), 540), 27)
+    };
+    let (quiet, step) = noon("2019-09-20");
+    let ahead = forecaster.forecast(quiet, &ask(40));
+    assert_eq!(
+        ahead.rhythm,
+        [false, false, false, false, true, false, false]
+    );
+    let median = |a: &Availability| a.band(Quantity::PluggedIn, step).unwrap().median();
+    let first = median(&ahead);
+    let (busy, _) = noon("2019-09-27");
+    let second = median(&forecaster.forecast(busy, &ask(40)));
+    let (low, high) = (first.min(second), first.max(second));
+    assert!(low < 12.0 && high > 18.0, "{first} and {second}");
+}
+
+#[test]
+fn paths_keep_what_goes_together_and_shuffled_ones_lose_it() {
+    let log = Log::new(ZONE, &workplace(date("2019-05-06"), 98));
+    let test = Test {
+        from: date("2019-07-22"),
+        to: date("2019-08-10"),
+        off: Vec::new(),
+        special: Vec::new(),
+        paths: 100,
+        seed: 1,
+    };
+    let found = evaluate(&log, &test, &mut |_, _| ()).unwrap();
+    let joint = &found.joint;
+    assert!(
+        (0.80..=0.98).contains(&joint.block_sum.band_90),
+        "{joint:?}"
+    );
+    assert!(joint.block_sum_shuffled.band_90 < 0.82, "{joint:?}");
+    assert!(joint.block_sum_shuffled.band_90 < joint.block_sum.band_90 - 0.05);
+    let count = &found.quantities[0].pinball;
+    assert!(count.below_best_percent > 0.0, "{count:?}");
+}
+
+#[test]
+fn a_clock_change_inside_the_horizon_keeps_the_local_clock() {
+    // Sunday 2019-11-03 has 25 hours; nobody comes on it, and cars come from 07:00 on Monday.
+    let visits = workplace(date("2019-08-05"), 91);
+    let until = local(date("2019-11-02"), 20 * 60);
+    let ahead = forecast(&visits, until);
+    let at = |hour: i64| {
+        let hours = (local(date("2019-11-04"), hour * 60) - until).num_hours();
+        ahead
+            .band(Quantity::PluggedIn, usize::try_from(hours).unwrap())
+            .unwrap()
+            .median()
+    };
+    assert!(at(5) < 1.0 && at(10) > 10.0, "{} {}", at(5), at(10));
+}
+
+#[test]
+fn histories_that_are_not_as_they_should_be_are_doubted_or_refused_and_never_not_a_number() {
+    let until = local(date("2019-07-25"), 540);
+    let sane = |visits: &[Visit], words: &str| {
+        let ahead = forecast(visits, until);
+        for quantity in QUANTITIES {
+            assert!(
+                ahead
+                    .paths
+                    .of(quantity)
+                    .iter()
+                    .all(|v| v.is_finite() && *v >= 0.0)
+            );
+        }
+        let doubts = ahead.doubts.join("; ");
+        assert!(doubts.contains(words), "{doubts:?} / {words}");
+    };
+    let three: Vec<Visit> = (1..4)
+        .map(|d| {
+            visit(
+                local(date("2019-07-20") + TimeDelta::days(d), 500),
+                300,
+                10.0,
+                1,
+            )
+        })
+        .collect();
+    sane(&three, "only 3 visits");
+    sane(&[], "no visit");
+    let alike: Vec<Visit> = (0..60)
+        .map(|d| {
+            visit(
+                local(date("2019-05-20") + TimeDelta::days(d), 480),
+                480,
+                12.0,
+                1,
+            )
+        })
+        .collect();
+    sane(&alike, "");
+    let office = workplace(date("2019-06-03"), 60);
+    let twice: Vec<Visit> = office.iter().chain(&office[..40]).cloned().collect();
+    sane(&twice, "40 repeated");
+    assert_eq!(
+        bits(&forecast(&office, until)),
+        bits(&forecast(&twice, until))
+    );
+    let mut endless = office.clone();
+    endless.push(visit(local(date("2018-06-01"), 480), 365 * 1440, 50.0, 2));
+    sane(&endless, "1 endless");
+    let gap: Vec<Visit> = office
+        .into_iter()
+        .filter(|v| {
+            let day = v.span.start().with_timezone(&ZONE).date_naive();
+            !(date("2019-06-20")..date("2019-07-10")).contains(&day)
+        })
+        .collect();
+    sane(&gap, "");
+}
+
+#[test]
+fn a_hole_in_the_data_is_no_empty_car_park() {
+    let office = workplace(date("2019-05-06"), 80);
+    let hole: Vec<Visit> = office
+        .into_iter()
+        .filter(|v| {
+            let day = v.span.start().with_timezone(&ZONE).date_naive();
+            !(date("2019-06-24")..date("2019-07-15")).contains(&day)
+        })
+        .collect();
+    let ahead = forecast(&hole, local(date("2019-07-22"), 6 * 60));
+    let noon = ahead.band(Quantity::PluggedIn, 6).unwrap();
+    assert!(noon.median() > 15.0, "{noon:?}");
+    assert!(noon.values()[0] > 5.0, "{noon:?}");
+}
+
+#[test]
+fn a_test_without_anything_to_train_on_or_to_score_is_refused() {
+    let log = Log::new(ZONE, &workplace(date("2019-06-03"), 14));
+    let test = |from: &str, to: &str| Test {
+        from: date(from),
+        to: date(to),
+        off: Vec::new(),
+        special: Vec::new(),
+        paths: 20,
+        seed: 1,
+    };
+    let run = |test| evaluate(&log, &test, &mut |_, _| ()).unwrap_err();
+    assert!(matches!(
+        run(test("2019-06-01", "2019-06-10")),
+        NoTest::Untrained(_)
+    ));
+    assert!(matches!(
+        run(test("2019-09-01", "2019-09-10")),
+        NoTest::Unseen(_)
+    ));
+    assert!(matches!(
+        run(test("2019-06-10", "2019-06-10")),
+        NoTest::Empty { .. }
+    ));
+}
+
+#[test]
+fn a_model_no_better_than_the_naive_one_raises_the_alarm_and_steps_back() {
+    let first = date("2019-05-06");
+    let mut visits = Vec::new();
+    let mut off = Vec::new();
+    // Eight weeks in which nobody comes on days off, then two in which the calendar says every day is one and everybody comes.
+    for back in 0..71 {
+        let day = first + TimeDelta::days(back);
+        let free = matches!(day.weekday(), Weekday::Wed | Weekday::Thu);
+        if free || back >= 56 {
+            off.push(day);
+        }
+        for user in 0..20 {
+            if !free && (user + u32::try_from(back).unwrap()) % 9 != 0 {
+                let start = local(day, 480 + i64::from(user % 7));
+                visits.push(visit(start, 480, 10.0, user));
+            }
+        }
+    }
+    let log = Log::new(ZONE, &visits);
+    let monday = first + TimeDelta::days(70);
+    let until = local(monday, 6 * 60);
+    let ahead = Forecaster::new(&log, &off).forecast(until, &ask(24));
+    assert!(ahead.fallen_back, "{:?}", ahead.against_naive);
+    assert!(ahead.doubts.iter().any(|d| d.contains("naive")));
+    let noon = ahead.band(Quantity::PluggedIn, 6).unwrap();
+    assert!((16.0..=19.0).contains(&noon.median()), "{noon:?}");
+
+    let sound = workplace(date("2019-05-06"), 80);
+    let log = Log::new(ZONE, &sound);
+    let ahead = Forecaster::new(&log, &[]).forecast(local(date("2019-07-22"), 360), &ask(24));
+    assert!(!ahead.fallen_back && ahead.against_naive.is_some());
+}
