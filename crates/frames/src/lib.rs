@@ -3,6 +3,7 @@
 pub mod catalogue;
 mod error;
 pub mod frequency;
+pub mod history;
 pub mod import;
 mod pages;
 mod records;

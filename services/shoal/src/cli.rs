@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::backtest;
 use crate::catalogue;
 use crate::demo;
+use crate::forecast;
 use crate::import;
 use crate::output::Output;
 use crate::study;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Plan(backtest::plan::Args),
     /// Planning studies
     Study(study::Args),
+    /// Forecast: how good the forecasts are, on past data
+    Forecast(forecast::Args),
     /// Run the whole platform in one process with a simulated fleet and market
     Demo(demo::Args),
 }
@@ -50,6 +53,7 @@ impl Command {
             Self::Backtest(args) => backtest::run(&args, output),
             Self::Plan(args) => backtest::plan::run(&args, output),
             Self::Study(args) => study::run(&args, output),
+            Self::Forecast(args) => forecast::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),
         }
     }

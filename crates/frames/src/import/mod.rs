@@ -9,7 +9,7 @@ mod entsoe_csv;
 mod entsoe_xml;
 pub(crate) mod gtfs;
 mod series;
-mod sessions;
+pub(crate) mod sessions;
 mod smard;
 mod tally;
 
@@ -170,6 +170,30 @@ impl Format {
     #[must_use]
     pub const fn is_sessions(&self) -> bool {
         matches!(self.kind, Kind::Sessions(_))
+    }
+
+    /// Reads sessions as the source tells them, with nothing assumed; `None` for a format of something else.
+    ///
+    /// # Errors
+    /// [`InputError`] for a file that cannot be read at all, as in [`Format::read`].
+    pub(crate) fn stays(
+        &self,
+        files: &[PathBuf],
+        zone: Option<Tz>,
+    ) -> Option<Result<(Vec<sessions::Stay>, Summary), InputError>> {
+        let Kind::Sessions(layout) = self.kind else {
+            return None;
+        };
+        let mut tally = tally::Tally::default();
+        let stays = layout.read(files, zone, &mut tally);
+        Some(stays.map(|stays| {
+            for stay in &stays {
+                for repair in &stay.repairs {
+                    tally.repair(repair, &stay.at);
+                }
+            }
+            (stays, tally.into_summary())
+        }))
     }
 
     /// Reads `files` in order.

@@ -26,6 +26,8 @@ pub(crate) struct Stay {
     pub(crate) energy_kwh: f64,
     /// Highest power seen, kW.
     pub(crate) peak_kw: Option<f64>,
+    /// When the driver said to leave, and the energy asked for, kWh; nothing where the source filled it in afterwards.
+    pub(crate) said: Option<(DateTime<Utc>, Option<f64>)>,
     /// What was decided about it.
     pub(crate) repairs: Repairs,
     /// `FILE:LINE`.
@@ -76,6 +78,8 @@ pub(crate) const ACN: Layout = Layout {
         "station_id",
         "session_id",
         "claimed",
+        "requested_energy_kwh",
+        "estimated_departure",
     ],
     row: acn,
 };
@@ -274,9 +278,14 @@ fn acn(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         return Err(NO_DURATION);
     }
     let energy_kwh = f.energy(3)?;
-    if f.text(6).eq_ignore_ascii_case("false") {
+    let claimed = !f.text(6).eq_ignore_ascii_case("false");
+    if !claimed {
         repairs.push(UNCLAIMED);
     }
+    // Of an unclaimed session the file repeats the outcome: that is no statement.
+    let said = parse_instant(f.text(8))
+        .filter(|_| claimed)
+        .map(|departure| (departure, f.number(7).filter(|kwh| *kwh >= 0.0)));
     Ok(Stay {
         session_id: f.text(5).to_owned(),
         evse_id: f.text(4).to_owned(),
@@ -286,6 +295,7 @@ fn acn(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        said,
         repairs: Vec::new(),
         at: at(&f.row),
     })
@@ -306,6 +316,7 @@ fn elaad(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: f.number(5).filter(|w| *w > 0.0).map(|w| w / 1000.0),
+        said: None,
         repairs: Vec::new(),
         at: at(&f.row),
     })
@@ -350,6 +361,7 @@ fn boulder(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        said: None,
         repairs: Vec::new(),
         at: at(&f.row),
     })
@@ -393,6 +405,7 @@ fn dundee(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        said: None,
         repairs: Vec::new(),
         at: at(&f.row),
     })
@@ -415,6 +428,7 @@ fn norway(f: &Fields<'_>, repairs: &mut Repairs) -> Result<Stay, Refusal> {
         plug_out,
         energy_kwh,
         peak_kw: None,
+        said: None,
         repairs: Vec::new(),
         at: at(&f.row),
     })
