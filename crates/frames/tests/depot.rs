@@ -246,7 +246,7 @@ fn the_real_feeds_have_their_blocks_and_a_plausible_number_of_kilometres() {
             "portland_trimet_line1_gtfs_20180206.zip",
             "2018-02-06",
             4,
-            10.0..30.0,
+            5.0..20.0,
         ),
         (
             "seattle_sound_transit_gtfs_20171116.zip",
