@@ -5,6 +5,7 @@ pub mod case;
 pub mod policy;
 pub mod reference;
 pub mod rolling;
+mod scale;
 pub mod stack;
 pub mod storage;
 

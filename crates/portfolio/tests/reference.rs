@@ -12,7 +12,9 @@
 #[path = "reference/synthetic.rs"]
 mod synthetic;
 
-use portfolio::reference::{Answer, Headroom, Outcome, Problem, check, solve, solve_on};
+use portfolio::reference::{
+    Answer, Effort, Headroom, Outcome, Problem, check, solve, solve_on, solve_with,
+};
 use synthetic::{Kind, problem};
 
 const WINDOW: Headroom = Headroom::Window { recovery_steps: 2 };
@@ -251,4 +253,140 @@ fn an_independent_solver_finds_the_same_objective() {
         "{} problems, {infeasible} without a schedule, objectives at most {worst:e} apart",
         cases.len()
     );
+}
+
+/// Families the structured path has rows for.
+fn structured_families() -> Vec<(&'static str, Kind)> {
+    let pool = Kind {
+        fcr: Some(WINDOW),
+        ..Kind::energy(40, 96)
+    };
+    let sites = Kind {
+        sites: 5,
+        tightness: 0.3,
+        ..pool
+    };
+    vec![
+        ("window", pool),
+        ("window, one-way", Kind { v2g: 0.0, ..pool }),
+        ("window, sites", sites),
+        (
+            "window, base load at tight sites",
+            Kind {
+                base: (-0.3, 0.25),
+                tightness: 0.15,
+                ..sites
+            },
+        ),
+        (
+            "window, negative prices",
+            Kind {
+                negative_prices: true,
+                ..sites
+            },
+        ),
+        (
+            "windows without recovery",
+            Kind {
+                fcr: Some(Headroom::Window { recovery_steps: 0 }),
+                ..pool
+            },
+        ),
+        (
+            "snapshot, sites",
+            Kind {
+                fcr: Some(Headroom::Snapshot),
+                ..sites
+            },
+        ),
+        ("sites without a pool", Kind { fcr: None, ..sites }),
+    ]
+}
+
+fn answered(problem: &Problem, effort: Effort) -> Option<Answer> {
+    solve_with(problem, effort)
+        .expect("a valid problem")
+        .answer()
+}
+
+const STRUCTURED: Effort = Effort {
+    threads: 2,
+    structured_from: 2,
+    batch: 8000,
+};
+
+const GENERAL: Effort = Effort {
+    structured_from: usize::MAX,
+    ..STRUCTURED
+};
+
+#[test]
+fn the_structured_path_and_the_general_one_prove_the_same_optimum() {
+    for (name, kind) in structured_families() {
+        let mut other = 0;
+        for seed in 0..seeds() {
+            let problem = problem(kind, 100 + seed);
+            let Some(general) = answered(&problem, GENERAL) else {
+                continue;
+            };
+            let answer = answered(&problem, STRUCTURED).expect("as feasible as for the other");
+            let violations = check(&problem, &answer.schedule);
+            assert!(violations.is_empty(), "{name}, seed {seed}: {violations}");
+            let size = general.objective.abs().max(1.0);
+            assert!(
+                answer.objective - answer.lower_bound <= 1e-3 * size,
+                "{name}, seed {seed}: {} {}",
+                answer.lower_bound,
+                answer.objective
+            );
+            assert!(
+                answer.lower_bound <= general.objective + 1e-7 * size
+                    && general.lower_bound <= answer.objective + 1e-7 * size,
+                "{name}, seed {seed}: {}..{} against {}..{}",
+                answer.lower_bound,
+                answer.objective,
+                general.lower_bound,
+                general.objective
+            );
+            other += u32::from(answer.schedule != general.schedule);
+        }
+        assert!(other > 0, "{name}: the structured path was never taken");
+    }
+}
+
+#[test]
+fn batches_under_a_pool_keep_every_row_and_their_common_bound_holds() {
+    let kind = Kind {
+        fcr: Some(WINDOW),
+        sites: 60,
+        tightness: 0.3,
+        ..Kind::energy(480, 96)
+    };
+    let problem = problem(kind, 5);
+    let whole = answered(&problem, STRUCTURED).expect("feasible");
+    let batches = Effort {
+        batch: 160,
+        ..STRUCTURED
+    };
+    let split = answered(&problem, batches).expect("feasible");
+    assert!(check(&problem, &split.schedule).is_empty());
+    assert!(split.lower_bound <= whole.objective && whole.lower_bound <= split.objective);
+    // What splitting costs falls with the size of the batches; at this size it is percents.
+    assert!(split.relative_gap < 0.1, "{}", split.relative_gap);
+    let one = answered(
+        &problem,
+        Effort {
+            threads: 1,
+            ..batches
+        },
+    );
+    assert_eq!(one, Some(split));
+    let one = answered(
+        &problem,
+        Effort {
+            threads: 1,
+            ..STRUCTURED
+        },
+    );
+    assert_eq!(one, Some(whole));
 }

@@ -13,6 +13,7 @@ mod problem;
 pub(crate) mod program;
 mod repair;
 mod solve;
+mod structured;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -23,5 +24,5 @@ pub use problem::{
     Answer, Block, Direction, Duals, Headroom, Held, Infeasible, Outcome, Problem, Reserve,
     Schedule, Session, SessionSchedule, Site,
 };
-pub use solve::{solve, solve_on};
+pub use solve::{Effort, solve, solve_on, solve_with};
 pub use valid::ProblemError;

@@ -36,6 +36,14 @@ pub(super) fn read(component: &Component, model: &Model, x: &[f64], schedule: &m
 
 /// Cuts a component's part of the schedule back to what every row allows; its powers and reserves are where to start.
 pub(super) fn repair(problem: &Problem, component: &Component, schedule: &mut Schedule) {
+    within_rows(problem, component, schedule);
+    if !component.blocks.is_empty() {
+        volumes(problem, component, schedule);
+    }
+}
+
+/// [`repair()`] without the volumes, which a component's sites share.
+pub(super) fn within_rows(problem: &Problem, component: &Component, schedule: &mut Schedule) {
     for index in &component.sessions {
         let arrival = problem.sessions[*index].arrival;
         schedule.sessions[*index].energy_kwh = vec![arrival];
@@ -57,7 +65,6 @@ pub(super) fn repair(problem: &Problem, component: &Component, schedule: &mut Sc
     }
     if !component.blocks.is_empty() {
         sites(problem, component, schedule);
-        volumes(problem, component, schedule);
     }
 }
 
@@ -324,7 +331,7 @@ fn sites(problem: &Problem, component: &Component, schedule: &mut Schedule) {
 }
 
 /// What every step of a block still holds is what the block can sell.
-fn volumes(problem: &Problem, component: &Component, schedule: &mut Schedule) {
+pub(super) fn volumes(problem: &Problem, component: &Component, schedule: &mut Schedule) {
     for (product, block) in &component.blocks {
         let reserve = &problem.reserves[*product];
         let steps = reserve.blocks[*block].steps.clone();

@@ -8,6 +8,7 @@ use super::coupling::{self, Component, SiteRow};
 use super::problem::{
     Answer, Duals, Infeasible, Outcome, Problem, Schedule, Session, SessionSchedule,
 };
+use super::structured;
 use super::together;
 use super::valid::ProblemError;
 
@@ -31,6 +32,49 @@ pub fn solve(problem: &Problem) -> Result<Outcome, ProblemError> {
 /// # Errors
 /// As [`solve`].
 pub fn solve_on(problem: &Problem, threads: usize) -> Result<Outcome, ProblemError> {
+    solve_with(
+        problem,
+        Effort {
+            threads,
+            ..Effort::default()
+        },
+    )
+}
+
+/// How a problem is solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// Threads; the answer is the same on any number.
+    pub threads: usize,
+    /// Sessions from which a component goes to the structured interior point before the general one.
+    pub structured_from: usize,
+    /// Sessions from which a pool on the structured path is split into batches of about this many: what splitting costs
+    /// falls with their size, and the iterations of a path grow with the rows that share a step length.
+    pub batch: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            threads: THREADS,
+            structured_from: STRUCTURED_FROM,
+            batch: BATCH,
+        }
+    }
+}
+
+/// Below this many sessions the general interior point takes two seconds or less, and ends nearer to the optimum.
+const STRUCTURED_FROM: usize = 200;
+
+/// Sessions of a batch; the decision record has the figures.
+const BATCH: usize = 8000;
+
+/// [`solve`] by a given effort.
+///
+/// # Errors
+/// As [`solve`].
+pub fn solve_with(problem: &Problem, effort: Effort) -> Result<Outcome, ProblemError> {
+    let threads = effort.threads;
     problem.check()?;
     let open = coupling::without_shut_steps(problem);
     let problem = open.as_ref();
@@ -47,7 +91,7 @@ pub fn solve_on(problem: &Problem, threads: usize) -> Result<Outcome, ProblemErr
     let offer = Offer::of(problem);
     let components = coupling::components(problem, &offer, &rows);
     let parts = in_parallel(&components, threads, |component| {
-        part(problem, &offer, component)
+        part(problem, &offer, component, effort)
     });
     Ok(assemble(problem, parts))
 }
@@ -171,7 +215,7 @@ fn in_parallel<T: Sync, R: Send>(
 }
 
 /// Solves one component: each session alone, and together only if that breaks a limit or leaves a block to sell.
-fn part(problem: &Problem, offer: &Offer, component: &Component) -> Part {
+fn part(problem: &Problem, offer: &Offer, component: &Component, effort: Effort) -> Part {
     if component.blocks.is_empty() {
         match alone(problem, component) {
             Ok(solved)
@@ -183,6 +227,11 @@ fn part(problem: &Problem, offer: &Offer, component: &Component) -> Part {
             Ok(_) => {}
             Err(reason) => return Part::Stalled(reason),
         }
+    }
+    if component.sessions.len() >= effort.structured_from
+        && let Some(solved) = structured::solve(problem, component, effort)
+    {
+        return Part::Solved(Box::new(solved));
     }
     together::solve(problem, offer, component)
 }

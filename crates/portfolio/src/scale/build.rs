@@ -1,0 +1,597 @@
+//! From sessions to packs and groups, and from their iterate back to schedules.
+
+use pulp::Simd;
+
+use crate::reference::{Headroom, Held, Problem, Session, SessionSchedule};
+
+use super::group::{Group, Setting};
+use super::lanes::V;
+use super::pack::{Goal, Pack, Prices, Step};
+use super::pool::{Pool, PoolBlock};
+use super::rows::{self, OWN, ROWS, SNAPSHOT, Vehicle, WINDOW};
+use super::site::{Limit, Site};
+
+/// Vehicles per group: few enough that a group's matrices stay near the processor.
+const GROUP: usize = 24;
+
+/// A share of a step below which a vehicle counts as unplugged there, and no interior is left.
+pub(super) const NO_SHARE: f64 = 1e-6;
+
+/// First product of slack and multiplier, in scaled money.
+const FIRST_PRODUCT: f64 = 0.05;
+
+/// Mean price of a kW over a step in scaled money.
+const PRICE_SIZE: f64 = 0.02;
+
+/// A site, or vehicles without one, with the limits that could bind there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unit {
+    /// Indices into the problem's sessions.
+    pub(super) sessions: Vec<usize>,
+    /// Ascending in time.
+    pub(super) limits: Vec<Limit>,
+    /// Index of each limit among the caller's rows.
+    pub(super) rows: Vec<usize>,
+}
+
+/// A problem as the path sees it.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) problem: &'a Problem,
+    pub(super) setting: Setting,
+    /// Scaled money per EUR.
+    pub(super) scale: f64,
+    /// Product on sale.
+    pub(super) product: usize,
+    /// Blocks on sale, as indices of the product's blocks.
+    pub(super) blocks: Vec<usize>,
+    /// Place among the blocks on sale, per step.
+    pub(super) sale: Vec<Option<usize>>,
+    /// Boundaries after a window for which its energy stays missing.
+    recovery: usize,
+    /// Steps of an activation window.
+    window: usize,
+}
+
+impl<'a> Frame<'a> {
+    pub(super) fn new(problem: &'a Problem, product: usize, blocks: Vec<usize>) -> Self {
+        let hours = problem.step_hours / 1000.0;
+        let steps = problem.import_price.len();
+        let sizes = problem.import_price.iter().map(|price| price.abs());
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        let mean = hours * sizes.sum::<f64>() / (steps.max(1) as f64);
+        let scale = PRICE_SIZE / mean.max(1e-9);
+        let mut sale = vec![None; steps];
+        for (place, block) in blocks.iter().enumerate() {
+            let block = &problem.reserves[product].blocks[*block];
+            sale[block.steps.clone()].fill(Some(place));
+        }
+        let (rule, window, recovery) = match problem.headroom {
+            Headroom::Snapshot => (SNAPSHOT, 1, 0),
+            Headroom::Window { recovery_steps } => {
+                let window = problem
+                    .reserves
+                    .get(product)
+                    .map_or(1, |reserve| reserve.window_steps(problem.step_hours));
+                (WINDOW, window, recovery_steps)
+            }
+        };
+        let prices = Prices {
+            charge: problem
+                .import_price
+                .iter()
+                .map(|price| scale * hours * price)
+                .collect(),
+            discharge: problem
+                .export_price
+                .iter()
+                .map(|price| scale * hours * (problem.wear - price))
+                .collect(),
+            short: scale * problem.shortfall * problem.step_hours,
+        };
+        Self {
+            problem,
+            setting: Setting {
+                rule,
+                prices,
+                fixed: Vec::new(),
+            },
+            scale,
+            product,
+            blocks,
+            sale,
+            recovery,
+            window,
+        }
+    }
+
+    /// A path setting with the pool's prices given per step.
+    pub(super) fn priced(&self, fixed: Vec<[f64; 2]>) -> Self {
+        let mut frame = Self::new(self.problem, self.product, self.blocks.clone());
+        frame.setting.fixed = fixed;
+        frame
+    }
+
+    fn power_factor(&self) -> f64 {
+        self.problem
+            .reserves
+            .get(self.product)
+            .map_or(1.0, |reserve| reserve.power_factor)
+    }
+
+    /// Pool rows of a step: those of a block follow each other.
+    fn pool_row(&self, step: usize) -> Option<(usize, usize)> {
+        let before = self.sale[..step]
+            .iter()
+            .filter(|place| place.is_some())
+            .count();
+        self.sale[step].map(|_| (2 * before, 2 * before + 1))
+    }
+
+    /// The pool of some sessions, its iterate yet to be set.
+    pub(super) fn pool(&self, units: &[Unit]) -> Pool {
+        let factor = self.power_factor();
+        let all = units.iter().flat_map(|unit| &unit.sessions);
+        let most: f64 = all
+            .map(|index| {
+                let session = &self.problem.sessions[*index];
+                (session.charge_kw + session.discharge_kw) / factor
+            })
+            .sum();
+        let mut blocks: Vec<PoolBlock> = self
+            .blocks
+            .iter()
+            .map(|block| {
+                let block = &self.problem.reserves[self.product].blocks[*block];
+                PoolBlock::new(self.scale * block.price / 1000.0, most, Vec::new())
+            })
+            .collect();
+        let mut row = 0;
+        for place in self.sale.iter().flatten() {
+            blocks[*place].rows.extend([row, row + 1]);
+            row += 2;
+        }
+        Pool::new(blocks)
+    }
+
+    /// Prices per step from multipliers of the pool's rows.
+    pub(super) fn by_step(&self, multipliers: &[f64]) -> Vec<[f64; 2]> {
+        let mut pairs = multipliers.chunks_exact(2);
+        self.sale
+            .iter()
+            .map(|place| {
+                place
+                    .and_then(|_| pairs.next())
+                    .map_or([0.0; 2], |pair| [pair[0], pair[1]])
+            })
+            .collect()
+    }
+
+    /// Units by the groups they form.
+    pub(super) fn parts<'u>(&self, units: &'u [Unit]) -> Vec<&'u [Unit]> {
+        let mut parts = Vec::new();
+        let mut begin = 0;
+        while begin < units.len() {
+            let mut end = begin;
+            let mut vehicles = 0;
+            while end < units.len()
+                && (vehicles == 0 || vehicles + units[end].sessions.len() <= GROUP)
+            {
+                vehicles += units[end].sessions.len();
+                end += 1;
+            }
+            parts.push(&units[begin..end]);
+            begin = end;
+        }
+        parts
+    }
+
+    /// Whole units as a group, with their iterate at the start of the path.
+    pub(super) fn group<S: Simd>(&self, simd: S, units: &[Unit], with_pool: bool) -> Group<S> {
+        let mut members: Vec<(usize, usize)> = units
+            .iter()
+            .enumerate()
+            .flat_map(|(site, unit)| unit.sessions.iter().map(move |session| (*session, site)))
+            .collect();
+        let window = |session: usize| plugged_in(&self.problem.sessions[session]);
+        members
+            .sort_by_key(|(session, _)| (window(*session).start, window(*session).end, *session));
+        let first = members
+            .iter()
+            .map(|(session, _)| window(*session).start)
+            .min()
+            .unwrap_or(0);
+        let end = members
+            .iter()
+            .map(|(session, _)| window(*session).end)
+            .max()
+            .unwrap_or(0);
+        let mut sites = self.sites(units, first..end, with_pool);
+        let packs: Vec<Pack<S>> = members
+            .chunks(V::<S>::LANES)
+            .map(|members| self.pack(simd, members))
+            .collect();
+        for pack in &packs {
+            for (lane, session) in pack.session.iter().enumerate() {
+                if session.is_some() {
+                    sites[pack.site[lane]].begin_with(pack, lane);
+                }
+            }
+        }
+        sites.iter_mut().for_each(|site| site.begin(FIRST_PRODUCT));
+        Group { sites, packs }
+    }
+
+    fn sites<S: Simd>(
+        &self,
+        units: &[Unit],
+        steps: std::ops::Range<usize>,
+        with_pool: bool,
+    ) -> Vec<Site<S>> {
+        let site = |unit: &Unit| {
+            let mut able = vec![false; steps.end];
+            for session in &unit.sessions {
+                let session = &self.problem.sessions[*session];
+                for step in plugged_in(session) {
+                    able[step] |= session.whole(step - session.first);
+                }
+            }
+            let row = |step: usize| {
+                if with_pool && able[step] {
+                    self.pool_row(step)
+                } else {
+                    None
+                }
+            };
+            Site::new(steps.clone(), &unit.limits, row)
+        };
+        units.iter().map(site).collect()
+    }
+
+    /// Lets a group of priced vehicles take part in the pool's rows.
+    pub(super) fn join<S: Simd>(&self, group: &mut Group<S>, units: &[Unit]) {
+        let begin = group.packs.iter().map(|pack| pack.first).min().unwrap_or(0);
+        let end = group
+            .packs
+            .iter()
+            .map(|pack| pack.first + pack.steps.len())
+            .max()
+            .unwrap_or(0);
+        let mut sites = self.sites(units, begin..end, true);
+        for (site, priced) in sites.iter_mut().zip(&group.sites) {
+            site.s.clone_from(&priced.s);
+            site.y.clone_from(&priced.y);
+        }
+        group.sites = sites;
+        for pack in &group.packs {
+            for (lane, session) in pack.session.iter().enumerate() {
+                if session.is_some() {
+                    group.sites[pack.site[lane]].begin_with(pack, lane);
+                }
+            }
+        }
+    }
+
+    fn pack<S: Simd>(&self, simd: S, members: &[(usize, usize)]) -> Pack<S> {
+        let lanes = V::<S>::LANES;
+        let sessions: Vec<Option<&Session>> = (0..lanes)
+            .map(|lane| {
+                members
+                    .get(lane)
+                    .map(|(index, _)| &self.problem.sessions[*index])
+            })
+            .collect();
+        let there = || sessions.iter().flatten().map(|session| plugged_in(session));
+        let first = there().map(|window| window.start).min().unwrap_or(0);
+        let end = there().map(|window| window.end).max().unwrap_or(0);
+        let hours = self.problem.step_hours;
+        let each = |value: &dyn Fn(&Session) -> f64, empty: f64| {
+            let mut all = V::splat(simd, empty);
+            for (lane, session) in sessions.iter().enumerate() {
+                if let Some(session) = session {
+                    all.set(lane, value(session));
+                }
+            }
+            all
+        };
+        let reserve = self.problem.reserves.get(self.product);
+        let last = match (self.setting.rule, reserve) {
+            (SNAPSHOT, Some(reserve)) => reserve.endurance_hours / hours,
+            _ => 1.0,
+        };
+        let two_way = |session: &Session| session.discharge_kw > 0.0;
+        let b = |s: &Session| 1.0 / (s.charge_efficiency * s.discharge_efficiency);
+        let only = |session: &Session, value: f64| if two_way(session) { value } else { 0.0 };
+        let vehicle = Vehicle {
+            a: each(&|s| 1.0 / s.charge_efficiency, 1.0),
+            b: each(&|s| only(s, b(s)), 0.0),
+            g: each(&|s| only(s, b(s) - 1.0), 0.0),
+            b_rho: each(
+                &|s| {
+                    only(
+                        s,
+                        b(s) + s.charge_kw / s.discharge_kw.max(f64::MIN_POSITIVE),
+                    )
+                },
+                0.0,
+            ),
+            fill: each(&|s| last / s.discharge_efficiency, 1.0),
+            last: V::splat(simd, last),
+            older: V::splat(simd, if self.window > 1 { 1.0 } else { 0.0 }),
+            power_factor: V::splat(simd, self.power_factor()),
+            charge_kw: each(&|s| s.charge_kw, 0.0),
+            discharge_kw: each(&|s| s.discharge_kw, 0.0),
+            floor: each(&|s| s.floor / hours, 0.0),
+            capacity: each(&|s| s.capacity / hours, 0.0),
+            arrival: each(&|s| s.arrival / hours, 0.0),
+        };
+        let one_way = each(&|s| f64::from(u8::from(!two_way(s))), 1.0);
+        let goal = Goal::new(
+            each(&|s| f64::from(u8::from(s.goal > s.floor)), 0.0),
+            each(&|s| s.goal / hours, 0.0),
+        );
+        let steps = (first..end)
+            .map(|step| {
+                let at = |value: &dyn Fn(&Session, usize) -> f64| {
+                    each(
+                        &|session| {
+                            if plugged_in(session).contains(&step) {
+                                value(session, step - session.first)
+                            } else {
+                                0.0
+                            }
+                        },
+                        0.0,
+                    )
+                };
+                Step {
+                    here: at(&|_, _| 1.0),
+                    share: at(&|session, j| session.share[j]),
+                    up: at(&|session, j| f64::from(u8::from(self.may_hold(session, j, true)))),
+                    down: at(&|session, j| f64::from(u8::from(self.may_hold(session, j, false)))),
+                    last: at(&|session, j| {
+                        f64::from(u8::from(plugged_in(session).end == session.first + j + 1))
+                    }),
+                }
+            })
+            .collect();
+        let session = (0..lanes)
+            .map(|lane| members.get(lane).map(|(index, _)| *index))
+            .collect();
+        let site = (0..lanes)
+            .map(|lane| members.get(lane).map_or(0, |(_, site)| *site))
+            .collect();
+        let mut pack = Pack::new(first, session, site, vehicle, one_way, steps, goal);
+        for (lane, session) in sessions.iter().enumerate() {
+            if let Some(session) = session {
+                self.begin(&mut pack, lane, session);
+            }
+        }
+        match self.setting.rule {
+            SNAPSHOT => pack.slacken::<SNAPSHOT>(FIRST_PRODUCT),
+            _ => pack.slacken::<WINDOW>(FIRST_PRODUCT),
+        }
+        pack
+    }
+
+    fn may_hold(&self, session: &Session, j: usize, up: bool) -> bool {
+        if !session.whole(j) || self.sale[session.first + j].is_none() {
+            return false;
+        }
+        let room = if up {
+            session.arrival - session.floor
+        } else {
+            session.capacity - session.arrival
+        };
+        // With the snapshot rule a battery at an end of its band on arrival has no room there yet.
+        self.setting.rule != SNAPSHOT
+            || session.first + j > plugged_in(session).start
+            || room > 1e-6
+    }
+
+    /// A first iterate: steady charging towards the goal, a little discharge and reserve; marks the rows that count.
+    fn begin<S: Simd>(&self, pack: &mut Pack<S>, lane: usize, session: &Session) {
+        let hours = self.problem.step_hours;
+        let window = plugged_in(session);
+        let shares: f64 = session.share.iter().sum();
+        let two_way = session.discharge_kw > 0.0;
+        let target = session.goal.max(session.arrival).clamp(
+            session.floor + 0.1 * (session.capacity - session.floor),
+            session.capacity - 0.1 * (session.capacity - session.floor),
+        );
+        let rise = (target - session.arrival) / hours / shares.max(1e-3);
+        let mut energy = session.arrival / hours;
+        for (at, step) in (pack.first..pack.first + pack.steps.len()).enumerate() {
+            let x = &mut pack.x[at];
+            if !window.contains(&step) {
+                x[rows::E].set(lane, energy);
+                continue;
+            }
+            let j = step - session.first;
+            let (share, charge) = (session.share[j], session.charge_kw);
+            let (up, down) = (
+                self.may_hold(session, j, true),
+                self.may_hold(session, j, false),
+            );
+            energy += rise * share;
+            x[rows::E].set(lane, energy);
+            let discharge = if two_way {
+                0.05 * share * session.discharge_kw
+            } else {
+                0.0
+            };
+            x[rows::D].set(lane, discharge);
+            let own = if two_way && up {
+                0.05 * session.discharge_kw
+            } else {
+                0.0
+            };
+            x[rows::U].set(lane, own);
+            let cancel = if up { 0.05 * charge } else { 0.0 };
+            x[rows::W].set(
+                lane,
+                session.charge_efficiency * cancel + own / session.discharge_efficiency,
+            );
+            x[rows::R].set(lane, if down { 0.05 * charge } else { 0.0 });
+            let held_before =
+                |back: usize, up: bool| j >= back && self.may_hold(session, j - back, up);
+            let snapshot = self.setting.rule == SNAPSHOT;
+            let reach = self.window - 1;
+            let older =
+                |i: usize, up: bool| !snapshot && i <= self.recovery && held_before(i + reach, up);
+            let counts: [bool; ROWS] = [
+                if two_way {
+                    !up
+                } else {
+                    !(up && self.power_factor() >= 1.0)
+                },
+                two_way,
+                two_way || !down,
+                up,
+                two_way && up,
+                two_way && up,
+                up,
+                down,
+                down,
+                !snapshot || up,
+                if snapshot { up } else { older(1, true) },
+                if snapshot { !up } else { older(2, true) },
+                !snapshot || down,
+                if snapshot { down } else { older(1, false) },
+                if snapshot { !down } else { older(2, false) },
+            ];
+            for (row, counts) in counts.into_iter().enumerate() {
+                if counts {
+                    pack.z[at][row].set(lane, 1.0);
+                }
+            }
+        }
+        if session.goal > session.floor {
+            pack.goal.z[0].set(lane, 1.0);
+            pack.goal.z[1].set(lane, 1.0);
+            pack.goal.short.set(lane, 0.05 * session.charge_kw);
+        }
+    }
+
+    /// Reads the schedules of a group.
+    pub(super) fn read<S: Simd>(&self, group: &Group<S>) -> Vec<(usize, SessionSchedule)> {
+        let mut out = Vec::new();
+        for pack in &group.packs {
+            for (lane, index) in pack.session.iter().enumerate() {
+                if let Some(index) = index {
+                    out.push((
+                        *index,
+                        self.schedule(pack, lane, &self.problem.sessions[*index]),
+                    ));
+                }
+            }
+        }
+        out
+    }
+
+    fn schedule<S: Simd>(&self, pack: &Pack<S>, lane: usize, session: &Session) -> SessionSchedule {
+        let (ec, ed) = (session.charge_efficiency, session.discharge_efficiency);
+        let steps = session.share.len();
+        let none = || vec![0.0; steps];
+        let mut done = SessionSchedule {
+            charge_kw: none(),
+            discharge_kw: none(),
+            energy_kwh: Vec::new(),
+            short_kwh: 0.0,
+            reserves: self
+                .problem
+                .reserves
+                .iter()
+                .map(|_| Held {
+                    up_charge_kw: none(),
+                    up_discharge_kw: none(),
+                    down_kw: none(),
+                })
+                .collect(),
+        };
+        let mut before = session.arrival / self.problem.step_hours;
+        for step in plugged_in(session) {
+            let (at, j) = (step - pack.first, step - session.first);
+            let x: [f64; OWN] = std::array::from_fn(|i| pack.x[at][i].lane(lane));
+            let discharge = if session.discharge_kw > 0.0 {
+                x[rows::D]
+            } else {
+                0.0
+            };
+            done.discharge_kw[j] = discharge;
+            done.charge_kw[j] = (x[rows::E] - before) / ec + discharge / (ec * ed);
+            before = x[rows::E];
+            if let Some(held) = done.reserves.get_mut(self.product) {
+                let own = if session.discharge_kw > 0.0 {
+                    x[rows::U].max(0.0)
+                } else {
+                    0.0
+                };
+                if self.may_hold(session, j, true) {
+                    held.up_discharge_kw[j] = own;
+                    held.up_charge_kw[j] = ((x[rows::W] - own / ed) / ec).max(0.0);
+                }
+                if self.may_hold(session, j, false) {
+                    held.down_kw[j] = x[rows::R].max(0.0);
+                }
+            }
+        }
+        done
+    }
+}
+
+/// Steps of the grid with any share of the session in them.
+pub(super) fn plugged_in(session: &Session) -> std::ops::Range<usize> {
+    let some = |share: &f64| *share > NO_SHARE;
+    let begin = session.share.iter().position(some).unwrap_or(0);
+    let end = session
+        .share
+        .iter()
+        .rposition(some)
+        .map_or(begin, |last| last + 1);
+    session.first + begin..session.first + end
+}
+
+impl<S: Simd> Pack<S> {
+    /// Slacks no smaller than a twentieth of the charger, and multipliers whose products are all alike; rows that count
+    /// are marked by a multiplier above zero.
+    fn slacken<const RULE: u8>(&mut self, product: f64) {
+        let zero = self.one_way.like(0.0);
+        let one = self.one_way.like(1.0);
+        let least = (self.vehicle.charge_kw * zero.like(0.05)).max(zero.like(1e-3));
+        for j in 0..self.steps.len() {
+            let value = self.value::<RULE>(j);
+            for i in 0..ROWS {
+                let on = self.z[j][i];
+                let s = value[i].max(least);
+                self.s[j][i] = on.if_positive(s, one);
+                self.z[j][i] = on.if_positive(zero.like(product).over(s), zero);
+            }
+        }
+        let value = self.goal_value();
+        for i in 0..2 {
+            let on = self.goal.z[i];
+            let s = value[i].max(least);
+            self.goal.s[i] = on.if_positive(s, one);
+            self.goal.z[i] = on.if_positive(zero.like(product).over(s), zero);
+        }
+    }
+}
+
+impl<S: Simd> Site<S> {
+    /// Adds a lane's first powers to the sums.
+    fn begin_with(&mut self, pack: &Pack<S>, lane: usize) {
+        let mut before = pack.vehicle.arrival.lane(lane);
+        for (j, x) in pack.x.iter().enumerate() {
+            let (a, g) = (pack.vehicle.a.lane(lane), pack.vehicle.g.lane(lane));
+            let here = pack.steps[j].here.lane(lane);
+            let at = self.place(pack.first + j);
+            let energy = x[rows::E].lane(lane);
+            let sums = &mut self.sums[0][at];
+            sums[0] += here * (a * (energy - before) + g * x[rows::D].lane(lane));
+            sums[1] += a * x[rows::W].lane(lane) - g * x[rows::U].lane(lane);
+            sums[2] += x[rows::R].lane(lane);
+            before = energy;
+        }
+    }
+}
