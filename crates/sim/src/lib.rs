@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod frequency;
 pub mod price;
 pub mod station;
+pub mod synth;
 mod timetable;
 pub mod twin;
 mod waves;
