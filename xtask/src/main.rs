@@ -5,6 +5,7 @@
     reason = "a program for the terminal"
 )]
 
+mod bench;
 mod install;
 mod scenario;
 mod steps;
@@ -19,7 +20,8 @@ use steps::Step;
 
 const USAGE: &str =
     "usage: cargo xtask test [--only STEP]...   STEP: fmt, clippy, test, browser, notebook
-       cargo xtask scenario DIR";
+       cargo xtask scenario DIR
+       cargo xtask bench scale [--vehicles N]...";
 
 /// Where things are.
 #[derive(Debug)]
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
             println!("{}", file.display());
             Ok(())
         }
+        ["bench", "scale", rest @ ..] => bench::scale(&Places::find(), rest),
         _ => bail!("{USAGE}"),
     }
 }

@@ -133,7 +133,7 @@ fn notebook(places: &Places) -> anyhow::Result<()> {
     run(notebooks)
 }
 
-fn cargo(places: &Places, arguments: &[&str]) -> Command {
+pub(crate) fn cargo(places: &Places, arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command

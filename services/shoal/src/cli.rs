@@ -12,6 +12,7 @@ use crate::forecast;
 use crate::import;
 use crate::output::Output;
 use crate::study;
+use crate::synth;
 
 /// Pools plugged-in electric cars and buses and runs them as one power plant.
 #[derive(Debug, Parser)]
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Study(study::Args),
     /// Forecast: how good the forecasts are, on past data
     Forecast(forecast::Args),
+    /// Write a scenario with a fleet of realistic spread
+    Synth(synth::Args),
     /// Run the whole platform in one process with a simulated fleet and market
     Demo(demo::Args),
 }
@@ -54,6 +57,7 @@ impl Command {
             Self::Plan(args) => backtest::plan::run(&args, output),
             Self::Study(args) => study::run(&args, output),
             Self::Forecast(args) => forecast::run(&args, output),
+            Self::Synth(args) => synth::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),
         }
     }

@@ -8,6 +8,7 @@ mod forecast;
 mod import;
 mod output;
 mod study;
+mod synth;
 
 use std::process::ExitCode;
 

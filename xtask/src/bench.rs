@@ -1,0 +1,116 @@
+//! The bench of the reference problem at scale: one synthesised scenario, the structured path and HiGHS in turn.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::steps::{cargo, run};
+use crate::{Places, install};
+
+/// The day of the bench: ninety-six quarter hours, no clock change.
+const DAY: &str = "2024-06-12";
+
+/// Vehicles above which HiGHS takes hours.
+const MOST_FOR_HIGHS: u32 = 2000;
+
+/// Runs `bench scale` with the words after it: `--vehicles N` as often as wanted, 1000 without.
+pub(crate) fn scale(places: &Places, words: &[&str]) -> anyhow::Result<()> {
+    let sizes = sizes(words)?;
+    run(cargo(
+        places,
+        &[
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "portfolio",
+            "--example",
+            "scale",
+        ],
+    ))?;
+    let python = install::python(places)?;
+    for vehicles in sizes {
+        let folder = places.target.join(format!("xtask/scale-{vehicles}"));
+        synthesise(places, vehicles, &folder)?;
+        let mut ours = Command::new(places.target.join("release/examples/scale"));
+        ours.arg(&folder);
+        run(ours)?;
+        if vehicles <= MOST_FOR_HIGHS {
+            let mut theirs = Command::new(&python);
+            theirs
+                .arg(places.root.join("xtask/highs_scale.py"))
+                .arg(folder.join("scenario.toml"));
+            run(theirs)?;
+        }
+    }
+    Ok(())
+}
+
+fn sizes(words: &[&str]) -> anyhow::Result<Vec<u32>> {
+    let mut sizes = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if *word != "--vehicles" {
+            bail!("{word:?} is unknown, expected --vehicles N");
+        }
+        let count = rest.next().context("--vehicles needs a number")?;
+        sizes.push(
+            count
+                .parse()
+                .with_context(|| format!("--vehicles {count:?}: expected a whole number"))?,
+        );
+    }
+    if sizes.is_empty() {
+        sizes.push(1000);
+    }
+    Ok(sizes)
+}
+
+fn synthesise(places: &Places, vehicles: u32, folder: &Path) -> anyhow::Result<()> {
+    let mut synth = cargo(
+        places,
+        &[
+            "run",
+            "--locked",
+            "--quiet",
+            "--package",
+            "shoal",
+            "--",
+            "synth",
+        ],
+    );
+    synth.arg(folder).args([
+        "--vehicles",
+        &vehicles.to_string(),
+        "--day",
+        DAY,
+        "--area",
+        "NL",
+        "--seed",
+        "1",
+    ]);
+    run(synth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_a_thousand_is_the_rule() {
+        assert_eq!(sizes(&[]).unwrap(), [1000]);
+        assert_eq!(
+            sizes(&["--vehicles", "10", "--vehicles", "20"]).unwrap(),
+            [10, 20]
+        );
+        assert!(sizes(&["--vehicles"]).is_err());
+        assert!(
+            sizes(&["--vehicles", "many"])
+                .unwrap_err()
+                .to_string()
+                .contains("many")
+        );
+        assert!(sizes(&["--buses", "1"]).is_err());
+    }
+}
