@@ -35,7 +35,7 @@ fn visit(start: DateTime<Utc>, minutes: i64, kwh: f64, user: u32) -> Visit {
         outlet: None,
         user: Some(user),
         group: 0,
-        said: (user % 3 == 0).then(|| Said {
+        said: user.is_multiple_of(3).then(|| Said {
             departure: start + TimeDelta::minutes(minutes + 20),
             energy: Some(Energy::from_kwh(kwh + 5.0)),
         }),
@@ -52,7 +52,7 @@ fn workplace(first: NaiveDate, days: i64) -> Vec<Visit> {
         let share = match day.weekday() {
             Weekday::Sat | Weekday::Sun => 0.05,
             Weekday::Fri if (day.num_days_from_ce() - 1) / 7 % 2 == 0 => 0.15,
-            _ => full,
+            Weekday::Mon | Weekday::Tue | Weekday::Wed | Weekday::Thu | Weekday::Fri => full,
         };
         for user in 0..40 {
             if rng.random::<f64>() < share {

@@ -66,8 +66,8 @@ fn at(text: &str) -> DateTime<Utc> {
 
 /// Real feeds, or a printed reason to skip.
 fn real(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var("SHOAL_DATA").map_or_else(
-        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+    let shared = std::env::var_os("SHOAL_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
         PathBuf::from,
     );
     let file = shared.join("bus").join(name);

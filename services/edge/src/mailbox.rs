@@ -23,6 +23,10 @@ struct Waiting {
 
 impl Mailbox {
     /// Leaves a set-point for an outlet. Returns it if nobody will fetch it, and the one it replaced otherwise.
+    #[expect(
+        clippy::result_large_err,
+        reason = "what nobody fetches goes back to whoever left it"
+    )]
     pub(crate) fn put(&self, place: i32, setpoint: Setpoint) -> Result<Option<Setpoint>, Setpoint> {
         let mut waiting = self.lock();
         if waiting.closed {

@@ -28,7 +28,7 @@ pub(crate) fn decode(
     let request = CsRequest::decode(known, payload, &DecodeOptions::strict())?;
     if let CsRequest::NotifyEVChargingNeeds(needs) = &request {
         // Members that 2.1 added, discharge above all, are not believed of a 2.0.1 station.
-        return v21::decode(action, &*reply(needs)?);
+        return v21::decode(action, &reply(needs)?);
     }
     v21::decode(action, payload)
 }

@@ -215,11 +215,11 @@ async fn modes_that_a_version_cannot_say_are_refused_by_name() {
 async fn needs(bench: &Bench, count: usize) -> Needs {
     bench
         .until(|told| {
-            let needs = told.iter().filter_map(|t| match t {
+            let mut needs = told.iter().filter_map(|t| match t {
                 Telemetry::Needs { needs, .. } => Some(needs.clone()),
                 _ => None,
             });
-            needs.skip(count - 1).next()
+            needs.nth(count - 1)
         })
         .await
 }

@@ -336,7 +336,7 @@ impl Dispatcher {
                 id,
                 evse: evse.clone(),
                 power: *power,
-                mode: fleet::Mode::default(),
+                mode: dispatch::fleet::Mode::default(),
                 issued_at: now,
                 expires_at,
                 signal: signal.clone(),

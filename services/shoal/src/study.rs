@@ -101,7 +101,7 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
         rows.push(play(&case)?);
     }
     let table = Table {
-        scenario: scenario.name.clone(),
+        scenario: scenario.name,
         sessions: case.sessions.len(),
         rows,
     };

@@ -169,8 +169,8 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
         let w = age(day);
         weight[day.kind] += w;
         square[day.kind] += w * w;
-        for h in 0..24 {
-            mean[day.kind][h] += w * day.profile[h];
+        for (mean, hour) in mean[day.kind].iter_mut().zip(&day.profile) {
+            *mean += w * hour;
         }
     }
     for k in 0..KINDS {

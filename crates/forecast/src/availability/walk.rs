@@ -392,7 +392,7 @@ fn steps(ask: &Ask) -> usize {
     usize::try_from(seconds / step).unwrap_or(0) + 1
 }
 
-/// A seed of its own for every origin (Steele, Lea and Flood 2014, the finaliser of SplitMix64).
+/// A seed of its own for every origin (Steele, Lea and Flood 2014, the finaliser of `SplitMix64`).
 fn seed(base: u64, origin: i64) -> u64 {
     let mut z = base ^ origin.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -148,7 +148,7 @@ mod tests {
             let (mut past, day) = results(&prices);
             let before = MarginalPrice::forecast(&past, day, 2, day);
             past.extend((0_u64..).zip(&future).map(|(i, p)| BlockPrice { date: day + Days::new(i), block: 2, price: *p }));
-            prop_assert_eq!(MarginalPrice::forecast(&past, day, 2, day), before.clone());
+            prop_assert_eq!(&MarginalPrice::forecast(&past, day, 2, day), &before);
             let band = before.unwrap().band(&[0.05, 0.5, 0.95]);
             prop_assert!(band.windows(2).all(|w| w[0] <= w[1]));
         }

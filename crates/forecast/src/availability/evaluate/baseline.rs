@@ -94,7 +94,7 @@ pub(super) fn median_stays(log: &Log, before: i64) -> [f64; 24] {
     })
 }
 
-/// A number from 0 to 1 fixed by what it is for: the chance of a randomised transform (SplitMix64 finaliser, Steele, Lea and Flood
+/// A number from 0 to 1 fixed by what it is for: the chance of a randomised transform (`SplitMix64` finaliser, Steele, Lea and Flood
 /// 2014).
 pub(super) fn chance(seed: u64, at: i64, place: usize) -> f64 {
     let mut z = seed
