@@ -14,7 +14,7 @@ use super::solve::{Effort, Solved, blank, gap};
 const WANTED_GAP: f64 = 5e-5;
 
 /// Gap beyond which the answer is left to the general solver, where that could still be waited for.
-const ACCEPTED_GAP: f64 = 1e-3;
+const ACCEPTED_GAP: f64 = 1e-4;
 
 /// Sessions up to which the general solver could be waited for: a thousand take minutes, and time grows with a power
 /// of 1.5 and more. Whoever asks for batches does not ask for it either.
