@@ -256,7 +256,7 @@ special = [[2018-06-04, 2018-06-06]]
             (
                 "\"elaad\"",
                 "\"gtfs\"",
-                "s.toml: history.format: \"gtfs\", expected canonical or one of acn",
+                "s.toml:4: history.format: \"gtfs\", expected canonical or one of acn",
             ),
             ("file = \"elaad.csv\"", "", "expected either file"),
             (
