@@ -79,15 +79,7 @@ impl Step {
             Self::Browser => {
                 install::chromium()?;
                 // One browser at a time: two cores do not feed four of them.
-                let what = [
-                    "test",
-                    "--locked",
-                    "--package",
-                    "shoal-console",
-                    "--test",
-                    "browser",
-                    "--",
-                ];
+                let what = ["test", "--locked", "--workspace", "--test", "browser", "--"];
                 let mut tests = cargo(places, &what);
                 tests.args(["--ignored", "--test-threads", "1"]);
                 run(tests)
@@ -103,18 +95,13 @@ fn notebook(places: &Places) -> anyhow::Result<()> {
     let folder = places.target.join("xtask/notebook");
     let file = scenario::write(&folder)?;
     let out = folder.join("out");
-    let mut backtest = cargo(
+    // As the tests build it: a build of its own would choose other features of shared crates and take minutes.
+    run(cargo(
         places,
-        &[
-            "run",
-            "--locked",
-            "--quiet",
-            "--package",
-            "shoal",
-            "--",
-            "backtest",
-        ],
-    );
+        &["test", "--locked", "--quiet", "--workspace", "--no-run"],
+    ))?;
+    let mut backtest = Command::new(places.target.join("debug/shoal"));
+    backtest.arg("backtest");
     backtest.arg(&file).arg("--out").arg(&out);
     run(backtest)?;
     let mut notebooks = Command::new(python);
