@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use units::DeliveryDay;
 
 use super::depot;
+use super::offers::extras;
 use super::prices::{base_load, prices};
 use super::types::{
     Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Planning, Risk, Scenario, Site,
@@ -86,6 +87,7 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
         &mut reading,
     )?;
     let sites = sites(root.get("site").as_ref(), &mut reading)?;
+    let extras = extras(&mut root, area, &sites, &mut reading)?;
     let costs = costs(root.get("costs"))?;
     let (from, to) = period;
     root.finish()?;
@@ -104,6 +106,7 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
         costs,
         markets,
         risk,
+        extras,
         notes: reading.notes,
     })
 }
@@ -206,6 +209,7 @@ fn fleet(
         min_energy_fraction,
         v2g_share: table.number("v2g_share", 1.0, SHARE)?,
         departure_known: table.flag("departure_known", false)?,
+        keep_fraction: table.number("keep_fraction", 0.0, SHARE)?,
     };
     table.finish()?;
     Ok(fleet)
@@ -240,12 +244,14 @@ fn sites(leaf: Option<&Leaf<'_>>, reading: &mut Reading<'_>) -> Result<Vec<Site>
             .get("base_load")
             .map(|l| base_load(&l, reading))
             .transpose()?;
+        let peak_to_date_kw = table.number("peak_to_date_kw", 0.0, NOT_NEGATIVE)?;
         table.finish()?;
         sites.push(Site {
             id: name,
             import_limit_kw,
             export_limit_kw,
             base_load,
+            peak_to_date_kw,
         });
     }
     Ok(sites)

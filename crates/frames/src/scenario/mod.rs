@@ -2,12 +2,13 @@
 
 mod depot;
 mod load;
+mod offers;
 mod prices;
 mod types;
 
 pub use load::load;
 
 pub use types::{
-    Afrr, Costs, Fcr, FleetParameters, Headroom, Imbalance, Markets, Planning, Prices, Risk,
-    Scenario, Site,
+    Afrr, AreaLimit, Costs, Extras, Fcr, FleetParameters, Headroom, Imbalance, LossGroup, Markets,
+    NetworkArea, Planning, Prices, ProductOffer, Risk, Scenario, Site,
 };

@@ -33,6 +33,10 @@ pub(super) fn prices(leaf: &Leaf<'_>, reading: &mut Reading<'_>) -> Result<Price
         .get("frequency")
         .map(|l| frequency(&l, reading))
         .transpose()?;
+    let carbon = table
+        .get("carbon")
+        .map(|l| base_load(&l, reading))
+        .transpose()?;
     table.finish()?;
     Ok(Prices {
         day_ahead,
@@ -41,6 +45,7 @@ pub(super) fn prices(leaf: &Leaf<'_>, reading: &mut Reading<'_>) -> Result<Price
         afrr_up,
         afrr_down,
         frequency,
+        carbon,
     })
 }
 
@@ -91,7 +96,8 @@ fn imbalance(leaf: &Leaf<'_>, reading: &mut Reading<'_>) -> Result<Imbalance, In
     })
 }
 
-fn reserve(
+/// A series of capacity prices by block.
+pub(super) fn reserve(
     leaf: &Leaf<'_>,
     usual: Per,
     reading: &mut Reading<'_>,

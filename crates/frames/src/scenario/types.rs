@@ -42,6 +42,8 @@ pub struct Scenario {
     pub markets: Markets,
     /// How policies without foresight weigh what they do not know.
     pub risk: Risk,
+    /// What is sold and respected beyond the two reserves of `[markets]`.
+    pub extras: Extras,
     /// Things a reader should know (a table that was not in order of time).
     pub notes: Vec<String>,
 }
@@ -61,6 +63,8 @@ pub struct Prices {
     pub afrr_down: Option<ReserveBlocks>,
     /// Grid frequency; read when asked for.
     pub frequency: Option<FrequencySource>,
+    /// Price of the grid's carbon per `MWh` of net load; `None` where carbon has no price.
+    pub carbon: Option<GridSeries>,
 }
 
 /// How deviations settle, per `MWh`.
@@ -92,6 +96,8 @@ pub struct FleetParameters {
     pub v2g_share: f64,
     /// Whether policies without foresight are told the departure at plug-in.
     pub departure_known: bool,
+    /// Share of capacity kept for emergencies from the moment it can be reached, 0 to 1.
+    pub keep_fraction: f64,
 }
 
 /// A grid connection point with its limits.
@@ -105,6 +111,75 @@ pub struct Site {
     pub export_limit_kw: Option<f64>,
     /// Load of everything else behind the connection point, kW per step, positive draws; `None` for zero.
     pub base_load: Option<GridSeries>,
+    /// Highest draw of the month before the period begins, kW: a demand charge is owed on it already.
+    pub peak_to_date_kw: f64,
+}
+
+/// What is sold and respected beyond the two reserves of `[markets]`.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Further reserve products, in the order of the file.
+    pub products: Vec<ProductOffer>,
+    /// Network areas, in the order of the file.
+    pub areas: Vec<NetworkArea>,
+    /// What is lost together, in the order of the file.
+    pub groups: Vec<LossGroup>,
+}
+
+/// A reserve product of the market's table of holdings with its prices.
+#[derive(Debug, Clone)]
+pub struct ProductOffer {
+    /// Name in the table; bought in the area when the period begins.
+    pub name: String,
+    /// Capacity prices.
+    pub price: ReserveBlocks,
+    /// Most that may be sold, MW; `None` without limit.
+    pub qualified_mw: Option<f64>,
+}
+
+/// Sites that a network operator limits together.
+#[derive(Debug, Clone)]
+pub struct NetworkArea {
+    /// Name.
+    pub id: String,
+    /// Indices into [`Scenario::sites`].
+    pub sites: Vec<usize>,
+    /// Most power drawn by all of them, base load included.
+    pub import: AreaLimit,
+    /// Most power fed in by all of them.
+    pub export: AreaLimit,
+}
+
+/// A limit of an area, kW.
+#[derive(Debug, Clone)]
+pub enum AreaLimit {
+    /// No limit.
+    None,
+    /// The same in every step.
+    Fixed(f64),
+    /// One per step.
+    Series(GridSeries),
+}
+
+impl AreaLimit {
+    /// The limit in a step of the period, kW.
+    #[must_use]
+    pub fn at(&self, step: usize) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::Fixed(kw) => Some(*kw),
+            Self::Series(series) => series.values.get(step).copied(),
+        }
+    }
+}
+
+/// Sites that are lost together: what is sold must be held without them.
+#[derive(Debug, Clone)]
+pub struct LossGroup {
+    /// Name.
+    pub name: String,
+    /// Indices into [`Scenario::sites`].
+    pub sites: Vec<usize>,
 }
 
 /// Per `MWh` through the meter, on top of the market price.
@@ -236,8 +311,10 @@ impl Scenario {
         ]
         .into_iter()
         .flatten()
+        .chain(self.extras.products.iter().map(|p| &p.price))
         .map(|b| b.gaps_filled)
         .sum::<usize>();
-        self.prices.day_ahead.gaps_filled + imbalance + blocks
+        let carbon = self.prices.carbon.as_ref().map_or(0, |c| c.gaps_filled);
+        self.prices.day_ahead.gaps_filled + imbalance + blocks + carbon
     }
 }

@@ -23,7 +23,7 @@ mod vehicle;
 mod whole;
 
 pub use check::{Broken, check};
-pub use money::{net_cost, objective};
+pub use money::{net_cost, objective, owner_name};
 pub use problem::{
     Answer, Block, DemandCharge, Elastic, Group, Held, Imbalance, NetworkArea, Order, Owner,
     Prices, Problem, Product, Relaxation, Relaxed, Schedule, Session, Site, Vehicle, VehiclePrices,

@@ -416,9 +416,10 @@ fn sentence(problem: &Problem, r: &Relaxation, last: usize) -> String {
 }
 
 /// Name of an owner as a sentence has it.
-pub(super) fn owner_name(problem: &Problem, owner: Owner) -> String {
+#[must_use]
+pub fn owner_name(problem: &Problem, owner: Owner) -> String {
     match owner {
-        Owner::Vehicle(index) => format!("vehicle {index}"),
+        Owner::Vehicle(index) => format!("vehicle {}", problem.vehicles[index].name),
         Owner::Site(index) => format!("site {}", problem.sites[index].name),
         Owner::Area(index) => format!("area {}", problem.areas[index].name),
         Owner::Product(index) => problem.products[index].name.clone(),

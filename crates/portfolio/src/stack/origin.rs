@@ -1,9 +1,11 @@
 //! Problems from what is already known: the reference problem, and products from the market's table.
 
+use chrono::Datelike as _;
 use market::{Holding, Need};
 use rust_decimal::prelude::ToPrimitive as _;
 
-use super::problem::{Block, Elastic, Problem, Product, Site, Vehicle, Way};
+use super::problem::{Block, DemandCharge, Elastic, Problem, Product, Site, Vehicle, Way};
+use crate::case::Case;
 use crate::reference::{self, Reserve};
 
 /// The reference problem as the special case it is, its site limits elastic. One difference: under a site's limit the
@@ -24,7 +26,9 @@ impl From<&reference::Problem> for Problem {
             vehicles: r
                 .sessions
                 .iter()
-                .map(|session| Vehicle {
+                .enumerate()
+                .map(|(index, session)| Vehicle {
+                    name: index.to_string(),
                     session: session.clone(),
                     keep_kwh: 0.0,
                 })
@@ -103,4 +107,48 @@ fn way(need: Need) -> Option<Way> {
         delivered: need.delivered.to_f64()? / power,
         endurance_hours: f64::from(need.endurance_seconds) / 3600.0,
     })
+}
+
+impl Problem {
+    /// What a case sells and must respect, everything in its period known: names, demand charges of each local month, and
+    /// blocks as the case has them. Network areas, groups, further products and levels kept are the caller's to add.
+    #[must_use]
+    pub fn of(case: &Case, discharge: bool) -> Self {
+        let mut problem = Self::from(&case.problem(discharge));
+        for (vehicle, session) in problem.vehicles.iter_mut().zip(&case.sessions) {
+            vehicle.name.clone_from(&session.stay.vehicle_id);
+        }
+        let months = months(case);
+        for (site, known) in problem.sites.iter_mut().zip(&case.sites) {
+            site.name.clone_from(&known.id);
+            if case.costs.demand > 0.0 {
+                site.demand = months
+                    .iter()
+                    .map(|steps| DemandCharge {
+                        steps: steps.clone(),
+                        per_kw: case.costs.demand,
+                        to_date_kw: 0.0,
+                        ratchet_kw: 0.0,
+                    })
+                    .collect();
+            }
+        }
+        for (product, reserve) in problem.products.iter_mut().zip(&case.reserves) {
+            reserve.product.name().clone_into(&mut product.name);
+        }
+        problem
+    }
+}
+
+/// Steps of each local month of the period.
+fn months(case: &Case) -> Vec<Vec<usize>> {
+    let month = |step: usize| {
+        let local = case.grid.at(step).with_timezone(&case.area.zone());
+        (local.year(), local.month())
+    };
+    let steps: Vec<usize> = (0..case.grid.steps).collect();
+    steps
+        .chunk_by(|a, b| month(*a) == month(*b))
+        .map(<[usize]>::to_vec)
+        .collect()
 }

@@ -75,6 +75,8 @@ impl Default for Elastic {
 /// One stay and what is kept for its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Vehicle {
+    /// Name, for reasons.
+    pub name: String,
     /// The stay, as in the reference problem.
     pub session: Session,
     /// Level kept for emergencies from the moment it can be reached at full power, kWh; zero for none.

@@ -32,7 +32,7 @@ pub fn reasons(problem: &Problem, answer: &Answer, currency: &str) -> Vec<Reason
     limits(problem, answer, currency, &mut found);
     products(problem, answer, currency, &mut found);
     found.sort_by_key(|reason| reason.step);
-    vehicles(answer, currency, &mut found);
+    vehicles(problem, answer, currency, &mut found);
     found
 }
 
@@ -124,8 +124,9 @@ fn products(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<
     }
 }
 
-fn vehicles(answer: &Answer, currency: &str, found: &mut Vec<Reason>) {
-    for (index, prices) in answer.prices.vehicles.iter().enumerate() {
+fn vehicles(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<Reason>) {
+    for (vehicle, prices) in problem.vehicles.iter().zip(&answer.prices.vehicles) {
+        let name = &vehicle.name;
         let rows = [
             (
                 prices.charge_kw,
@@ -171,10 +172,10 @@ fn vehicles(answer: &Answer, currency: &str, found: &mut Vec<Reason>) {
             found.push(Reason {
                 step: None,
                 product: None,
-                limit: format!("{limit} of vehicle {index}"),
+                limit: format!("{limit} of vehicle {name}"),
                 unit,
                 price,
-                sentence: format!("{what} would earn {price:.4} {currency} at vehicle {index}"),
+                sentence: format!("{what} would earn {price:.4} {currency} at vehicle {name}"),
             });
         }
     }

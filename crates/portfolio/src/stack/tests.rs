@@ -12,6 +12,7 @@ use crate::reference::{self, Headroom};
 /// A car that may do anything all day: 40 of 60 kWh, 11 kW both ways.
 fn car(steps: usize) -> Vehicle {
     Vehicle {
+        name: "car".to_owned(),
         session: Session {
             site: Some(0),
             first: 0,

@@ -1,6 +1,6 @@
 //! Volumes as a market takes them: nothing or at least the smallest, in whole steps. Branch and bound over the blocks.
 
-use super::problem::{Answer, Problem};
+use super::problem::{Answer, Block, Problem};
 use super::solve::solve;
 use super::valid::StackError;
 
@@ -50,18 +50,27 @@ pub fn solve_whole(problem: &Problem, programmes: usize) -> Result<Whole, StackE
     let spans: Vec<Vec<Span>> = problem
         .products
         .iter()
-        .map(|p| vec![free; p.blocks.len()])
+        .map(|p| {
+            // What is qualified below the least a bid may be cannot be sold at all.
+            let shut = |most: f64| most < p.minimum_mw.max(p.step_mw) - WHOLE;
+            let span = |block: &Block| Span {
+                high: block.most_mw.filter(|most| shut(*most)).map(|_| 0.0),
+                ..free
+            };
+            p.blocks.iter().map(span).collect()
+        })
         .collect();
     let relaxed = solve(problem)?;
     let relaxation = relaxed.objective;
     let mut solved = 1;
-    let mut open = vec![(
-        Node {
-            spans,
-            bound: relaxed.lower_bound,
-        },
-        relaxed,
-    )];
+    let root = if spans.iter().flatten().all(|span| span.high.is_none()) {
+        relaxed
+    } else {
+        solved += 1;
+        solve(&within(problem, &spans))?
+    };
+    let bound = root.lower_bound;
+    let mut open = vec![(Node { spans, bound }, root)];
     let mut best: Option<(Vec<Vec<Span>>, Answer)> = None;
     let mut closed = f64::INFINITY;
     let mut next_dive = 0;

@@ -156,6 +156,7 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
     let count = (kind.vehicles / 20).max(2);
     let vehicles: Vec<Vehicle> = (0..kind.vehicles)
         .map(|index| Vehicle {
+            name: index.to_string(),
             session: session(&mut draw, kind, index % count),
             keep_kwh: 0.0,
         })

@@ -263,6 +263,16 @@ fn stay(session: &frames::sessions::Session) -> case::Stay {
     }
 }
 
+/// Steps of the scenario before a grid inside its period begins.
+pub(super) fn offset(scenario: &Scenario, grid: Grid) -> usize {
+    let whole = Grid {
+        start: scenario.start,
+        step: scenario.step,
+        steps: scenario.steps(),
+    };
+    whole.first_from(grid.start)
+}
+
 /// Start of the local date `date` in the scenario's zone.
 pub(super) fn midnight(scenario: &Scenario, date: NaiveDate) -> Result<DateTime<Utc>, CliError> {
     DeliveryDay::try_new(date, scenario.zone())

@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 mod days;
 mod html;
+mod known;
 pub(crate) mod plan;
 mod report;
 mod tables;
@@ -50,6 +51,7 @@ fn parse_policy(name: &str) -> Result<Policy, policy::PolicyNameError> {
 /// Plays the policies over a scenario and writes what came of it.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     let scenario = scenario::load(&args.scenario)?;
+    known::refuse_extras(&scenario)?;
     let case = convert::case(&scenario, args.from, args.to)?;
     let (played, unsolved) = play(&case, &chosen(&args.policies));
     let report = make_report(&scenario, &case, args, &played, unsolved);

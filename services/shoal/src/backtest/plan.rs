@@ -9,7 +9,7 @@ use frames::scenario;
 use portfolio::policy::{self, DayPlan, Policy};
 use serde::Serialize;
 
-use super::{convert, parse_policy};
+use super::{convert, known, parse_policy};
 use crate::cli::CliError;
 use crate::output::Output;
 
@@ -24,9 +24,12 @@ pub(crate) struct Args {
     /// Delivery day, a local date inside the scenario's period
     #[arg(long, value_name = "DATE")]
     day: NaiveDate,
-    /// Policy that plans: v1g or v2g
+    /// Policy that plans: v1g or v2g as its last gate closes; v1g-perfect or v2g-perfect with everything known
     #[arg(long, value_name = "NAME", value_parser = parse_policy, default_value = "v2g")]
     policy: Policy,
+    /// Sell reserve in the whole volumes of its market; only for a policy that knows everything
+    #[arg(long)]
+    whole: bool,
     /// Folder for plan.json [default: out/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -44,15 +47,20 @@ struct Document {
 
 /// Plans the day and writes `plan.json`.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
-    if !matches!(args.policy, Policy::V1g | Policy::V2g) {
+    if args.policy == Policy::Unmanaged {
         return Err(CliError::Input(format!(
-            "--policy {}: plans no day on its own, expected v1g or v2g",
+            "--policy {}: plans no day, expected v1g, v2g, v1g-perfect or v2g-perfect",
+            args.policy
+        )));
+    }
+    if args.whole && !args.policy.is_perfect() {
+        return Err(CliError::Input(format!(
+            "--whole with --policy {}, expected v1g-perfect or v2g-perfect",
             args.policy
         )));
     }
     let scenario = scenario::load(&args.scenario)?;
-    let case = convert::case(&scenario, None, None)?;
-    let plan = policy::plan_day(&case, args.policy, args.day).ok_or_else(|| {
+    let outside = || {
         CliError::Input(format!(
             "{}: --day {} is outside the period, expected a date from {} up to {}, not included",
             args.scenario.display(),
@@ -60,27 +68,40 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
             scenario.from,
             scenario.to
         ))
-    })?;
+    };
+    if args.day < scenario.from || args.day >= scenario.to {
+        return Err(outside());
+    }
+    let dir = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("out").join(&scenario.name));
+    if args.policy.is_perfect() {
+        let plan = known::plan(&scenario, args.day, args.policy, args.whole)?;
+        write(&dir, &plan)?;
+        return output.result(&plan, || plan.table(&dir, scenario.zone()));
+    }
+    known::refuse_extras(&scenario)?;
+    let case = convert::case(&scenario, None, None)?;
+    let plan = policy::plan_day(&case, args.policy, args.day).ok_or_else(outside)?;
     let document = Document {
         scenario: scenario.name.clone(),
         area: scenario.area.code(),
         currency: scenario.currency().to_string(),
         plan,
     };
-    let dir = args
-        .out
-        .clone()
-        .unwrap_or_else(|| Path::new("out").join(&scenario.name));
-    write(&dir, &document)
-        .map_err(|e| CliError::Failed(format!("{}: cannot write: {e}", dir.display())))?;
+    write(&dir, &document)?;
     output.result(&document, || table(&document, &dir, scenario.zone()))
 }
 
-fn write(dir: &Path, document: &Document) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let mut text = serde_json::to_string_pretty(document)?;
+/// Writes `plan.json` into a folder, which is made if it is not there.
+fn write(dir: &Path, document: &impl Serialize) -> Result<(), CliError> {
+    let failed =
+        |e: std::io::Error| CliError::Failed(format!("{}: cannot write: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let mut text = serde_json::to_string_pretty(document).map_err(|e| failed(e.into()))?;
     text.push('\n');
-    std::fs::write(dir.join("plan.json"), text)
+    std::fs::write(dir.join("plan.json"), text).map_err(failed)
 }
 
 /// What a person reads on the terminal: the day by the hour, then the reserve bids.

@@ -1,0 +1,152 @@
+//! What a pool may sell and must respect beyond the two reserves of `[markets]`: further products, network areas, groups.
+
+use std::collections::BTreeSet;
+
+use market::{Area, Holdings};
+
+use super::load::{ANY, NOT_NEGATIVE, Reading};
+use super::prices::{base_load, reserve};
+use super::types::{AreaLimit, Extras, LossGroup, NetworkArea, ProductOffer, Site};
+use crate::InputError;
+use crate::series::Per;
+use crate::tree::{Branch, Leaf};
+
+const SITES: &str = "site ids, as in [\"garage-1\"]";
+
+/// Reads `[[product]]`, `[[dso_area]]` and `[[group]]`.
+pub(super) fn extras(
+    root: &mut Branch<'_>,
+    area: Area,
+    sites: &[Site],
+    reading: &mut Reading<'_>,
+) -> Result<Extras, InputError> {
+    let (product, dso_area, group) = (root.get("product"), root.get("dso_area"), root.get("group"));
+    let products = each(product.as_ref(), |leaf| offer(leaf, area, reading))?;
+    let areas = each(dso_area.as_ref(), |leaf| network_area(leaf, sites, reading))?;
+    let groups = each(group.as_ref(), |leaf| loss_group(leaf, sites))?;
+    Ok(Extras {
+        products,
+        areas,
+        groups,
+    })
+}
+
+/// The entries of a list of tables, each with a name of its own.
+fn each<T>(
+    list: Option<&Leaf<'_>>,
+    mut read: impl FnMut(&Leaf<'_>) -> Result<(String, T), InputError>,
+) -> Result<Vec<T>, InputError> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for leaf in list.into_iter().flat_map(Leaf::list) {
+        let (name, entry) = read(&leaf)?;
+        if !seen.insert(name.clone()) {
+            return Err(leaf.error(format!("{name:?} again, expected a name of its own")));
+        }
+        found.push(entry);
+    }
+    Ok(found)
+}
+
+fn offer(
+    leaf: &Leaf<'_>,
+    area: Area,
+    reading: &mut Reading<'_>,
+) -> Result<(String, ProductOffer), InputError> {
+    let mut table = leaf.branch("a table [[product]]")?;
+    let name = table.need("name", "a reserve product, as in \"fcr_d_up\"")?;
+    let text = name.text("a reserve product, as in \"fcr_d_up\"")?;
+    let start = reading.window.start;
+    if Holdings::built_in().at(area, text, start).is_none() {
+        let known: BTreeSet<&str> = Holdings::built_in()
+            .iter()
+            .filter(|h| h.areas.contains(&area))
+            .filter(|h| Holdings::built_in().at(area, &h.name, start).is_some())
+            .map(|h| h.name.as_str())
+            .collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(name.error(format!(
+            "{text:?} is not bought in {} on {}, expected one of {}",
+            area.code(),
+            start.with_timezone(&area.zone()).date_naive(),
+            known.join(", ")
+        )));
+    }
+    let price = table.need("price", "a series of capacity prices")?;
+    let price = reserve(&price, Per::Hour, reading)?;
+    let qualified_mw = table
+        .get("qualified_mw")
+        .map(|l| l.number(NOT_NEGATIVE))
+        .transpose()?;
+    table.finish()?;
+    let offer = ProductOffer {
+        name: text.to_owned(),
+        price,
+        qualified_mw,
+    };
+    Ok((text.to_owned(), offer))
+}
+
+fn network_area(
+    leaf: &Leaf<'_>,
+    sites: &[Site],
+    reading: &mut Reading<'_>,
+) -> Result<(String, NetworkArea), InputError> {
+    let mut table = leaf.branch("a table [[dso_area]]")?;
+    let id = table.need("id", "a name")?.text("a name")?.to_owned();
+    let inside = named(&table.need("sites", SITES)?, sites)?;
+    let mut limit = |fixed, series| {
+        let (fixed, series) = (table.get(fixed), table.get(series));
+        match (fixed, series) {
+            (Some(_), Some(series)) => {
+                Err(series.error("a series beside a fixed limit, expected one of them"))
+            }
+            (Some(fixed), None) => fixed.number(ANY).map(AreaLimit::Fixed),
+            (None, Some(series)) => base_load(&series, reading).map(AreaLimit::Series),
+            (None, None) => Ok(AreaLimit::None),
+        }
+    };
+    let import = limit("import_limit_kw", "import_limit")?;
+    let export = limit("export_limit_kw", "export_limit")?;
+    table.finish()?;
+    let area = NetworkArea {
+        id: id.clone(),
+        sites: inside,
+        import,
+        export,
+    };
+    Ok((id, area))
+}
+
+fn loss_group(leaf: &Leaf<'_>, sites: &[Site]) -> Result<(String, LossGroup), InputError> {
+    let mut table = leaf.branch("a table [[group]]")?;
+    let name = table.need("name", "a name")?.text("a name")?.to_owned();
+    let sites = named(&table.need("sites", SITES)?, sites)?;
+    table.finish()?;
+    let group = LossGroup {
+        name: name.clone(),
+        sites,
+    };
+    Ok((name, group))
+}
+
+/// Indices of sites that have an entry of their own, each once.
+fn named(leaf: &Leaf<'_>, sites: &[Site]) -> Result<Vec<usize>, InputError> {
+    let mut found: Vec<usize> = Vec::new();
+    for entry in leaf.list() {
+        let id = entry.text(SITES)?;
+        let index = sites.iter().position(|s| s.id == id).ok_or_else(|| {
+            entry.error(format!(
+                "{id:?}, expected the id of a [[site]] of this file"
+            ))
+        })?;
+        if found.contains(&index) {
+            return Err(entry.error(format!("{id:?} again, expected every site once")));
+        }
+        found.push(index);
+    }
+    if found.is_empty() {
+        return Err(leaf.error(format!("an empty list, expected {SITES}")));
+    }
+    Ok(found)
+}

@@ -1,0 +1,425 @@
+//! `shoal plan --policy v1g-perfect` and `v2g-perfect`: a delivery day with everything known, all that is on sale sold at
+//! once: what the day can earn at most, what binds, and what one more unit of it would earn.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use chrono::{DateTime, Datelike as _, Days, NaiveDate, Utc};
+use frames::scenario::Scenario;
+use market::Holdings;
+use portfolio::case::{Case, Grid};
+use portfolio::policy::Policy;
+use portfolio::stack::{self, Answer, Block, Group, NetworkArea, Problem, Product};
+use serde::Serialize;
+
+use super::convert;
+use crate::cli::CliError;
+
+/// Programmes that a search for whole volumes may solve.
+const PROGRAMMES: usize = 60;
+
+/// `plan.json` of a policy that knows everything.
+#[derive(Debug, Serialize)]
+pub(super) struct KnownPlan {
+    scenario: String,
+    area: &'static str,
+    currency: String,
+    day: NaiveDate,
+    policy: &'static str,
+    /// What is planned together: the day, and of the days beside it as much as the scenario has, so that nights are whole.
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    /// Stays that touch the day.
+    sessions: usize,
+    /// Money over all that is planned together, what was relaxed priced in.
+    objective: f64,
+    lower_bound: f64,
+    relative_gap: f64,
+    /// With `--whole`: the objective that volumes of any size would have.
+    objective_of_any_volume: Option<f64>,
+    positions: Vec<Position>,
+    reserves: Vec<Sold>,
+    reasons: Vec<Why>,
+    relaxed: Vec<Relaxed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Position {
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    /// Day-ahead price, per `MWh`.
+    price: f64,
+    position_kw: f64,
+    charge_kw: f64,
+    discharge_kw: f64,
+}
+
+/// A block of a reserve product that delivers on the day.
+#[derive(Debug, Serialize)]
+struct Sold {
+    product: String,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    volume_mw: f64,
+    /// Per MW for the whole block.
+    price: f64,
+}
+
+/// A binding limit; `start` is missing for what holds over a whole stay.
+#[derive(Debug, Serialize)]
+struct Why {
+    start: Option<DateTime<Utc>>,
+    product: Option<String>,
+    limit: String,
+    unit: &'static str,
+    price: f64,
+    sentence: String,
+}
+
+/// What had to give.
+#[derive(Debug, Serialize)]
+struct Relaxed {
+    start: DateTime<Utc>,
+    owner: String,
+    amount: f64,
+    /// Currency per unit.
+    price: f64,
+    cost: f64,
+    sentence: String,
+}
+
+/// Refuses what only this plan knows, for policies that do not.
+pub(super) fn refuse_extras(scenario: &Scenario) -> Result<(), CliError> {
+    let extras = &scenario.extras;
+    let key = if !extras.products.is_empty() {
+        "product"
+    } else if !extras.areas.is_empty() {
+        "dso_area"
+    } else if !extras.groups.is_empty() {
+        "group"
+    } else if scenario.prices.carbon.is_some() {
+        "prices.carbon"
+    } else if scenario.fleet.keep_fraction > 0.0 {
+        "fleet.keep_fraction"
+    } else if scenario.sites.iter().any(|s| s.peak_to_date_kw > 0.0) {
+        "site.peak_to_date_kw"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::Input(format!(
+        "{}: {key}: only `shoal plan --policy v1g-perfect` or `v2g-perfect` plans with it, expected a scenario without",
+        scenario.file.display()
+    )))
+}
+
+/// Plans the day.
+pub(super) fn plan(
+    scenario: &Scenario,
+    day: NaiveDate,
+    policy: Policy,
+    whole: bool,
+) -> Result<KnownPlan, CliError> {
+    let from = day.pred_opt().unwrap_or(day).max(scenario.from);
+    let to = (day + Days::new(2)).min(scenario.to);
+    let mut case = convert::case(scenario, Some(from), Some(to))?;
+    let days = (
+        case.grid.first_from(convert::midnight(scenario, day)?),
+        case.grid
+            .first_from(convert::midnight(scenario, day + Days::new(1))?),
+    );
+    case.sessions
+        .retain(|s| s.steps().start < days.1 && days.0 < s.steps().end);
+    let mut problem = Problem::of(&case, policy.discharges());
+    extend(&mut problem, scenario, &case)?;
+    let refused =
+        |e: stack::StackError| CliError::Input(format!("{}: {e}", scenario.file.display()));
+    let (answer, relaxation) = if whole {
+        let whole = stack::solve_whole(&problem, PROGRAMMES).map_err(refused)?;
+        (whole.answer, Some(whole.relaxation))
+    } else {
+        (stack::solve(&problem).map_err(refused)?, None)
+    };
+    let told = Told {
+        scenario,
+        case: &case,
+        problem: &problem,
+        answer: &answer,
+        day: days.0..days.1,
+    };
+    Ok(KnownPlan {
+        scenario: scenario.name.clone(),
+        area: scenario.area.code(),
+        currency: scenario.currency().to_string(),
+        day,
+        policy: policy.name(),
+        from: case.grid.start,
+        to: case.grid.end(),
+        sessions: case.sessions.len(),
+        objective: answer.objective,
+        lower_bound: answer.lower_bound,
+        relative_gap: answer.relative_gap,
+        objective_of_any_volume: relaxation,
+        positions: told.positions(),
+        reserves: told.reserves(),
+        reasons: told.reasons(),
+        relaxed: told.relaxed(),
+    })
+}
+
+/// What the scenario adds to its case: products, areas, groups, carbon, levels kept, peaks.
+fn extend(problem: &mut Problem, scenario: &Scenario, case: &Case) -> Result<(), CliError> {
+    let grid = case.grid;
+    let offset = convert::offset(scenario, grid);
+    let extras = &scenario.extras;
+    if let Some(carbon) = &scenario.prices.carbon {
+        problem.carbon_price = carbon.values[offset..offset + grid.steps].to_vec();
+    }
+    for vehicle in &mut problem.vehicles {
+        vehicle.keep_kwh = scenario.fleet.keep_fraction * vehicle.session.capacity;
+    }
+    let month = |at: DateTime<Utc>| {
+        let local = at.with_timezone(&scenario.zone());
+        (local.year(), local.month())
+    };
+    if month(grid.start) == month(scenario.start) {
+        for (site, known) in problem.sites.iter_mut().zip(&scenario.sites) {
+            if let Some(charge) = site.demand.first_mut() {
+                charge.to_date_kw = known.peak_to_date_kw;
+            }
+        }
+    }
+    problem.areas = extras
+        .areas
+        .iter()
+        .map(|area| NetworkArea {
+            name: area.id.clone(),
+            sites: area.sites.clone(),
+            import_kw: (0..grid.steps)
+                .map(|t| area.import.at(offset + t))
+                .collect(),
+            export_kw: (0..grid.steps)
+                .map(|t| area.export.at(offset + t))
+                .collect(),
+        })
+        .collect();
+    problem.groups = extras
+        .groups
+        .iter()
+        .map(|group| Group {
+            name: group.name.clone(),
+            vehicles: (0..case.sessions.len())
+                .filter(|v| {
+                    case.sessions[*v]
+                        .site
+                        .is_some_and(|s| group.sites.contains(&s))
+                })
+                .collect(),
+        })
+        .collect();
+    for offer in &extras.products {
+        problem.products.push(product(offer, scenario, grid)?);
+    }
+    // What the two reserves of [markets] come in; an area without a record sells any volume.
+    for product in &mut problem.products {
+        if let Some(holding) = Holdings::built_in().at(scenario.area, &product.name, grid.start) {
+            let volumes = Product::of(holding, Vec::new());
+            (product.minimum_mw, product.step_mw) = (volumes.minimum_mw, volumes.step_mw);
+        }
+    }
+    Ok(())
+}
+
+fn product(
+    offer: &frames::scenario::ProductOffer,
+    scenario: &Scenario,
+    grid: Grid,
+) -> Result<Product, CliError> {
+    let blocks: Vec<Block> = offer
+        .price
+        .blocks
+        .iter()
+        .filter_map(|b| {
+            Some(Block {
+                steps: grid.whole(b.start, b.end)?,
+                price: b.price_per_mw(),
+                most_mw: offer.qualified_mw,
+                awarded_mw: 0.0,
+                open: true,
+            })
+        })
+        .collect();
+    let holding = Holdings::built_in()
+        .at(scenario.area, &offer.name, grid.start)
+        .ok_or_else(|| {
+            CliError::Input(format!(
+                "{}: product {}: not bought in {} on {}",
+                scenario.file.display(),
+                offer.name,
+                scenario.area.code(),
+                grid.start.with_timezone(&scenario.zone()).date_naive()
+            ))
+        })?;
+    Ok(Product::of(holding, blocks))
+}
+
+/// The answer in instants and names.
+struct Told<'a> {
+    scenario: &'a Scenario,
+    case: &'a Case,
+    problem: &'a Problem,
+    answer: &'a Answer,
+    /// Steps of the day.
+    day: std::ops::Range<usize>,
+}
+
+impl Told<'_> {
+    fn positions(&self) -> Vec<Position> {
+        let (mut charge, mut discharge) = (
+            vec![0.0; self.case.grid.steps],
+            vec![0.0; self.case.grid.steps],
+        );
+        for (vehicle, done) in self
+            .problem
+            .vehicles
+            .iter()
+            .zip(&self.answer.schedule.vehicles)
+        {
+            let first = vehicle.session.first;
+            for (sum, kw) in charge[first..].iter_mut().zip(&done.charge_kw) {
+                *sum += kw;
+            }
+            for (sum, kw) in discharge[first..].iter_mut().zip(&done.discharge_kw) {
+                *sum += kw;
+            }
+        }
+        self.day
+            .clone()
+            .map(|t| Position {
+                start: self.case.grid.at(t),
+                end: self.case.grid.at(t + 1),
+                price: self.case.prices.day_ahead[t],
+                position_kw: charge[t] - discharge[t],
+                charge_kw: charge[t],
+                discharge_kw: discharge[t],
+            })
+            .collect()
+    }
+
+    fn reserves(&self) -> Vec<Sold> {
+        let mut sold = Vec::new();
+        for (product, volumes) in self
+            .problem
+            .products
+            .iter()
+            .zip(&self.answer.schedule.sold_mw)
+        {
+            for (block, volume) in product.blocks.iter().zip(volumes) {
+                let (start, end) = (block.steps.start, block.steps.end);
+                if start < self.day.end && self.day.start < end {
+                    sold.push(Sold {
+                        product: product.name.clone(),
+                        start: self.case.grid.at(start),
+                        end: self.case.grid.at(end),
+                        volume_mw: *volume,
+                        price: block.price,
+                    });
+                }
+            }
+        }
+        sold
+    }
+
+    fn reasons(&self) -> Vec<Why> {
+        let currency = self.scenario.currency().to_string();
+        stack::reasons(self.problem, self.answer, &currency)
+            .into_iter()
+            .filter(|r| r.step.is_none_or(|step| self.day.contains(&step)))
+            .map(|r| Why {
+                start: r.step.map(|step| self.case.grid.at(step)),
+                product: r.product,
+                limit: r.limit,
+                unit: r.unit,
+                price: r.price,
+                sentence: r.sentence,
+            })
+            .collect()
+    }
+
+    fn relaxed(&self) -> Vec<Relaxed> {
+        self.answer
+            .relaxed
+            .iter()
+            .map(|r| Relaxed {
+                start: self.case.grid.at(r.step),
+                owner: stack::owner_name(self.problem, r.owner),
+                amount: r.amount,
+                price: r.price,
+                cost: r.cost,
+                sentence: r.sentence.clone(),
+            })
+            .collect()
+    }
+}
+
+impl KnownPlan {
+    /// What a person reads on the terminal: the day by interval, what is sold, what binds most.
+    pub(super) fn table(&self, dir: &Path, zone: chrono_tz::Tz) -> String {
+        const SHOWN: usize = 12;
+        let at = |t: &DateTime<Utc>| t.with_timezone(&zone).format("%H:%M").to_string();
+        let mut text = format!(
+            "{} ({}), {}: plan of {} with everything known, {} stays; {:.2} {} (gap {:.1e})\n{:<6} {:>14} {:>12} {:>14}\n",
+            self.scenario,
+            self.area,
+            self.day,
+            self.policy,
+            self.sessions,
+            self.objective,
+            self.currency,
+            self.relative_gap,
+            "local",
+            format!("{}/MWh", self.currency),
+            "charging kW",
+            "discharging kW",
+        );
+        for step in &self.positions {
+            let _ = writeln!(
+                text,
+                "{:<6} {:>14.1} {:>12.1} {:>14.1}",
+                at(&step.start),
+                step.price,
+                step.charge_kw,
+                step.discharge_kw
+            );
+        }
+        for sold in self.reserves.iter().filter(|s| s.volume_mw > 0.0) {
+            let _ = writeln!(
+                text,
+                "{} {} to {}: {:.3} MW at {:.2} {} per MW and block",
+                sold.product,
+                at(&sold.start),
+                at(&sold.end),
+                sold.volume_mw,
+                sold.price,
+                self.currency
+            );
+        }
+        let mut dearest: Vec<&Why> = self.reasons.iter().collect();
+        dearest.sort_by(|a, b| b.price.abs().total_cmp(&a.price.abs()));
+        for why in dearest.iter().take(SHOWN) {
+            let when = why.start.as_ref().map(|t| at(t) + " ").unwrap_or_default();
+            let _ = writeln!(text, "{when}{}", why.sentence);
+        }
+        if self.reasons.len() > SHOWN {
+            let _ = writeln!(
+                text,
+                "and {} more limits that bind",
+                self.reasons.len() - SHOWN
+            );
+        }
+        for relaxed in &self.relaxed {
+            let _ = writeln!(text, "relaxed: {}", relaxed.sentence);
+        }
+        let _ = writeln!(text, "written to {}", dir.join("plan.json").display());
+        text
+    }
+}
