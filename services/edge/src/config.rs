@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::security::Security;
+
 /// Port for charge points; 9000 and above are free on most hosts.
 const PORT: u16 = 9220;
 /// One depot controller each for 10 000 stations fits one process.
@@ -25,6 +27,13 @@ const PING_SECONDS: u64 = 60;
 const HEARTBEAT_SECONDS: u32 = 300;
 /// Records waiting for the log before stations have to wait.
 const QUEUE_RECORDS: usize = 8_192;
+
+/// A meter value each 100 ms, ten times what is asked for.
+const MESSAGES_PER_SECOND: u32 = 100;
+/// Some hours of what was kept while offline.
+const MESSAGE_BURST: u32 = 500;
+/// Two cores do this many key exchanges in a second.
+const MAX_HANDSHAKES: usize = 512;
 
 /// Settings of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -50,6 +59,14 @@ pub struct Config {
     pub heartbeat_seconds: u32,
     /// Log records that may wait.
     pub queue_records: usize,
+    /// Messages that a station may send each second in the long run; one that sends more is read later.
+    pub messages_per_second: u32,
+    /// Messages that it may send at once beyond that, as after a lost connection.
+    pub message_burst: u32,
+    /// Handshakes at a time; others wait to be accepted. Bounds the work that a storm of reconnecting stations makes.
+    pub max_handshakes: usize,
+    /// Who may come in, and what may be said over the connection.
+    pub security: Security,
 }
 
 impl Default for Config {
@@ -65,6 +82,10 @@ impl Default for Config {
             ping_seconds: PING_SECONDS,
             heartbeat_seconds: HEARTBEAT_SECONDS,
             queue_records: QUEUE_RECORDS,
+            messages_per_second: MESSAGES_PER_SECOND,
+            message_burst: MESSAGE_BURST,
+            max_handshakes: MAX_HANDSHAKES,
+            security: Security::default(),
         }
     }
 }
@@ -96,6 +117,9 @@ impl Config {
             ("ping_seconds", self.ping_seconds),
             ("heartbeat_seconds", self.heartbeat_seconds.into()),
             ("queue_records", self.queue_records as u64),
+            ("messages_per_second", self.messages_per_second.into()),
+            ("message_burst", self.message_burst.into()),
+            ("max_handshakes", self.max_handshakes as u64),
         ];
         for (key, value) in positive {
             if value == 0 {

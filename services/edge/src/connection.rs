@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, WebSocket, close_code};
+use chrono::TimeDelta;
 use fleet::{StationId, Telemetry};
 use futures_util::{Stream, StreamExt};
 use ocpp_kit::decode::DecodeOptions;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::mailbox::{Seat, Switchboard};
 use crate::outbox::{self, Closed, Post};
 use crate::registry::Registry;
+use crate::security::Guard;
 use crate::station::{Outlets, Said};
 use crate::writer::{Outgoing, Writer};
 use crate::{v2, v16, v21, v201};
@@ -38,6 +40,7 @@ pub(crate) struct Edge {
     pub(crate) switchboard: Switchboard,
     pub(crate) post: Post,
     pub(crate) probe: Probe,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -183,14 +186,46 @@ struct Reader<'a> {
     heard: &'a Heard,
 }
 
+/// Holds back a station that sends more than its share: it is read later, and nothing is lost.
+struct Pace {
+    left: f64,
+    burst: f64,
+    per_second: f64,
+    last: Instant,
+}
+
+impl Pace {
+    fn new(config: &Config) -> Self {
+        let burst = f64::from(config.message_burst);
+        Self {
+            left: burst,
+            burst,
+            per_second: f64::from(config.messages_per_second),
+            last: Instant::now(),
+        }
+    }
+
+    async fn keep(&mut self) {
+        let earned = self.last.elapsed().as_secs_f64() * self.per_second;
+        self.last = Instant::now();
+        self.left = (self.left + earned).min(self.burst) - 1.0;
+        if self.left < 0.0 {
+            metrics::counter!("shoal_edge_held_back_total").increment(1);
+            tokio::time::sleep(Duration::from_secs_f64(-self.left / self.per_second)).await;
+        }
+    }
+}
+
 impl Reader<'_> {
     async fn run(
         self,
         mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     ) -> Ended {
+        let mut pace = Pace::new(&self.edge.config);
         loop {
             let message = stream.next().await;
             self.heard.now();
+            pace.keep().await;
             let taken = match message {
                 Some(Ok(Message::Text(text))) => self.text(text.as_str()).await,
                 Some(Ok(Message::Binary(bytes))) => {
@@ -311,6 +346,9 @@ impl Reader<'_> {
         {
             said.refused.push(error.to_string());
         }
+        if let Some(offset) = said.skew {
+            self.clock_is_off(offset);
+        }
         let mut records: Vec<_> = said.events.iter().map(outbox::record).collect();
         if !said.refused.is_empty() {
             let reason = format!("{action}: {}", said.refused.join("; "));
@@ -326,6 +364,12 @@ impl Reader<'_> {
             Err(error) => self.fail(id, error).await,
         }
         Ok(())
+    }
+
+    fn clock_is_off(&self, offset: TimeDelta) {
+        let (station, seconds) = (self.station, offset.as_seconds_f64());
+        metrics::histogram!("shoal_edge_clock_offset_seconds").record(seconds);
+        tracing::warn!(station.id = %station, seconds, "the clock of {station} is {seconds:.0} s behind ours");
     }
 
     async fn understand(&self, action: &str, payload: &RawValue, said: &mut Said) -> Answer {

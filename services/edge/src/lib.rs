@@ -5,6 +5,9 @@ mod asked;
 mod commands;
 mod config;
 mod connection;
+mod credentials;
+#[cfg(test)]
+mod fuzz;
 mod instant;
 mod mailbox;
 mod meter;
@@ -12,10 +15,15 @@ mod needs;
 mod orders;
 mod outbox;
 mod registry;
+mod security;
 mod server;
 mod sign;
+#[cfg(test)]
+mod signs;
+mod skew;
 mod station;
 mod stay;
+mod tls;
 mod v16;
 mod v2;
 mod v201;
@@ -33,6 +41,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, ConfigError};
+pub use credentials::{CredentialsError, credentials_line};
+pub use security::{Profile, Security, SecurityError};
+pub use tls::TlsError;
 
 /// Real time that connections get to say goodbye.
 const GRACE: Duration = Duration::from_secs(10);
@@ -57,6 +68,9 @@ pub enum Error {
     /// A setting cannot work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Keys or certificates cannot be used, or the socket would be open to everybody.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// The address is taken or not ours.
     #[error("charge points cannot be served at {address}")]
     Bind {
@@ -80,6 +94,7 @@ pub struct Edge {
     listener: TcpListener,
     address: SocketAddr,
     setpoints: Subscription,
+    guard: Arc<security::Guard>,
     config: Config,
     deps: Deps,
 }
@@ -88,9 +103,10 @@ impl Edge {
     /// Opens the socket.
     ///
     /// # Errors
-    /// [`Error`] if a setting cannot work, the address is taken or the log cannot be read.
+    /// [`Error`] if a setting cannot work, keys or certificates cannot be read, the address is taken or the log cannot be read.
     pub async fn bind(config: Config, deps: Deps) -> Result<Self, Error> {
         config.validate()?;
+        let guard = security::Guard::new(&config.security, config.listen)?;
         let bind = |source| Error::Bind {
             address: config.listen,
             source,
@@ -98,11 +114,13 @@ impl Edge {
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let setpoints = deps.log.tail(topic::SETPOINTS).await?;
-        tracing::info!(%address, "charge points are served at ws://{address}/ocpp/{{charge point id}}");
+        let scheme = if guard.door.is_some() { "wss" } else { "ws" };
+        tracing::info!(%address, "charge points are served at {scheme}://{address}/ocpp/{{charge point id}}");
         Ok(Self {
             listener,
             address,
             setpoints,
+            guard: Arc::new(guard),
             config,
             deps,
         })
@@ -132,15 +150,20 @@ impl Edge {
             probe: self.deps.latency.clone(),
             clock: self.deps.clock,
             stop: stop.child_token(),
+            guard: Arc::clone(&self.guard),
             config: self.config,
         });
         let halt = edge.stop.clone();
+        let watching = tokio::spawn(self.guard.watch(halt.clone()));
         let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
         let commanded = commands::run(edge, self.setpoints, halt.clone()).await;
         halt.cancel();
         let farewell = async {
             if let Err(error) = (&mut serving).await {
                 tracing::error!(%error, "the listener ended early: {error}");
+            }
+            if let Err(error) = watching.await {
+                tracing::error!(%error, "nobody looked at keys and certificates any more: {error}");
             }
             if let Err(error) = appending.await {
                 tracing::error!(%error, "the appender ended early: {error}");

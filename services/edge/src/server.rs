@@ -4,23 +4,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, State};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use ocpp_kit::Version;
-use ocpp_kit::transport::Credentials;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Edge, lock, serve};
+use crate::tls;
 
 /// Wait after the system refused to accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,17 +47,22 @@ pub(crate) async fn run(listener: TcpListener, edge: Arc<Edge>) {
     let router = Router::new()
         .route("/ocpp/{identity}", any(upgrade))
         .with_state(desk.clone());
+    let handshakes = Arc::new(Semaphore::new(desk.edge.config.max_handshakes));
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = admitted(&listener, &handshakes) => accepted,
         };
         match accepted {
-            Ok((stream, remote)) => {
-                let timeout = Duration::from_millis(desk.edge.config.handshake_timeout_ms);
-                let stop = stop.clone();
-                connections.spawn(handshake(stream, remote, router.clone(), timeout, stop));
+            Ok((stream, remote, permit)) => {
+                let arrival = Arrival {
+                    remote,
+                    router: router.clone(),
+                    edge: Arc::clone(&desk.edge),
+                    permit,
+                };
+                connections.spawn(arrival.handshake(stream));
             }
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be accepted: {error}");
@@ -69,36 +74,89 @@ pub(crate) async fn run(listener: TcpListener, edge: Arc<Edge>) {
     connections.wait().await;
 }
 
-/// Speaks HTTP on a new socket until it is upgraded or times out.
-async fn handshake(
-    stream: TcpStream,
+/// The next connection, once there is room for its handshake.
+async fn admitted(
+    listener: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    // Never closed, so never refused.
+    let permit = Arc::clone(handshakes).acquire_owned().await.ok();
+    let (stream, remote) = listener.accept().await?;
+    Ok((stream, remote, permit))
+}
+
+/// Names in the certificate of a station; none without one.
+#[derive(Debug, Clone)]
+struct Named(Arc<[String]>);
+
+/// A new socket until it is upgraded.
+struct Arrival {
     remote: SocketAddr,
     router: Router,
-    timeout: Duration,
-    stop: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "no delay cannot be set for {remote}: {error}");
+    edge: Arc<Edge>,
+    /// Its place among the handshakes, given up when it ends either way.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Arrival {
+    async fn handshake(self, stream: TcpStream) {
+        let (remote, stop) = (self.remote, self.edge.stop.clone());
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%remote, %error, "no delay cannot be set for {remote}: {error}");
+        }
+        tokio::select! {
+            () = self.greet(stream) => {}
+            () = stop.cancelled() => {}
+        }
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeout);
-    let service = TowerToHyperService::new(router);
-    let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = http => ended,
-        () = stop.cancelled() => return,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%remote, error, "handshake of {remote} ended: {error}");
+
+    async fn greet(self, stream: TcpStream) {
+        let (remote, edge) = (self.remote, Arc::clone(&self.edge));
+        let Some(door) = &edge.guard.door else {
+            return self.speak(stream, Named(Arc::default())).await;
+        };
+        let timeout = Duration::from_millis(edge.config.handshake_timeout_ms);
+        match tokio::time::timeout(timeout, door.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let station = certificates.and_then(|chain| chain.first());
+                let named = station.map(tls::names).unwrap_or_default();
+                self.speak(stream, Named(named.into())).await;
+            }
+            Ok(Err(error)) => {
+                metrics::counter!("shoal_edge_tls_refused_total").increment(1);
+                tracing::warn!(%remote, %error, "TLS with {remote} failed: {error}");
+            }
+            Err(_) => tracing::debug!(%remote, "TLS with {remote} took too long"),
+        }
+    }
+
+    /// Speaks HTTP until the socket is upgraded or times out.
+    async fn speak(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        named: Named,
+    ) {
+        let timeout = Duration::from_millis(self.edge.config.handshake_timeout_ms);
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timeout);
+        let service = TowerToHyperService::new(self.router.layer(Extension(named)));
+        let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        if let Err(error) = http.await {
+            let remote = self.remote;
+            tracing::debug!(%remote, error, "handshake of {remote} ended: {error}");
+        }
+        drop(self.permit);
     }
 }
 
 async fn upgrade(
     State(desk): State<Desk>,
     Path(identity): Path<String>,
+    Extension(named): Extension<Named>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -116,16 +174,10 @@ async fn upgrade(
         )
             .into_response();
     }
-    if !names_itself(&headers, &identity) {
-        tracing::warn!(
-            station.id = shown,
-            "station {shown} refused: it authenticates under another name"
-        );
-        return (
-            StatusCode::UNAUTHORIZED,
-            "expected the identity as user name\n",
-        )
-            .into_response();
+    if let Err(why) = edge.guard.admit(&identity, &headers, &named.0).await {
+        metrics::counter!("shoal_edge_unauthorised_total").increment(1);
+        tracing::warn!(station.id = shown, "station {shown} refused: {why}");
+        return (StatusCode::UNAUTHORIZED, format!("refused: {why}\n")).into_response();
     }
     let outlets = match edge.registry.station(&identity).await {
         Ok(Some(outlets)) => outlets,
@@ -177,16 +229,6 @@ async fn upgrade(
             None => wrong_subprotocol(&shown, socket).await,
         }
     })
-}
-
-/// OCPP 2.1 A00.FR.204: who authenticates does so under the identity of the address. Keys are not checked here: a
-/// proxy that ends TLS does that until stations are registered with theirs.
-fn names_itself(headers: &HeaderMap, identity: &str) -> bool {
-    let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
-    match header.map(Credentials::from_authorization_header) {
-        Some(Credentials::Basic { user, .. }) => user == identity,
-        None | Some(_) => true,
-    }
 }
 
 /// OCPP 2.1 part 4, 3.1.1: the handshake is completed without a subprotocol and the connection closed at once.

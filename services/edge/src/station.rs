@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{
     Evse, EvseId, Needs, Protocol, Reading, SessionId, Setpoint, StationId, Telemetry, VehicleId,
 };
@@ -12,6 +12,7 @@ use units::{Energy, Power};
 use crate::asked::Asked;
 use crate::instant::from_ocpp;
 use crate::meter::{self, Sample};
+use crate::skew::Skew;
 use crate::stay;
 
 /// Level of our profiles; an installer's local defaults lie below.
@@ -114,6 +115,8 @@ pub(crate) struct Said {
     pub(crate) refused: Vec<String>,
     /// Outlet whose transaction the answer names.
     pub(crate) names: Option<i32>,
+    /// How far the station's clock is behind ours, where that is news.
+    pub(crate) skew: Option<TimeDelta>,
 }
 
 /// The outlets of one station with the stays in progress. Outlives connections.
@@ -125,6 +128,7 @@ pub(crate) struct Outlets {
     told: BTreeMap<i32, Setpoint>,
     /// Limits set by others, by source.
     limits: BTreeMap<i32, BTreeMap<String, Power>>,
+    skew: Skew,
 }
 
 impl Outlets {
@@ -136,6 +140,7 @@ impl Outlets {
             past: BTreeMap::new(),
             told: BTreeMap::new(),
             limits: BTreeMap::new(),
+            skew: Skew::default(),
         };
         outlets.recall(known);
         outlets
@@ -193,6 +198,11 @@ impl Outlets {
         };
         said.or_else(remembered)
             .or_else(|| self.station.only_outlet())
+    }
+
+    /// A message that was not kept back told an instant of the station's clock.
+    pub(crate) fn clock(&mut self, told: OcppTime, now: DateTime<Utc>, said: &mut Said) {
+        said.skew = from_ocpp(told).and_then(|told| self.skew.heard(told, now));
     }
 
     /// The station knows the transaction at an outlet by its name from now on.

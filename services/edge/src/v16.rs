@@ -45,8 +45,18 @@ pub(crate) fn handle(
         CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
         CsRequest::StartTransaction(start) => start_transaction(outlets, &start, said),
         CsRequest::StopTransaction(stop) => stop_transaction(outlets, &stop, said),
-        CsRequest::MeterValues(values) => meter_values(outlets, &values, said),
-        CsRequest::StatusNotification(_) => reply(&StatusNotificationResponse::new()),
+        CsRequest::MeterValues(values) => {
+            if let Some(newest) = values.meter_value.last() {
+                outlets.clock(newest.timestamp, now, said);
+            }
+            meter_values(outlets, &values, said)
+        }
+        CsRequest::StatusNotification(status) => {
+            if let Some(told) = status.timestamp {
+                outlets.clock(told, now, said);
+            }
+            reply(&StatusNotificationResponse::new())
+        }
         CsRequest::DataTransfer(_) => reply(&DataTransferResponse::new(
             DataTransferStatus::UnknownVendorId,
         )),

@@ -43,7 +43,16 @@ pub(crate) fn handle(
         )),
         CsRequest::Heartbeat(_) => reply(&HeartbeatResponse::new(to_ocpp(now))),
         CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
-        CsRequest::TransactionEvent(event) => transaction_event(outlets, &event, said),
+        CsRequest::TransactionEvent(event) => {
+            if event.offline != Some(true) {
+                outlets.clock(event.timestamp, now, said);
+            }
+            transaction_event(outlets, &event, said)
+        }
+        CsRequest::StatusNotification(status) => {
+            outlets.clock(status.timestamp, now, said);
+            reply(&StatusNotificationResponse::new())
+        }
         CsRequest::MeterValues(values) => meter_values(outlets, &values, said),
         CsRequest::NotifyEVChargingNeeds(asked) => charging_needs(outlets, &asked, now, said),
         CsRequest::PullDynamicScheduleUpdate(pull) => v21::pull_update(outlets, &pull, now),
@@ -75,7 +84,6 @@ pub(crate) fn handle(
 )]
 fn acknowledge(request: &CsRequest) -> Answer {
     match request {
-        CsRequest::StatusNotification(_) => reply(&StatusNotificationResponse::new()),
         CsRequest::NotifyEvent(_) => reply(&NotifyEventResponse::new()),
         CsRequest::NotifyReport(_) => reply(&NotifyReportResponse::new()),
         CsRequest::NotifyMonitoringReport(_) => reply(&NotifyMonitoringReportResponse::new()),

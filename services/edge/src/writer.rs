@@ -145,6 +145,17 @@ impl Writer {
         }
     }
 
+    /// Discharge needs a connection that nobody else can speak on, and an outlet and a vehicle that allow it.
+    fn permit(&self, place: i32, setpoint: &Setpoint) -> Result<(), String> {
+        if setpoint.mode.lowest(setpoint.power).is_export() && !self.edge.guard.allows_discharge() {
+            return Err(
+                "discharge is refused over connections without TLS, as edge.security says"
+                    .to_owned(),
+            );
+        }
+        lock(&self.outlets).permit(place, setpoint)
+    }
+
     /// Set-points for an outlet wait until its transaction has a name at the station.
     fn may_tell(&self, place: i32) -> bool {
         lock(&self.outlets).may_be_told(place)
@@ -184,10 +195,9 @@ impl Writer {
             None => Err("no vehicle is plugged in".to_owned()),
             Some(transaction) => {
                 let held = self.installed.get(&place);
-                let call = Call::saying(&setpoint, self.version, place, &transaction, held, now);
-                let permitted = lock(&self.outlets).permit(place, &setpoint);
                 // What the version cannot say is the more telling reason.
-                call.and_then(|call| permitted.map(|()| call))
+                Call::saying(&setpoint, self.version, place, &transaction, held, now)
+                    .and_then(|call| self.permit(place, &setpoint).map(|()| call))
             }
         };
         let call = match call {

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{Evse, Protocol, Setpoint, Telemetry};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, Stream, StreamExt};
 use runtime::Clock;
 use runtime::latency::Probe;
 use serde_json::{Value, json};
 use shoal_edge::{Config, Deps, Edge, Error};
 use store::{NewRecord, Store, topic};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 use units::{Efficiency, Power};
 use wire::proto::dispatch::v1 as dispatch;
@@ -76,10 +76,17 @@ pub(crate) async fn bench_with(config: Config) -> Bench {
 
 /// An edge over an existing store, at a port (0: a free one).
 pub(crate) async fn start(store: Store, config: Config, clock: Clock, port: u16) -> Bench {
-    let config = Config {
+    let mut config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         ..config
     };
+    // Stations of the bench are simulated, on loopback.
+    config.security.discharge_without_tls = true;
+    start_as_is(store, config, clock).await
+}
+
+/// An edge with exactly these settings.
+pub(crate) async fn start_as_is(store: Store, config: Config, clock: Clock) -> Bench {
     let probe = Probe::new();
     let deps = Deps {
         clock,
@@ -119,7 +126,7 @@ impl Bench {
                 .insert("sec-websocket-protocol", value);
         }
         let (socket, _) = connect_async(request).await?;
-        Ok(Client { socket, calls: 0 })
+        Ok(Client::over(socket))
     }
 
     /// All telemetry so far.
@@ -213,34 +220,49 @@ impl Bench {
     }
 }
 
+/// A websocket over any stream.
+type Socket = Box<dyn Stream<Item = Result<Message, WsError>> + Send + Unpin>;
+type Sink = Box<dyn futures_util::Sink<Message, Error = WsError> + Send + Unpin>;
+
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    stream: Socket,
+    sink: Sink,
     calls: u64,
 }
 
 impl Client {
+    /// A client over a websocket that is open.
+    pub(crate) fn over<S>(socket: WebSocketStream<S>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sink, stream) = socket.split();
+        Self {
+            stream: Box::new(stream),
+            sink: Box::new(sink),
+            calls: 0,
+        }
+    }
+
     pub(crate) async fn send(&mut self, text: impl Into<String>) {
-        self.socket
+        self.sink
             .send(Message::Text(text.into().into()))
             .await
             .unwrap();
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: Vec<u8>) {
-        self.socket
-            .send(Message::Binary(bytes.into()))
-            .await
-            .unwrap();
+        self.sink.send(Message::Binary(bytes.into())).await.unwrap();
     }
 
     pub(crate) async fn try_send(&mut self, text: String) -> Result<(), WsError> {
-        self.socket.send(Message::Text(text.into())).await
+        self.sink.send(Message::Text(text.into())).await
     }
 
     /// The next frame; `None` once the connection is closed.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
-            match timeout(PATIENCE, self.socket.next())
+            match timeout(PATIENCE, self.stream.next())
                 .await
                 .expect("an answer in time")?
             {
@@ -254,7 +276,7 @@ impl Client {
     /// The close code, once the connection is closed.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         let waiting = async {
-            while let Some(message) = self.socket.next().await {
+            while let Some(message) = self.stream.next().await {
                 match message {
                     Ok(Message::Close(frame)) => return frame.map(|f| f.code.into()),
                     Ok(_) => {}

@@ -150,6 +150,11 @@ impl Demo {
         };
         let config = shoal_edge::Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            // Simulated stations on loopback: nobody else can speak there.
+            security: shoal_edge::Security {
+                discharge_without_tls: true,
+                ..Default::default()
+            },
             ..Default::default()
         };
         let edge = shoal_edge::Edge::bind(config, edge_deps)

@@ -1,0 +1,265 @@
+//! Every parser of what comes from outside, fed with messages that were right until something broke them.
+//!
+//! A seeded mutation runner that needs no special toolchain: 20 000 executions each in the tests; as many as
+//! `SHOAL_FUZZ_RUNS` says on request, best with `--release`:
+//! `SHOAL_FUZZ_RUNS=10000000 cargo test --release -p shoal-edge --lib fuzz`. What panics or hangs fails the test; the
+//! seed and the input are printed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use fleet::{Protocol, Setpoint};
+use ocpp_kit::decode::DecodeOptions;
+use ocpp_kit::rpc::Frame;
+use ocpp_kit::{Version, v1_6};
+use wire::proto::dispatch::v1 as proto;
+
+use crate::station::tests::station;
+use crate::station::{Outlets, Said};
+use crate::{credentials, orders, tls, v2, v16, v21, v201};
+
+const RUNS: u64 = 20_000;
+/// Longest input; what is longer is cut before any parser sees it.
+const LONGEST: usize = 8_192;
+
+const FRAMES16: &[&str] = &[
+    r#"[2,"1","BootNotification",{"chargePointVendor":"V","chargePointModel":"M"}]"#,
+    r#"[2,"2","StartTransaction",{"connectorId":1,"idTag":"car-1","meterStart":1000,"timestamp":"2026-06-09T18:00:00Z"}]"#,
+    r#"[2,"3","MeterValues",{"connectorId":1,"transactionId":812345,"meterValue":[{"timestamp":"2026-06-09T18:00:00Z","sampledValue":[{"value":"7.4","measurand":"Power.Active.Import","unit":"kW","phase":"L1"},{"value":"81","measurand":"SoC","unit":"Percent"}]}]}]"#,
+    r#"[2,"4","StopTransaction",{"transactionId":812345,"meterStop":3500,"timestamp":"2026-06-09T20:00:00Z"}]"#,
+    r#"[2,"5","StatusNotification",{"connectorId":1,"errorCode":"NoError","status":"Available"}]"#,
+    r#"[3,"sp-1",{"status":"Accepted"}]"#,
+    r#"[4,"sp-1","GenericError","no",{}]"#,
+];
+const FRAMES2: &[&str] = &[
+    r#"[2,"1","BootNotification",{"reason":"PowerUp","chargingStation":{"model":"M","vendorName":"V"}}]"#,
+    r#"[2,"2","TransactionEvent",{"eventType":"Started","timestamp":"2026-06-09T18:00:00Z","triggerReason":"CablePluggedIn","seqNo":0,"transactionInfo":{"transactionId":"tx-1"},"evse":{"id":1},"idToken":{"idToken":"car","type":"Central"},"meterValue":[{"timestamp":"2026-06-09T18:00:00Z","sampledValue":[{"value":7400.5,"measurand":"Power.Active.Export","unitOfMeasure":{"unit":"W","multiplier":3}}]}]}]"#,
+    r#"[2,"3","NotifyEVChargingNeeds",{"evseId":1,"chargingNeeds":{"requestedEnergyTransfer":"DC","departureTime":"2026-06-10T05:00:00Z","dcChargingParameters":{"evMaxCurrent":30,"evMaxVoltage":400,"stateOfCharge":50,"evEnergyCapacity":60000,"energyAmount":9000},"v2xChargingParameters":{"maxDischargePower":9000,"evTargetEnergyRequest":15000,"evMinV2XEnergyRequest":-18100}}}]"#,
+    r#"[2,"4","NotifyChargingLimit",{"evseId":1,"chargingLimit":{"chargingLimitSource":"SO"},"chargingSchedule":[{"id":1,"chargingRateUnit":"W","chargingSchedulePeriod":[{"startPeriod":0,"limit":4200}]}]}]"#,
+    r#"[2,"5","NotifyPriorityCharging",{"transactionId":"tx-1","activated":true}]"#,
+    r#"[2,"6","PullDynamicScheduleUpdate",{"chargingProfileId":1}]"#,
+    r#"[2,"7","MeterValues",{"evseId":1,"meterValue":[{"timestamp":"1970-01-01T00:00:00Z","sampledValue":[{"value":-1e300}]}]}]"#,
+    r#"[3,"sp-1",{"status":"Rejected","statusInfo":{"reasonCode":"NoMood"}}]"#,
+    r#"[5,"x","InternalError","",{}]"#,
+    r#"[6,"s","NotifyPeriodicEventStream",{"data":[],"id":1,"pending":0,"basetime":"2026-06-09T18:00:00Z"}]"#,
+];
+/// Fragments that break things: limits of numbers, depth, odd text.
+const ODD: &[&str] = &[
+    "9223372036854775808",
+    "-0",
+    "1e999",
+    "0.0000000000000000001",
+    "null",
+    "[[[[[[[[",
+    "{}",
+    "\\ud800",
+    "\u{0}",
+    "\"\"",
+    "2100-02-30T25:61:61Z",
+    "-262143-01-01T00:00:00Z",
+    "99999999999999999999999999",
+    "true",
+    "\u{1f697}",
+];
+
+/// SplitMix64: a seed in, the same sequence out.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.roll() % u64::try_from(bound.max(1)).unwrap()).unwrap()
+    }
+
+    /// One to eight changes of an input: bytes changed, cut, doubled, taken from elsewhere, odd values for numbers.
+    fn break_up(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = seeds[self.below(seeds.len())].clone();
+        for _ in 0..=self.below(8) {
+            let at = self.below(input.len() + 1);
+            let end = (at + self.below(12)).min(input.len());
+            match self.below(7) {
+                0 if at < input.len() => input[at] ^= 1 << self.below(8),
+                1 => drop(input.drain(at..end)),
+                2 => {
+                    let piece = input[at..end].to_vec();
+                    input.splice(at..at, piece);
+                }
+                3 => {
+                    let other = &seeds[self.below(seeds.len())];
+                    let from = self.below(other.len());
+                    let to = (from + self.below(64)).min(other.len());
+                    input.splice(at..end, other[from..to].iter().copied());
+                }
+                4 => {
+                    let odd = ODD[self.below(ODD.len())].bytes();
+                    input.splice(at..end, odd);
+                }
+                5 => self.change_number(&mut input),
+                _ => input.truncate(at.max(1)),
+            }
+        }
+        input.truncate(LONGEST);
+        input
+    }
+
+    /// A number becomes an odd one, which leaves the message well formed.
+    fn change_number(&mut self, input: &mut Vec<u8>) {
+        let digits: Vec<usize> = (0..input.len())
+            .filter(|n| input[*n].is_ascii_digit())
+            .collect();
+        if digits.is_empty() {
+            return;
+        }
+        let begin = digits[self.below(digits.len())];
+        let end = (begin..input.len()).find(|n| !input[*n].is_ascii_digit());
+        let odd = ODD[self.below(4)].bytes();
+        input.splice(begin..end.unwrap_or(input.len()), odd);
+    }
+}
+
+fn runs() -> u64 {
+    let asked = std::env::var_os("SHOAL_FUZZ_RUNS");
+    let asked = asked.and_then(|runs| runs.into_string().ok()?.parse().ok());
+    asked.unwrap_or(RUNS)
+}
+
+/// Feeds a parser; a panic names the run, which is the seed.
+fn feed(seeds: &[Vec<u8>], mut parser: impl FnMut(&[u8])) {
+    for run in 0..runs() {
+        let input = Dice(run).break_up(seeds);
+        let parsed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parser(&input)));
+        assert!(
+            parsed.is_ok(),
+            "run {run}: {}",
+            String::from_utf8_lossy(&input)
+        );
+    }
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+/// A station that goes on living through everything it is said to say.
+fn talk(version: Version, seeds: &[&str]) {
+    let mut outlets = Outlets::new(station(Protocol::Ocpp21, 2), &BTreeMap::new());
+    feed(&texts(seeds), |input| {
+        let Ok(text) = std::str::from_utf8(input) else {
+            return;
+        };
+        match Frame::parse(text, version) {
+            Ok(Frame::Call {
+                action, payload, ..
+            }) => {
+                let mut said = Said::default();
+                let request = match version {
+                    Version::V1_6 => {
+                        let Some(action) = v1_6::Action::from_wire(&action) else {
+                            return;
+                        };
+                        let options = DecodeOptions::strict();
+                        if let Ok(request) = v1_6::CsRequest::decode(action, &payload, &options) {
+                            let _ = v16::handle(&mut outlets, request, now(), 300, &mut said);
+                        }
+                        return;
+                    }
+                    Version::V2_0_1 => v201::decode(&action, &payload),
+                    _ => v21::decode(&action, &payload),
+                };
+                if let Ok(request) = request {
+                    let _ = v2::handle(&mut outlets, request, now(), 300, &mut said);
+                    for event in &said.events {
+                        let _ = crate::outbox::record(event);
+                    }
+                }
+            }
+            Ok(Frame::CallResult { payload, .. }) => {
+                let _ = orders::outcome(version, &orders::Effect::Limits, &payload);
+                let _ = orders::outcome(version, &orders::Effect::Signals, &payload);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let _ = (error.reply(version), error.reply_id(), error.to_string());
+            }
+        }
+    });
+}
+
+#[test]
+fn fuzz_what_1_6_stations_say() {
+    talk(Version::V1_6, FRAMES16);
+}
+
+#[test]
+fn fuzz_what_2_0_1_stations_say() {
+    talk(Version::V2_0_1, FRAMES2);
+}
+
+#[test]
+fn fuzz_what_2_1_stations_say() {
+    talk(Version::V2_1, FRAMES2);
+}
+
+#[test]
+fn fuzz_setpoints_from_the_log() {
+    let bare = proto::Setpoint {
+        id: "sp".into(),
+        evse_id: "S/1".into(),
+        power_watts: Some(-7_400),
+        issued_at_micros: 1_800_000_000_000_000,
+        expires_at_micros: 1_800_000_060_000_000,
+        signal_id: Some("signal".into()),
+        reason: "test".into(),
+        mode: None,
+    };
+    let points = vec![proto::mode::Point {
+        at: 1,
+        power_watts: 5,
+    }];
+    let curve = proto::mode::Mode::LocalFrequency(proto::mode::Curve { points });
+    let armed = proto::Setpoint {
+        mode: Some(proto::Mode { mode: Some(curve) }),
+        ..bare.clone()
+    };
+    let seeds = [wire::encode(&bare).to_vec(), wire::encode(&armed).to_vec()];
+    feed(&seeds, |input| {
+        let decoded = wire::decode::<proto::Setpoint>(input).and_then(Setpoint::try_from);
+        if let Ok(setpoint) = decoded {
+            for version in [Version::V1_6, Version::V2_0_1, Version::V2_1] {
+                let _ = orders::Call::saying(&setpoint, version, 1, "7", None, now());
+            }
+        }
+    });
+}
+
+#[test]
+fn fuzz_files_of_credentials() {
+    let hash = "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$q7e6m0X0S2y1Qh5iVQ2pYw";
+    let seeds = [format!("# keys\nST1 {hash}\nST2 {hash}\n").into_bytes()];
+    feed(&seeds, |input| {
+        let text = String::from_utf8_lossy(input);
+        let _ = credentials::parse(Path::new("keys"), &text);
+    });
+}
+
+#[test]
+fn fuzz_certificates_of_stations() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["station".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    feed(&[certificate.der().to_vec()], |input| {
+        let _ = tls::names(&input.to_vec().into());
+    });
+}

@@ -1,0 +1,226 @@
+//! Who may come in and what they may be told: the security profiles of OCPP.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use ocpp_kit::transport::Credentials as Header;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::credentials::{Credentials, CredentialsError};
+use crate::tls::{Door, Files, TlsError};
+
+/// Real time between looks at the files of keys and certificates.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Security profile, OCPP 2.0.1 part 2 A00 and the security extension of 1.6.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// No authentication at all: only on a loopback address, for simulators and behind a proxy on the same machine that
+    /// authenticates.
+    #[default]
+    Open,
+    /// Profile 1: a key, no TLS.
+    Basic,
+    /// Profile 2: TLS and a key.
+    TlsBasic,
+    /// Profile 3: TLS with a certificate of the station, which names its identity.
+    MutualTls,
+}
+
+impl Profile {
+    pub(crate) const fn is_encrypted(self) -> bool {
+        matches!(self, Self::TlsBasic | Self::MutualTls)
+    }
+
+    const fn wants_key(self) -> bool {
+        matches!(self, Self::Basic | Self::TlsBasic)
+    }
+}
+
+/// Settings of security, below `edge.security`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// Profile; the whole socket has one.
+    pub profile: Profile,
+    /// File of stations and their hashed keys, one `IDENTITY HASH` per line; for `basic` and `tls-basic`. The hash is
+    /// `sha256:SALT:DIGEST` of a generated key (see [`crate::credentials_line`]) or `$argon2id$...` of one that a person chose.
+    pub credentials: Option<PathBuf>,
+    /// Certificate with its chain, PEM; for `tls-basic` and `mutual-tls`.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Who signs the certificates of stations, PEM; for `mutual-tls`.
+    pub client_ca: Option<PathBuf>,
+    /// Certificates of stations that are withdrawn, PEM; for `mutual-tls`. Once there is a list, a station whose issuer is not
+    /// in it is refused.
+    pub client_crl: Option<PathBuf>,
+    /// Allows set-points that discharge vehicles over connections without TLS. For simulators, and for a proxy that ends TLS.
+    pub discharge_without_tls: bool,
+}
+
+/// Security that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecurityError {
+    /// A profile without what it needs.
+    #[error("edge.security.{key} is missing, expected with profile {profile}")]
+    Missing {
+        /// Key below `edge.security`.
+        key: &'static str,
+        /// Profile as set.
+        profile: &'static str,
+    },
+    /// No authentication where anybody could connect.
+    #[error(
+        "edge.security.profile is open at {listen}, expected a loopback address or profile basic, tls-basic or mutual-tls"
+    )]
+    OpenToAll {
+        /// Address as set.
+        listen: SocketAddr,
+    },
+    /// Keys.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Security at work.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    profile: Profile,
+    discharge: bool,
+    credentials: Option<Credentials>,
+    pub(crate) door: Option<Door>,
+}
+
+/// Why somebody is not let in. Says nothing about keys.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Unauthorised {
+    #[error("it authenticates under another name")]
+    OtherName,
+    #[error("it gives no key, or not the right one")]
+    Key,
+    #[error("its certificate names somebody else")]
+    Certificate,
+}
+
+impl Guard {
+    /// Reads keys and certificates.
+    ///
+    /// # Errors
+    /// [`SecurityError`] naming the key of the configuration, or the file and line.
+    pub(crate) fn new(settings: &Security, listen: SocketAddr) -> Result<Self, SecurityError> {
+        let profile = settings.profile;
+        if profile == Profile::Open && !listen.ip().is_loopback() {
+            return Err(SecurityError::OpenToAll { listen });
+        }
+        let name = match profile {
+            Profile::Open => "open",
+            Profile::Basic => "basic",
+            Profile::TlsBasic => "tls-basic",
+            Profile::MutualTls => "mutual-tls",
+        };
+        let needed = |key, path: &Option<PathBuf>| {
+            path.clone()
+                .ok_or(SecurityError::Missing { key, profile: name })
+        };
+        let credentials = if profile.wants_key() {
+            let path = needed("credentials", &settings.credentials)?;
+            Some(Credentials::open(&path)?)
+        } else {
+            None
+        };
+        let door = if profile.is_encrypted() {
+            let client_ca = (profile == Profile::MutualTls)
+                .then(|| needed("client_ca", &settings.client_ca))
+                .transpose()?;
+            Some(Door::open(Files {
+                certificate: needed("certificate", &settings.certificate)?,
+                key: needed("key", &settings.key)?,
+                client_ca,
+                client_crl: settings.client_crl.clone(),
+            })?)
+        } else {
+            None
+        };
+        Ok(Self {
+            profile,
+            discharge: profile.is_encrypted() || settings.discharge_without_tls,
+            credentials,
+            door,
+        })
+    }
+
+    /// True if set-points may discharge vehicles over these connections.
+    pub(crate) const fn allows_discharge(&self) -> bool {
+        self.discharge
+    }
+
+    /// Checks that a station is who it says. `named` are the names in its certificate.
+    ///
+    /// # Errors
+    /// [`Unauthorised`] saying why not.
+    pub(crate) async fn admit(
+        &self,
+        identity: &str,
+        headers: &HeaderMap,
+        named: &[String],
+    ) -> Result<(), Unauthorised> {
+        let header = headers.get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+        let given = header.map(Header::from_authorization_header);
+        // OCPP 2.1 A00.FR.204: who authenticates does so under the identity of the address.
+        if let Some(Header::Basic { user, .. }) = &given
+            && user != identity
+        {
+            return Err(Unauthorised::OtherName);
+        }
+        if self.profile == Profile::MutualTls && !named.iter().any(|name| name == identity) {
+            return Err(Unauthorised::Certificate);
+        }
+        let Some(credentials) = &self.credentials else {
+            return Ok(());
+        };
+        match given {
+            Some(Header::Basic { password, .. })
+                if credentials.check(identity, &password).await =>
+            {
+                Ok(())
+            }
+            _ => Err(Unauthorised::Key),
+        }
+    }
+
+    /// Reads keys and certificates again when their files change, until `stop`. What cannot be read is said, and what
+    /// was known stays.
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {
+            let guard = Arc::clone(&self);
+            // Files may be far away.
+            if let Err(error) = tokio::task::spawn_blocking(move || guard.look()).await {
+                tracing::error!(%error, "keys and certificates could not be looked at: {error}");
+            }
+        }
+    }
+
+    fn look(&self) {
+        if let Some(Err(error)) = self.credentials.as_ref().map(Credentials::reload) {
+            tracing::error!(%error, "keys of stations stay as they were: {error}");
+        }
+        match self.door.as_ref().map(Door::reload) {
+            Some(Ok(true)) => tracing::info!("new connections get the new certificate"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the certificate stays as it was: {error}");
+            }
+            Some(Ok(false)) | None => {}
+        }
+    }
+}
