@@ -11,6 +11,7 @@ use crate::demo;
 use crate::forecast;
 use crate::import;
 use crate::output::Output;
+use crate::serve;
 use crate::study;
 use crate::synth;
 
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Synth(synth::Args),
     /// Run the whole platform in one process with a simulated fleet and market
     Demo(demo::Args),
+    /// Run services of the platform as a process, without simulators
+    Serve(serve::Args),
 }
 
 impl Command {
@@ -59,7 +62,13 @@ impl Command {
             Self::Forecast(args) => forecast::run(&args, output),
             Self::Synth(args) => synth::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),
+            Self::Serve(args) => serve::run(&args, output),
         }
+    }
+
+    /// Services log what their configuration says, other verbs what `RUST_LOG` says.
+    pub(crate) const fn logs_by_configuration(&self) -> bool {
+        matches!(self, Self::Serve(_))
     }
 }
 

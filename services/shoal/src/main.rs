@@ -7,6 +7,7 @@ mod demo;
 mod forecast;
 mod import;
 mod output;
+mod serve;
 mod study;
 mod synth;
 
@@ -16,7 +17,9 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    cli::log_to_stderr();
+    if !cli.command.logs_by_configuration() {
+        cli::log_to_stderr();
+    }
     let output = output::Output::new(cli.json);
     match cli.command.run(output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,236 @@
+//! `shoal serve`: chosen services as one process, for as long as nobody stops it.
+//!
+//! ```text
+//! configuration read and checked -> sockets bound -> tasks run -> first signal: intake stops, what is in hand ends
+//!                                                                 second signal: out
+//! ```
+
+mod config;
+mod folder;
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use runtime::Clock;
+use runtime::admin::{self, Health};
+use runtime::latency::Probe;
+use runtime::tasks::{Duty, Tasks, stop_on_signal};
+use serde::Serialize;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::config::Config;
+use self::folder::Folder;
+use crate::cli::CliError;
+use crate::output::Output;
+
+/// Files that a process has open beside its connections: database, log, admin port, libraries.
+const OTHER_FILES: u64 = 256;
+
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Charge points: OCPP 1.6, 2.0.1 and 2.1
+    Edge,
+}
+
+impl Role {
+    /// Every one there is, in the order in which they start.
+    const ALL: [Self; 1] = [Self::Edge];
+
+    /// As it stands in the configuration and in messages.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+        }
+    }
+}
+
+/// Options of `shoal serve`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  shoal serve edge --config shoal.toml\n\n\
+    Settings come from the file and, over it, from variables: SHOAL_EDGE__LISTEN=0.0.0.0:9220 sets `listen` in [edge].")]
+pub(crate) struct Args {
+    /// Services to run, the same as --role; all of them where none is named
+    #[arg(value_name = "SERVICE")]
+    services: Vec<Role>,
+    /// Service to run; may be given several times
+    #[arg(long = "role", value_name = "NAME")]
+    roles: Vec<Role>,
+    /// Settings, TOML; without a file everything has its default
+    #[arg(long, env = "SHOAL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Args {
+    /// What to run, each once, in the order of starting.
+    fn wanted(&self) -> Vec<Role> {
+        let named = |role: &Role| self.services.contains(role) || self.roles.contains(role);
+        let any = self.services.is_empty() && self.roles.is_empty();
+        let all = Role::ALL.into_iter();
+        all.filter(|role| any || named(role)).collect()
+    }
+}
+
+/// What was served, told when it is over.
+#[derive(Debug, Serialize)]
+struct Served {
+    services: Vec<&'static str>,
+    addresses: Vec<SocketAddr>,
+    admin: SocketAddr,
+}
+
+/// Serves until a signal or a service that ends by itself.
+///
+/// # Errors
+/// Status 2 for a configuration that cannot work, status 1 when a socket or the folder is taken or a service fails.
+pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
+    let roles = args.wanted();
+    let config = config::load(args.config.as_deref(), &roles)?;
+    runtime::telemetry::init(&config.logging).map_err(|e| CliError::Input(chain(&e)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(config, &roles))?;
+    output.result(&served, || "stopped in order".to_owned())
+}
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A service with its sockets open; it works once its future is polled.
+struct Bound {
+    role: Role,
+    addresses: Vec<SocketAddr>,
+    run: Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>,
+}
+
+/// What services are made of.
+struct Parts {
+    config: Config,
+    store: Store,
+    clock: Clock,
+    latency: Probe,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    /// Opens the sockets of a service.
+    async fn bind(&self, role: Role) -> Result<Bound, CliError> {
+        match role {
+            Role::Edge => {
+                room_for(self.config.edge.max_connections);
+                let deps = shoal_edge::Deps {
+                    clock: self.clock,
+                    log: self.store.log(),
+                    tables: self.store.tables(),
+                    latency: self.latency.clone(),
+                };
+                let edge = shoal_edge::Edge::bind(self.config.edge.clone(), deps)
+                    .await
+                    .map_err(|e| CliError::failed(&e))?;
+                Ok(Bound {
+                    role,
+                    addresses: vec![edge.address()],
+                    run: boxed(edge.run(self.stop.clone())),
+                })
+            }
+        }
+    }
+}
+
+fn boxed<E: Into<BoxError> + 'static>(
+    run: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> {
+    Box::pin(async move { run.await.map_err(Into::into) })
+}
+
+async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
+    let metrics = runtime::telemetry::metrics().map_err(|e| CliError::failed(&e))?;
+    let (door, admin) = admin_socket(config.admin.listen).await?;
+    // Held until the process ends: a second one would append to a log whose readers do not see it.
+    let _folder = Folder::claim(&config.store.dir)?;
+    let store = Store::open(&config.store.dir)
+        .await
+        .map_err(|e| CliError::failed(&e))?;
+    let grace = config.process.grace();
+    let parts = Parts {
+        config,
+        store,
+        clock: Clock::system(),
+        latency: Probe::new(),
+        stop: CancellationToken::new(),
+    };
+    let mut bound = Vec::with_capacity(roles.len());
+    for role in roles {
+        bound.push(parts.bind(*role).await?);
+    }
+
+    let health = Health::default();
+    let mut tasks = Tasks::new(parts.stop.clone(), grace);
+    let mut addresses = Vec::new();
+    for service in bound {
+        addresses.extend(service.addresses);
+        tasks.spawn(service.role.name(), Duty::Essential, service.run);
+        health.set(service.role.name(), true);
+    }
+    // Health is told while services drain, hence its own stop.
+    let closing = CancellationToken::new();
+    let told = tokio::spawn(admin::serve(door, health.clone(), metrics, closing.clone()));
+    tokio::spawn(not_ready_after(parts.stop.clone(), health, roles.to_vec()));
+    tokio::spawn(stop_on_signal(parts.stop.clone()));
+    let ran = tasks.run().await.map_err(|e| CliError::failed(&e));
+    closing.cancel();
+    if let Ok(Err(error)) = told.await {
+        tracing::warn!(%error, "health was no longer told: {error}");
+    }
+    ran?;
+    tracing::info!("stopped: everything in hand is done");
+    Ok(Served {
+        services: roles.iter().map(|role| role.name()).collect(),
+        addresses,
+        admin,
+    })
+}
+
+/// Nobody shall send new work to a process that drains.
+async fn not_ready_after(stop: CancellationToken, health: Health, roles: Vec<Role>) {
+    stop.cancelled().await;
+    for role in roles {
+        health.set(role.name(), false);
+    }
+}
+
+async fn admin_socket(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
+    let refused = |error: std::io::Error| {
+        CliError::Failed(format!("admin.listen: {listen} cannot be opened: {error}"))
+    };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    tracing::info!(%address, "health and metrics are served at http://{address}/readyz and /metrics");
+    Ok((listener, address))
+}
+
+/// Lets the process open as many files as `connections` need, as far as the system allows.
+fn room_for(connections: usize) {
+    let wanted = (connections as u64).saturating_add(OTHER_FILES);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(granted) if granted < wanted => tracing::warn!(
+            granted,
+            wanted,
+            "{granted} files may be open, {wanted} are needed for edge.max_connections: raise the limit of the process (ulimit -Hn)"
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files cannot be raised: {error}");
+        }
+    }
+}
+
+/// An error with its causes in one line.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    CliError::failed(error).to_string()
+}
