@@ -70,6 +70,8 @@ pub(super) struct State {
     /// asked for it has read the answer.
     pub(super) starting: bool,
     pub(super) dynamic: Option<Dynamic>,
+    /// Time between meter samples, as told last.
+    sample_period: TimeDelta,
 }
 
 /// A profile that limits charging, as 1.6 and 2.0.1 say it.
@@ -108,6 +110,7 @@ impl Station {
             transaction: None,
             starting: false,
             dynamic: None,
+            sample_period: options.sample_period,
         };
         Self {
             evse,
@@ -189,6 +192,22 @@ impl Station {
         let from = limit.start.and_then(our_time).unwrap_or(now);
         let until = limit.seconds.map(|d| from + TimeDelta::seconds(d.into()));
         self.obey(&mut state, now, power, until)
+    }
+
+    /// Seconds between meter samples.
+    pub(super) fn sample_seconds(&self) -> i64 {
+        self.lock().sample_period.num_seconds()
+    }
+
+    /// Takes a number of seconds between meter samples; false if that is none.
+    pub(super) fn sample_every(&self, seconds: &str) -> bool {
+        let Some(seconds) = seconds.parse::<u32>().ok().filter(|s| *s > 0) else {
+            return false;
+        };
+        self.lock().sample_period = TimeDelta::seconds(seconds.into());
+        // Awake, the task takes the new period.
+        self.changed.notify_one();
+        true
     }
 
     /// Forgets what it was told: plain charging.
@@ -326,6 +345,7 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
         stay: None,
         sequence: 0,
     };
+    let mut period = station.lock().sample_period;
     let mut sample_at = first_sample(station, number);
     let mut change_at: Option<DateTime<Utc>> = None;
     loop {
@@ -335,13 +355,15 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
             teller.tell(report).await;
         }
         let now = station.time.now();
+        let told = station.lock().sample_period;
+        if told != period {
+            period = told;
+            sample_at = sample_at.min(now + period);
+        }
         if sample_at <= now || change_at.is_some_and(|at| at <= now) {
             change_at = None;
             while sample_at <= now {
-                sample_at += station
-                    .options
-                    .sample_period
-                    .max(TimeDelta::milliseconds(100));
+                sample_at += period.max(TimeDelta::milliseconds(100));
             }
             // A quarter hour just told says it all.
             if !aligned && teller.stay.is_some() {

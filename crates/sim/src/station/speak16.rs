@@ -6,11 +6,12 @@ use ocpp_kit::engine::IncomingRequest;
 use ocpp_kit::rpc::CallError;
 use ocpp_kit::transport::Ctx;
 use ocpp_kit::v1_6::{
-    Action, AuthorizationStatus, BootNotificationRequest, ChargePointErrorCode, ChargePointStatus,
-    ChargingProfile, ChargingProfileStatus, ChargingRateUnit, ClearChargingProfileResponse,
-    ClearChargingProfileStatus, CsmsRequest, Measurand, MeterValue, MeterValuesRequest,
-    ReadingContext, Reason, SampledValue, SetChargingProfileResponse, StartTransactionRequest,
-    StatusNotificationRequest, StopTransactionRequest, UnitOfMeasure,
+    Action, AuthorizationStatus, BootNotificationRequest, ChangeConfigurationResponse,
+    ChargePointErrorCode, ChargePointStatus, ChargingProfile, ChargingProfileStatus,
+    ChargingRateUnit, ClearChargingProfileResponse, ClearChargingProfileStatus,
+    ConfigurationStatus, CsmsRequest, GetConfigurationResponse, KeyValue, Measurand, MeterValue,
+    MeterValuesRequest, ReadingContext, Reason, SampledValue, SetChargingProfileResponse,
+    StartTransactionRequest, StatusNotificationRequest, StopTransactionRequest, UnitOfMeasure,
 };
 use units::{Energy, Power};
 
@@ -18,6 +19,7 @@ use super::outlet::Meter;
 use super::run::{Limit, Mouth, Station, Told, ocpp_time};
 
 const CONNECTOR: i32 = 1;
+const SAMPLE_KEY: &str = "MeterValueSampleInterval";
 
 pub(super) async fn boot(mouth: &Mouth<'_>) {
     mouth
@@ -117,6 +119,19 @@ pub(super) fn obey(
             };
             ctx.reply(&SetChargingProfileResponse::new(status))
         }
+        CsmsRequest::GetConfiguration(get) => {
+            ctx.reply(&configuration(station, get.key.as_deref()))
+        }
+        CsmsRequest::ChangeConfiguration(change) => {
+            let status = if change.key != SAMPLE_KEY {
+                ConfigurationStatus::NotSupported
+            } else if station.sample_every(&change.value) {
+                ConfigurationStatus::Accepted
+            } else {
+                ConfigurationStatus::Rejected
+            };
+            ctx.reply(&ChangeConfigurationResponse::new(status))
+        }
         CsmsRequest::ClearChargingProfile(_) => {
             station.release();
             let status = ClearChargingProfileStatus::Accepted;
@@ -124,6 +139,32 @@ pub(super) fn obey(
         }
         other => Err(CallError::not_supported(other.action().as_str())),
     }
+}
+
+/// What is asked for of the configuration, or all of it.
+fn configuration(station: &Station, keys: Option<&[String]>) -> GetConfigurationResponse {
+    let sample = station.sample_seconds().to_string();
+    let all = [
+        ("SupportedFeatureProfiles", "Core,SmartCharging", true),
+        ("ChargeProfileMaxStackLevel", "8", true),
+        ("ChargingScheduleAllowedChargingRateUnit", "Power", true),
+        (SAMPLE_KEY, sample.as_str(), false),
+    ];
+    let asked = |key: &str| keys.is_none_or(|keys| keys.iter().any(|k| k == key));
+    let known = all.iter().filter(|(key, ..)| asked(key));
+    let known = known.map(|(key, value, readonly)| {
+        let mut pair = KeyValue::new(*key, *readonly);
+        pair.value = Some((*value).to_owned());
+        pair
+    });
+    let mut response = GetConfigurationResponse::new();
+    response.configuration_key = Some(known.collect());
+    let unknown = keys
+        .unwrap_or_default()
+        .iter()
+        .filter(|key| all.iter().all(|(known, ..)| known != key));
+    response.unknown_key = Some(unknown.cloned().collect());
+    response
 }
 
 /// A limit in watts for the transaction in progress, one period long.

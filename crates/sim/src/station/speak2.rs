@@ -2,20 +2,117 @@
 
 use ::fleet::Protocol;
 use chrono::{DateTime, Utc};
+use ocpp_kit::RawValue;
+use ocpp_kit::rpc::CallError;
+use ocpp_kit::transport::Ctx;
 use ocpp_kit::types::Decimal;
 use ocpp_kit::v2_1::{
-    BootNotificationRequest, BootReason, ChargingState, ChargingStation, ConnectorStatus, EVSE,
+    BootNotificationRequest, BootReason, ChargingProfile, ChargingProfileStatus, ChargingState,
+    ChargingStation, ClearChargingProfileResponse, ClearChargingProfileStatus, ConnectorStatus,
+    CsmsRequest, EVSE, GetVariableData, GetVariableResult, GetVariableStatus, GetVariablesResponse,
     IdToken, Measurand, MeterValue, MeterValuesRequest, ReadingContext, Reason, SampledValue,
-    StatusNotificationRequest, Transaction, TransactionEventEnum, TransactionEventRequest,
-    TriggerReason, UnitOfMeasure,
+    SetChargingProfileResponse, SetVariableData, SetVariableResult, SetVariableStatus,
+    SetVariablesResponse, StatusNotificationRequest, Transaction, TransactionEventEnum,
+    TransactionEventRequest, TriggerReason, UnitOfMeasure,
 };
 use units::{Energy, Power};
 
 use super::outlet::Meter;
-use super::run::{Mouth, Told, ocpp_time};
+use super::run::{Mouth, Station, Told, ocpp_time};
 
 /// Number of the only outlet.
 pub(super) const PLACE: i32 = 1;
+
+/// Takes a request that 2.0.1 and 2.1 have in common; `take` takes a profile for the outlet.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "OCPP has dozens of actions; the others are refused by name"
+)]
+pub(super) fn obey(
+    station: &Station,
+    ctx: &Ctx,
+    request: CsmsRequest,
+    take: fn(&Station, &ChargingProfile) -> bool,
+) -> Result<Box<RawValue>, CallError> {
+    match request {
+        CsmsRequest::SetChargingProfile(set) => {
+            let taken = set.evse_id == PLACE && take(station, &set.charging_profile);
+            ctx.reply(&SetChargingProfileResponse::new(status_of(taken)))
+        }
+        CsmsRequest::ClearChargingProfile(_) => {
+            station.release();
+            let status = ClearChargingProfileStatus::Accepted;
+            ctx.reply(&ClearChargingProfileResponse::new(status))
+        }
+        CsmsRequest::GetVariables(get) => {
+            let asked = get.get_variable_data.into_iter();
+            let told = asked.map(|one| variable(station, one)).collect();
+            ctx.reply(&GetVariablesResponse::new(told))
+        }
+        CsmsRequest::SetVariables(set) => {
+            let asked = set.set_variable_data.into_iter();
+            let done = asked.map(|one| change(station, one)).collect();
+            ctx.reply(&SetVariablesResponse::new(done))
+        }
+        other => Err(CallError::not_supported(other.action().as_str())),
+    }
+}
+
+pub(super) fn status_of(taken: bool) -> ChargingProfileStatus {
+    if taken {
+        ChargingProfileStatus::Accepted
+    } else {
+        ChargingProfileStatus::Rejected
+    }
+}
+
+/// Component and variable of the time between samples.
+const SAMPLE: (&str, &str) = ("SampledDataCtrlr", "TxUpdatedInterval");
+
+/// What the device model says of one variable.
+fn variable(station: &Station, asked: GetVariableData) -> GetVariableResult {
+    let two_way = station.evse.protocol == Protocol::Ocpp21;
+    let name = (asked.component.name.as_str(), asked.variable.name.as_str());
+    let value = match name {
+        ("SmartChargingCtrlr", "Enabled") => Some("true".to_owned()),
+        ("SmartChargingCtrlr", "ProfileStackLevel") => Some("8".to_owned()),
+        ("SmartChargingCtrlr", "RateUnit") => Some("W".to_owned()),
+        ("V2XChargingCtrlr", "Enabled") if two_way => Some("true".to_owned()),
+        ("V2XChargingCtrlr", "SupportedOperationModes") if two_way => Some(modes(station)),
+        SAMPLE => Some(station.sample_seconds().to_string()),
+        _ => None,
+    };
+    let status = if value.is_some() {
+        GetVariableStatus::Accepted
+    } else {
+        GetVariableStatus::UnknownVariable
+    };
+    let mut result = GetVariableResult::new(status, asked.component, asked.variable);
+    result.attribute_value = value;
+    result
+}
+
+/// Operation modes: only a station that measures the frequency follows it.
+fn modes(station: &Station) -> String {
+    let mut modes =
+        "ChargingOnly,CentralSetpoint,CentralFrequency,LocalLoadBalancing,Idle".to_owned();
+    if station.options.frequency.is_some() {
+        modes.push_str(",LocalFrequency");
+    }
+    modes
+}
+
+fn change(station: &Station, asked: SetVariableData) -> SetVariableResult {
+    let name = (asked.component.name.as_str(), asked.variable.name.as_str());
+    let status = if name != SAMPLE {
+        SetVariableStatus::UnknownVariable
+    } else if station.sample_every(&asked.attribute_value) {
+        SetVariableStatus::Accepted
+    } else {
+        SetVariableStatus::Rejected
+    };
+    SetVariableResult::new(status, asked.component, asked.variable)
+}
 
 pub(super) async fn boot(mouth: &Mouth<'_>) {
     let model = match mouth.station.evse.protocol {

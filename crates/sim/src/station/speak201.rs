@@ -7,14 +7,14 @@ use ocpp_kit::engine::IncomingRequest;
 use ocpp_kit::rpc::CallError;
 use ocpp_kit::transport::Ctx;
 use ocpp_kit::v2_0_1::{
-    ACChargingParameters, Action, ChargingNeeds, ChargingProfile, ChargingProfileStatus,
-    ChargingRateUnit, ClearChargingProfileResponse, ClearChargingProfileStatus, CsmsRequest,
-    EnergyTransferMode, NotifyEVChargingNeedsRequest, SetChargingProfileResponse,
+    ACChargingParameters, Action, ChargingNeeds, CsmsRequest, EnergyTransferMode,
+    NotifyEVChargingNeedsRequest,
 };
+use ocpp_kit::v2_1::{self, ChargingProfile, ChargingRateUnit};
 use units::Energy;
 
 use super::run::{Limit, Mouth, Station, ocpp_time};
-use super::speak2::PLACE;
+use super::speak2::{self, PLACE};
 
 /// Phase voltage and phases of the outlet; only the energy and the departure count.
 const VOLTS: i64 = 230;
@@ -38,11 +38,7 @@ pub(super) async fn needs(mouth: &Mouth<'_>, needs: &Needs) {
     mouth.call(request).await;
 }
 
-/// Takes a request of the other side.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "OCPP has dozens of actions; the others are refused by name"
-)]
+/// Takes a request of the other side: checked against the schemas of 2.0.1, then taken as the message of 2.1 that holds it.
 pub(super) fn obey(
     station: &Station,
     ctx: &Ctx,
@@ -51,23 +47,11 @@ pub(super) fn obey(
 ) -> Result<Box<RawValue>, CallError> {
     let action = Action::from_wire(&request.action)
         .ok_or_else(|| CallError::not_implemented(&request.action))?;
-    match CsmsRequest::decode(action, &request.payload, options)? {
-        CsmsRequest::SetChargingProfile(set) => {
-            let taken = set.evse_id == PLACE && take(station, &set.charging_profile);
-            let status = if taken {
-                ChargingProfileStatus::Accepted
-            } else {
-                ChargingProfileStatus::Rejected
-            };
-            ctx.reply(&SetChargingProfileResponse::new(status))
-        }
-        CsmsRequest::ClearChargingProfile(_) => {
-            station.release();
-            let status = ClearChargingProfileStatus::Accepted;
-            ctx.reply(&ClearChargingProfileResponse::new(status))
-        }
-        other => Err(CallError::not_supported(other.action().as_str())),
-    }
+    CsmsRequest::decode(action, &request.payload, options)?;
+    let action = v2_1::Action::from_wire(&request.action)
+        .ok_or_else(|| CallError::not_implemented(&request.action))?;
+    let request = v2_1::CsmsRequest::decode(action, &request.payload, options)?;
+    speak2::obey(station, ctx, request, take)
 }
 
 /// A limit in watts for the transaction in progress, one period long.
@@ -78,10 +62,13 @@ fn take(station: &Station, profile: &ChargingProfile) -> bool {
     let [period] = schedule.charging_schedule_period.as_slice() else {
         return false;
     };
+    let Some(watts) = period.limit else {
+        return false;
+    };
     schedule.charging_rate_unit == ChargingRateUnit::W
         && station.limit(&Limit {
             transaction: profile.transaction_id.clone(),
-            watts: period.limit,
+            watts,
             start: schedule.start_schedule,
             seconds: schedule.duration,
         })

@@ -10,15 +10,14 @@ use ocpp_kit::transport::Ctx;
 use ocpp_kit::types::Decimal;
 use ocpp_kit::v2_1::{
     AFRRSignalResponse, Action, ChargingNeeds, ChargingProfile, ChargingProfileKind,
-    ChargingProfileStatus, ChargingRateUnit, ChargingSchedulePeriod, ClearChargingProfileResponse,
-    ClearChargingProfileStatus, ControlMode, CsmsRequest, DCChargingParameters, EnergyTransferMode,
-    GenericStatus, NotifyEVChargingNeedsRequest, OperationMode, SetChargingProfileResponse,
+    ChargingRateUnit, ChargingSchedulePeriod, ControlMode, CsmsRequest, DCChargingParameters,
+    EnergyTransferMode, GenericStatus, NotifyEVChargingNeedsRequest, OperationMode,
     UpdateDynamicScheduleRequest, UpdateDynamicScheduleResponse, V2XChargingParameters,
 };
 use units::{Energy, Power};
 
 use super::run::{Dynamic, Mouth, Operation, Station, ocpp_time, watts};
-use super::speak2::{PLACE, share_of, watt_hours};
+use super::speak2::{self, PLACE, share_of, status_of, watt_hours};
 
 /// Voltage of the direct-current side; only the power counts.
 const VOLTS: i64 = 800;
@@ -65,7 +64,7 @@ fn per_cent(stored: Energy, capacity: Energy) -> i32 {
 /// Takes a request of the other side.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "OCPP has dozens of actions; the others are refused by name"
+    reason = "OCPP has dozens of actions; the others are those that 2.0.1 has too"
 )]
 pub(super) fn obey(
     station: &Station,
@@ -76,13 +75,9 @@ pub(super) fn obey(
     let action = Action::from_wire(&request.action)
         .ok_or_else(|| CallError::not_implemented(&request.action))?;
     match CsmsRequest::decode(action, &request.payload, options)? {
-        CsmsRequest::SetChargingProfile(set) => {
-            let taken = set.evse_id == PLACE && install(station, &set.charging_profile);
-            ctx.reply(&SetChargingProfileResponse::new(status_of(taken)))
-        }
         CsmsRequest::UpdateDynamicSchedule(update) => {
-            let taken = renew(station, &update);
-            ctx.reply(&UpdateDynamicScheduleResponse::new(status_of(taken)))
+            let taken = status_of(renew(station, &update));
+            ctx.reply(&UpdateDynamicScheduleResponse::new(taken))
         }
         CsmsRequest::AFRRSignal(asked) => {
             let status = if signal(station, asked.signal) {
@@ -92,20 +87,7 @@ pub(super) fn obey(
             };
             ctx.reply(&AFRRSignalResponse::new(status))
         }
-        CsmsRequest::ClearChargingProfile(_) => {
-            station.release();
-            let status = ClearChargingProfileStatus::Accepted;
-            ctx.reply(&ClearChargingProfileResponse::new(status))
-        }
-        other => Err(CallError::not_supported(other.action().as_str())),
-    }
-}
-
-fn status_of(taken: bool) -> ChargingProfileStatus {
-    if taken {
-        ChargingProfileStatus::Accepted
-    } else {
-        ChargingProfileStatus::Rejected
+        other => speak2::obey(station, ctx, other, install),
     }
 }
 
