@@ -1,11 +1,21 @@
 //! Answers to calls, in the terms that all versions share.
 
+use chrono::{DateTime, Utc};
 use fleet::Evse;
 use ocpp_kit::RawValue;
 use ocpp_kit::rpc::{CallError, ErrorCode};
 use serde::Serialize;
 
 use crate::station::{Outlets, Said};
+use crate::tokens::Tokens;
+
+/// What an answer depends on beside the message and its station.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Desk<'a> {
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) heartbeat_seconds: u32,
+    pub(crate) tokens: &'a Tokens,
+}
 
 /// Answer to a call.
 pub(crate) type Answer = Result<Box<RawValue>, CallError>;

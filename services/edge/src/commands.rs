@@ -82,6 +82,10 @@ async fn deliver(edge: &Edge, setpoint: Setpoint) {
             Err((setpoint, why))
         }
         Ok(Some((station, place))) => match edge.switchboard.mailbox(&station) {
+            None if edge.config.replicas => {
+                metrics::counter!("shoal_edge_setpoints_elsewhere_total").increment(1);
+                return;
+            }
             None => Err((setpoint, format!("station {station} is not connected"))),
             Some(mailbox) => mailbox
                 .put(place, setpoint)

@@ -28,6 +28,10 @@ const HEARTBEAT_SECONDS: u32 = 300;
 /// Records waiting for the log before stations have to wait.
 const QUEUE_RECORDS: usize = 8_192;
 
+/// Fast enough for verification of frequency reserves within their full activation times.
+const POOL_SAMPLE_SECONDS: u32 = 10;
+/// Often enough to see a vehicle come, go and charge.
+const IDLE_SAMPLE_SECONDS: u32 = 60;
 /// A meter value each 100 ms, ten times what is asked for.
 const MESSAGES_PER_SECOND: u32 = 100;
 /// Some hours of what was kept while offline.
@@ -63,8 +67,17 @@ pub struct Config {
     pub messages_per_second: u32,
     /// Messages that it may send at once beyond that, as after a lost connection.
     pub message_burst: u32,
+    /// Ask stations what they can do once they are connected, and tell them how often to sample their meters.
+    pub inquire: bool,
+    /// Seconds between meter samples at stations that are told set-points.
+    pub pool_sample_seconds: u32,
+    /// Seconds between meter samples at others.
+    pub idle_sample_seconds: u32,
     /// Handshakes at a time; others wait to be accepted. Bounds the work that a storm of reconnecting stations makes.
     pub max_handshakes: usize,
+    /// Other edges serve stations of the same fleet over the same log: a set-point for a station that is not connected here
+    /// is somebody else's, and a station that connects elsewhere is let go here.
+    pub replicas: bool,
     /// Who may come in, and what may be said over the connection.
     pub security: Security,
 }
@@ -84,7 +97,11 @@ impl Default for Config {
             queue_records: QUEUE_RECORDS,
             messages_per_second: MESSAGES_PER_SECOND,
             message_burst: MESSAGE_BURST,
+            inquire: true,
+            pool_sample_seconds: POOL_SAMPLE_SECONDS,
+            idle_sample_seconds: IDLE_SAMPLE_SECONDS,
             max_handshakes: MAX_HANDSHAKES,
+            replicas: false,
             security: Security::default(),
         }
     }
@@ -118,6 +135,8 @@ impl Config {
             ("heartbeat_seconds", self.heartbeat_seconds.into()),
             ("queue_records", self.queue_records as u64),
             ("messages_per_second", self.messages_per_second.into()),
+            ("pool_sample_seconds", self.pool_sample_seconds.into()),
+            ("idle_sample_seconds", self.idle_sample_seconds.into()),
             ("message_burst", self.message_burst.into()),
             ("max_handshakes", self.max_handshakes as u64),
         ];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, WebSocket, close_code};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{StationId, Telemetry};
 use futures_util::{Stream, StreamExt};
 use ocpp_kit::decode::DecodeOptions;
@@ -18,7 +18,7 @@ use runtime::latency::Probe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Desk};
 use crate::config::Config;
 use crate::mailbox::{Seat, Switchboard};
 use crate::outbox::{self, Closed, Post};
@@ -103,22 +103,25 @@ pub(crate) async fn serve(
         let outlets = lock(&outlets);
         (outlets.station.id.clone(), outlets.station.evse_ids())
     };
-    let (seat, replaced) = edge.switchboard.connect(&station);
+    let at = edge.clock.now();
+    let (seat, replaced) = edge.switchboard.connect(&station, at);
     if replaced {
+        metrics::counter!("shoal_edge_replaced_total").increment(1);
         tracing::warn!(station.id = %station, "station {station} connected again: the older connection is closed");
     }
     gauge(&edge);
     edge.post
-        .tell(&presence(&edge, &station, evses.clone(), true))
+        .tell(&presence(&station, evses.clone(), true, at))
         .await;
 
     let ended = converse(&edge, &outlets, &station, version, socket, &seat).await;
 
     let offline = edge.switchboard.disconnect(&station, &seat);
     gauge(&edge);
+    lock(&outlets).left();
     if offline {
         edge.post
-            .tell(&presence(&edge, &station, evses, false))
+            .tell(&presence(&station, evses, false, edge.clock.now()))
             .await;
     }
     tracing::debug!(station.id = %station, code = ended.code, "connection of {station} ended: {}", ended.why);
@@ -130,16 +133,16 @@ fn gauge(edge: &Edge) {
 }
 
 fn presence(
-    edge: &Edge,
     station: &StationId,
     evses: Vec<fleet::EvseId>,
     online: bool,
+    at: DateTime<Utc>,
 ) -> Telemetry {
     Telemetry::Connection {
         station: station.clone(),
         evses,
         online,
-        at: edge.clock.now(),
+        at,
     }
 }
 
@@ -373,22 +376,25 @@ impl Reader<'_> {
     }
 
     async fn understand(&self, action: &str, payload: &RawValue, said: &mut Said) -> Answer {
-        let now = self.edge.clock.now();
-        let heartbeat = self.edge.config.heartbeat_seconds;
+        let desk = Desk {
+            now: self.edge.clock.now(),
+            heartbeat_seconds: self.edge.config.heartbeat_seconds,
+            tokens: &self.edge.guard.tokens,
+        };
         let request = match self.version {
             Version::V1_6 => {
                 let action = v1_6::Action::from_wire(action)
                     .ok_or_else(|| CallError::not_implemented(action))?;
                 let options = DecodeOptions::strict();
                 let request = v1_6::CsRequest::decode(action, payload, &options)?;
-                return v16::handle(&mut lock(self.outlets), request, now, heartbeat, said);
+                return v16::handle(&mut lock(self.outlets), request, desk, said);
             }
             Version::V2_0_1 => v201::decode(action, payload)?,
             Version::V2_1 => v21::decode(action, payload)?,
             _ => return Err(CallError::not_implemented(action)),
         };
         self.recall_if_unknown(&request).await;
-        v2::handle(&mut lock(self.outlets), request, now, heartbeat, said)
+        v2::handle(&mut lock(self.outlets), request, desk, said)
     }
 
     /// A transaction begun before this process did, at a station with several outlets, is looked up in the tables.

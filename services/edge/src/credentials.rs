@@ -81,13 +81,8 @@ struct Known {
 }
 
 /// Hashes by identity.
+#[derive(Default)]
 pub(crate) struct Hashes(HashMap<String, Arc<Hash>>);
-
-impl Default for Hashes {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -342,11 +337,10 @@ mod tests {
             let credentials = Credentials::open(kept.path()).unwrap();
             assert!(credentials.check("ST1", KEY).await);
             std::fs::write(kept.path(), line(b"the key that is new now")).unwrap();
-            let later = SystemTime::now() + Duration::from_secs(5);
-            std::fs::File::open(kept.path())
-                .unwrap()
-                .set_modified(later)
-                .unwrap();
+            // A quick test writes twice within one tick.
+            let written = std::fs::File::open(kept.path()).unwrap();
+            let later = written.metadata().unwrap().modified().unwrap() + Duration::from_secs(5);
+            written.set_modified(later).unwrap();
             credentials.reload().unwrap();
             assert!(!credentials.check("ST1", KEY).await);
             assert!(credentials.check("ST1", b"the key that is new now").await);

@@ -1,6 +1,6 @@
 //! Every parser of what comes from outside, fed with messages that were right until something broke them.
 //!
-//! A seeded mutation runner that needs no special toolchain: 20 000 executions each in the tests; as many as
+//! A seeded mutation runner that needs no special toolchain: in the tests for about a minute in all; as often for each parser as
 //! `SHOAL_FUZZ_RUNS` says on request, best with `--release`:
 //! `SHOAL_FUZZ_RUNS=10000000 cargo test --release -p shoal-edge --lib fuzz`. What panics or hangs fails the test; the
 //! seed and the input are printed.
@@ -12,14 +12,17 @@ use chrono::{DateTime, Utc};
 use fleet::{Protocol, Setpoint};
 use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::rpc::Frame;
-use ocpp_kit::{Version, v1_6};
+use ocpp_kit::{RawValue, Version, v1_6};
 use wire::proto::dispatch::v1 as proto;
 
+use crate::answer::Desk;
+use crate::capability::{Capabilities, Question};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
+use crate::tokens::{self, Tokens};
 use crate::{credentials, orders, tls, v2, v16, v21, v201};
 
-const RUNS: u64 = 20_000;
+const RUNS: u64 = 150_000;
 /// Longest input; what is longer is cut before any parser sees it.
 const LONGEST: usize = 8_192;
 
@@ -63,7 +66,7 @@ const ODD: &[&str] = &[
     "\u{1f697}",
 ];
 
-/// SplitMix64: a seed in, the same sequence out.
+/// `SplitMix64`: a seed in, the same sequence out.
 struct Dice(u64);
 
 impl Dice {
@@ -155,6 +158,12 @@ fn now() -> DateTime<Utc> {
 /// A station that goes on living through everything it is said to say.
 fn talk(version: Version, seeds: &[&str]) {
     let mut outlets = Outlets::new(station(Protocol::Ocpp21, 2), &BTreeMap::new());
+    let tokens = Tokens::default();
+    let desk = Desk {
+        now: now(),
+        heartbeat_seconds: 300,
+        tokens: &tokens,
+    };
     feed(&texts(seeds), |input| {
         let Ok(text) = std::str::from_utf8(input) else {
             return;
@@ -171,15 +180,16 @@ fn talk(version: Version, seeds: &[&str]) {
                         };
                         let options = DecodeOptions::strict();
                         if let Ok(request) = v1_6::CsRequest::decode(action, &payload, &options) {
-                            let _ = v16::handle(&mut outlets, request, now(), 300, &mut said);
+                            let _ = v16::handle(&mut outlets, request, desk, &mut said);
                         }
                         return;
                     }
                     Version::V2_0_1 => v201::decode(&action, &payload),
-                    _ => v21::decode(&action, &payload),
+                    Version::V2_1 => v21::decode(&action, &payload),
+                    other => panic!("OCPP {other} is not spoken here"),
                 };
                 if let Ok(request) = request {
-                    let _ = v2::handle(&mut outlets, request, now(), 300, &mut said);
+                    let _ = v2::handle(&mut outlets, request, desk, &mut said);
                     for event in &said.events {
                         let _ = crate::outbox::record(event);
                     }
@@ -238,7 +248,8 @@ fn fuzz_setpoints_from_the_log() {
         let decoded = wire::decode::<proto::Setpoint>(input).and_then(Setpoint::try_from);
         if let Ok(setpoint) = decoded {
             for version in [Version::V1_6, Version::V2_0_1, Version::V2_1] {
-                let _ = orders::Call::saying(&setpoint, version, 1, "7", None, now());
+                let target = orders::Target::new(version, 1, "7", None);
+                let _ = orders::Call::saying(&setpoint, target, None, now());
             }
         }
     });
@@ -251,6 +262,35 @@ fn fuzz_files_of_credentials() {
     feed(&seeds, |input| {
         let text = String::from_utf8_lossy(input);
         let _ = credentials::parse(Path::new("keys"), &text);
+    });
+}
+
+#[test]
+fn fuzz_files_of_tokens() {
+    let seeds = texts(&["# depot\nbus-17\nbus-18\n"]);
+    feed(&seeds, |input| {
+        let _ = tokens::parse(Path::new("tokens"), &String::from_utf8_lossy(input));
+    });
+}
+
+#[test]
+fn fuzz_answers_of_stations_about_themselves() {
+    let seeds = texts(&[
+        r#"{"configurationKey":[{"key":"SupportedFeatureProfiles","readonly":true,"value":"Core,SmartCharging"},{"key":"ChargeProfileMaxStackLevel","readonly":true,"value":"1"}],"unknownKey":["x"]}"#,
+        r#"{"getVariableResult":[{"attributeStatus":"Accepted","attributeValue":"A,W","component":{"name":"SmartChargingCtrlr"},"variable":{"name":"RateUnit"}}]}"#,
+        r#"{"setVariableResult":[{"attributeStatus":"Accepted","component":{"name":"SampledDataCtrlr"},"variable":{"name":"TxUpdatedInterval"}}]}"#,
+        r#"{"status":"Accepted"}"#,
+    ]);
+    let mut known = Capabilities::default();
+    feed(&seeds, |input| {
+        let Ok(payload) = serde_json::from_slice::<Box<RawValue>>(input) else {
+            return;
+        };
+        for version in [Version::V1_6, Version::V2_0_1, Version::V2_1] {
+            for question in [Question::Capabilities, Question::Sample(10)] {
+                let _ = question.answered(version, &payload, &mut known);
+            }
+        }
     });
 }
 

@@ -2,18 +2,21 @@
 
 mod answer;
 mod asked;
+mod capability;
 mod commands;
 mod config;
 mod connection;
 mod credentials;
 #[cfg(test)]
 mod fuzz;
+mod inquiry;
 mod instant;
 mod mailbox;
 mod meter;
 mod needs;
 mod orders;
 mod outbox;
+mod presence;
 mod registry;
 mod security;
 mod server;
@@ -24,6 +27,7 @@ mod skew;
 mod station;
 mod stay;
 mod tls;
+mod tokens;
 mod v16;
 mod v2;
 mod v201;
@@ -44,6 +48,7 @@ pub use config::{Config, ConfigError};
 pub use credentials::{CredentialsError, credentials_line};
 pub use security::{Profile, Security, SecurityError};
 pub use tls::TlsError;
+pub use tokens::TokensError;
 
 /// Real time that connections get to say goodbye.
 const GRACE: Duration = Duration::from_secs(10);
@@ -94,6 +99,8 @@ pub struct Edge {
     listener: TcpListener,
     address: SocketAddr,
     setpoints: Subscription,
+    /// Announcements of other edges, if there are any.
+    readings: Option<Subscription>,
     guard: Arc<security::Guard>,
     config: Config,
     deps: Deps,
@@ -113,13 +120,20 @@ impl Edge {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
+        // Every edge reads all set-points and takes those for the stations that are connected to it.
         let setpoints = deps.log.tail(topic::SETPOINTS).await?;
+        let readings = if config.replicas {
+            Some(deps.log.tail(topic::READINGS).await?)
+        } else {
+            None
+        };
         let scheme = if guard.door.is_some() { "wss" } else { "ws" };
         tracing::info!(%address, "charge points are served at {scheme}://{address}/ocpp/{{charge point id}}");
         Ok(Self {
             listener,
             address,
             setpoints,
+            readings,
             guard: Arc::new(guard),
             config,
             deps,
@@ -156,7 +170,9 @@ impl Edge {
         let halt = edge.stop.clone();
         let watching = tokio::spawn(self.guard.watch(halt.clone()));
         let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
-        let commanded = commands::run(edge, self.setpoints, halt.clone()).await;
+        let watched = presence::run(Arc::clone(&edge), self.readings, halt.clone());
+        let commanded = commands::run(edge, self.setpoints, halt.clone());
+        let commanded = tokio::try_join!(commanded, watched).map(|_| ());
         halt.cancel();
         let farewell = async {
             if let Err(error) = (&mut serving).await {

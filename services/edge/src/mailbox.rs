@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
 use fleet::{Setpoint, StationId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -76,12 +77,16 @@ impl Mailbox {
 /// Which connection serves which station. The newest connection of an identity wins.
 #[derive(Debug, Default)]
 pub(crate) struct Switchboard {
-    lines: Mutex<HashMap<StationId, Line>>,
+    lines: Mutex<HashMap<String, Line>>,
 }
 
 #[derive(Debug)]
 struct Line {
     number: u64,
+    /// Instant under which the connection was announced on the log, in whole microseconds.
+    announced: i64,
+    /// The announcement was read back.
+    seen: bool,
     mailbox: Arc<Mailbox>,
     hang_up: CancellationToken,
 }
@@ -96,11 +101,11 @@ pub(crate) struct Seat {
 }
 
 impl Switchboard {
-    /// Connects a station; an older connection of the same identity is hung up. Returns the seat and whether there was
-    /// an older one.
-    pub(crate) fn connect(&self, station: &StationId) -> (Seat, bool) {
+    /// Connects a station, to be announced under the instant `at`; an older connection of the same identity is hung up.
+    /// Returns the seat and whether there was an older one.
+    pub(crate) fn connect(&self, station: &StationId, at: DateTime<Utc>) -> (Seat, bool) {
         let mut lines = self.lock();
-        let older = lines.remove(station);
+        let older = lines.remove(station.as_str());
         let seat = Seat {
             number: older.as_ref().map_or(0, |line| line.number + 1),
             mailbox: Arc::default(),
@@ -108,10 +113,12 @@ impl Switchboard {
         };
         let line = Line {
             number: seat.number,
+            announced: at.timestamp_micros(),
+            seen: false,
             mailbox: Arc::clone(&seat.mailbox),
             hang_up: seat.hang_up.clone(),
         };
-        lines.insert(station.clone(), line);
+        lines.insert(station.to_string(), line);
         let replaced = older.is_some();
         if let Some(line) = older {
             line.hang_up.cancel();
@@ -123,10 +130,10 @@ impl Switchboard {
     pub(crate) fn disconnect(&self, station: &StationId, seat: &Seat) -> bool {
         let mut lines = self.lock();
         let mine = lines
-            .get(station)
+            .get(station.as_str())
             .is_some_and(|line| line.number == seat.number);
         if mine {
-            lines.remove(station);
+            lines.remove(station.as_str());
         }
         mine
     }
@@ -134,8 +141,33 @@ impl Switchboard {
     /// Where to leave set-points for a station, if it is connected.
     pub(crate) fn mailbox(&self, station: &StationId) -> Option<Arc<Mailbox>> {
         self.lock()
-            .get(station)
+            .get(station.as_str())
             .map(|line| Arc::clone(&line.mailbox))
+    }
+
+    /// The log says that a station came online at that instant. If another edge said so after this one did, the station is
+    /// there now: the connection here is hung up. Returns whether it was.
+    pub(crate) fn came_online(&self, station: &str, at: DateTime<Utc>) -> bool {
+        let mut lines = self.lock();
+        let Some(line) = lines.get_mut(station) else {
+            return false;
+        };
+        if line.announced == at.timestamp_micros() {
+            line.seen = true;
+            return false;
+        }
+        // What stands before our own announcement is older.
+        if !line.seen {
+            return false;
+        }
+        line.hang_up.cancel();
+        lines.remove(station);
+        true
+    }
+
+    /// True if a station of that name is connected here.
+    pub(crate) fn serves(&self, station: &str) -> bool {
+        self.lock().contains_key(station)
     }
 
     /// Connections in use.
@@ -143,7 +175,7 @@ impl Switchboard {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<StationId, Line>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,13 +228,37 @@ mod tests {
         assert_eq!(mailbox.put(1, setpoint(7)), Err(setpoint(7)));
     }
 
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_station_that_came_online_elsewhere_later_is_let_go() {
+        let board = Switchboard::default();
+        let station: StationId = "S".parse().unwrap();
+        let (seat, _) = board.connect(&station, at(5));
+        assert!(
+            !board.came_online("S", at(9)),
+            "before our own: older, whatever its clock"
+        );
+        assert!(!board.came_online("S", at(5)), "our own");
+        assert!(!board.came_online("T", at(6)));
+        assert!(
+            board.came_online("S", at(4)),
+            "after our own: newer, whatever its clock"
+        );
+        assert!(seat.hang_up.is_cancelled());
+        assert!(!board.disconnect(&station, &seat), "it is not offline");
+        assert!(!board.serves("S"));
+    }
+
     #[test]
     fn the_newest_connection_wins_and_the_old_one_cannot_take_it_offline() {
         let board = Switchboard::default();
         let station: StationId = "S".parse().unwrap();
-        let (old, replaced) = board.connect(&station);
+        let (old, replaced) = board.connect(&station, at(0));
         assert!(!replaced);
-        let (new, replaced) = board.connect(&station);
+        let (new, replaced) = board.connect(&station, at(1));
         assert!(replaced && old.hang_up.is_cancelled() && !new.hang_up.is_cancelled());
         assert!(!board.disconnect(&station, &old));
         assert!(board.mailbox(&station).is_some());

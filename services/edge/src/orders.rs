@@ -10,6 +10,38 @@ use serde::Serialize;
 use crate::instant::life_seconds;
 use crate::{v16, v21, v201};
 
+/// Level of our profiles; an installer's local defaults lie below.
+const STACK_LEVEL: i32 = 1;
+
+/// Where a set-point goes: the transaction at an outlet of a station.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) version: Version,
+    /// Number of the outlet, from 1.
+    pub(crate) place: i32,
+    /// Transaction as the station calls it.
+    pub(crate) transaction: &'a str,
+    /// Level of the profile.
+    pub(crate) stack_level: i32,
+}
+
+impl<'a> Target<'a> {
+    /// The transaction at an outlet of a station that takes profiles up to the level `most`, where that is known.
+    pub(crate) fn new(
+        version: Version,
+        place: i32,
+        transaction: &'a str,
+        most: Option<i32>,
+    ) -> Self {
+        Self {
+            version,
+            place,
+            transaction,
+            stack_level: most.map_or(STACK_LEVEL, |most| most.clamp(0, STACK_LEVEL)),
+        }
+    }
+}
+
 /// What a 2.1 station holds: one number renews it while transaction, life and mode stay the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installed {
@@ -82,12 +114,11 @@ impl Call {
     /// Why it cannot be said, for the acknowledgement.
     pub(crate) fn saying(
         setpoint: &Setpoint,
-        version: Version,
-        place: i32,
-        transaction: &str,
+        target: Target<'_>,
         installed: Option<&Installed>,
         now: DateTime<Utc>,
     ) -> Result<Self, String> {
+        let version = target.version;
         setpoint
             .mode
             .check(setpoint.power)
@@ -95,17 +126,17 @@ impl Call {
         match version {
             Version::V1_6 => {
                 limits_only(setpoint, version)?;
-                let profile = v16::profile(place, transaction, setpoint, now);
+                let profile = v16::profile(target, setpoint, now);
                 let profile = profile.ok_or_else(|| cannot_discharge(setpoint, version))?;
                 Self::new(SET, &profile, Effect::Limits)
             }
             Version::V2_0_1 => {
                 limits_only(setpoint, version)?;
-                let profile = v201::profile(place, transaction, setpoint, now);
+                let profile = v201::profile(target, setpoint, now);
                 let profile = profile.ok_or_else(|| cannot_discharge(setpoint, version))?;
                 Self::new(SET, &profile, Effect::Limits)
             }
-            Version::V2_1 => Self::saying21(setpoint, place, transaction, installed, now),
+            Version::V2_1 => Self::saying21(setpoint, target, installed, now),
             other => Err(format!("OCPP {other} is not spoken here")),
         }
     }
@@ -113,11 +144,11 @@ impl Call {
     /// A signal for a curve, one number for a profile, or a profile.
     fn saying21(
         setpoint: &Setpoint,
-        place: i32,
-        transaction: &str,
+        target: Target<'_>,
         installed: Option<&Installed>,
         now: DateTime<Utc>,
     ) -> Result<Self, String> {
+        let transaction = target.transaction;
         let holds = installed.filter(|held| held.transaction == transaction && held.until > now);
         if let (Mode::Signal(value), Some(held)) = (&setpoint.mode, holds)
             && matches!(held.mode, Held::CentralFrequency(_))
@@ -135,10 +166,10 @@ impl Call {
             let same = wanted.clone().renewed(held.until);
             same == *held
         });
-        if let Some(update) = v21::update(place, setpoint).filter(|_| renews) {
+        if let Some(update) = v21::update(target.place, setpoint).filter(|_| renews) {
             return Self::new(UPDATE, &update, Effect::Updates(setpoint.expires_at));
         }
-        let profile = v21::profile(place, transaction, setpoint);
+        let profile = v21::profile(target, setpoint);
         Self::new(SET, &profile, Effect::Installs(wanted))
     }
 }

@@ -11,6 +11,8 @@ use crate::station::{Outlets, Recalled, Station};
 
 /// Unknown identities ask the tables at most this often.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// Reading the stays in progress takes at most this share of the time, one in so many.
+const SHARE: u32 = 4;
 
 /// Stays in progress by outlet.
 pub(crate) type Stays = BTreeMap<EvseId, Recalled>;
@@ -21,6 +23,15 @@ pub(crate) struct Registry {
     tables: Tables,
     known: Mutex<Known>,
     refreshing: tokio::sync::Mutex<Option<Instant>>,
+    newest: tokio::sync::Mutex<Option<Read>>,
+}
+
+/// Stays in progress as they were read last.
+#[derive(Debug)]
+struct Read {
+    stays: Arc<Stays>,
+    begun: Instant,
+    took: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +46,7 @@ impl Registry {
             tables,
             known: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
+            newest: tokio::sync::Mutex::default(),
         }
     }
 
@@ -84,7 +96,28 @@ impl Registry {
         Ok(())
     }
 
-    async fn stays(&self) -> Result<Stays, StoreError> {
+    /// Stays in progress, read after this was asked. Stations that come in a burst share a reading, so that a storm of them
+    /// costs a share of the time and no more.
+    async fn stays(&self) -> Result<Arc<Stays>, StoreError> {
+        let asked = Instant::now();
+        let mut newest = self.newest.lock().await;
+        if let Some(read) = newest.as_ref() {
+            if read.begun >= asked {
+                return Ok(Arc::clone(&read.stays));
+            }
+            tokio::time::sleep_until((read.begun + read.took * SHARE).into()).await;
+        }
+        let begun = Instant::now();
+        let stays = Arc::new(self.read_stays().await?);
+        *newest = Some(Read {
+            stays: Arc::clone(&stays),
+            begun,
+            took: begun.elapsed(),
+        });
+        Ok(stays)
+    }
+
+    async fn read_stays(&self) -> Result<Stays, StoreError> {
         let open = self.tables.open_sessions().await?.into_iter();
         let recalled = open.map(|open| {
             let recalled = Recalled {
@@ -141,6 +174,19 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .recall(&stays);
+        Ok(())
+    }
+
+    /// Reads the stays of a station that connects and may have been elsewhere.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the tables cannot be read.
+    pub(crate) async fn welcome(&self, outlets: &Mutex<Outlets>) -> Result<(), StoreError> {
+        let stays = self.stays().await?;
+        outlets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .returned(&stays);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{Credentials, CredentialsError};
 use crate::tls::{Door, Files, TlsError};
+use crate::tokens::{Tokens, TokensError};
 
 /// Real time between looks at the files of keys and certificates.
 const LOOK: Duration = Duration::from_secs(5);
@@ -61,6 +62,9 @@ pub struct Security {
     /// Certificates of stations that are withdrawn, PEM; for `mutual-tls`. Once there is a list, a station whose issuer is not
     /// in it is refused.
     pub client_crl: Option<PathBuf>,
+    /// File of tokens that may charge, one a line; without it every token is accepted, as where the operator's own system
+    /// decides. A refused token is answered as invalid; the station then stops the transaction as it is configured.
+    pub id_tokens: Option<PathBuf>,
     /// Allows set-points that discharge vehicles over connections without TLS. For simulators, and for a proxy that ends TLS.
     pub discharge_without_tls: bool,
 }
@@ -91,6 +95,9 @@ pub enum SecurityError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
 }
 
 /// Security at work.
@@ -100,6 +107,7 @@ pub(crate) struct Guard {
     discharge: bool,
     credentials: Option<Credentials>,
     pub(crate) door: Option<Door>,
+    pub(crate) tokens: Tokens,
 }
 
 /// Why somebody is not let in. Says nothing about keys.
@@ -157,6 +165,7 @@ impl Guard {
             discharge: profile.is_encrypted() || settings.discharge_without_tls,
             credentials,
             door,
+            tokens: Tokens::open(settings.id_tokens.as_deref())?,
         })
     }
 
@@ -214,6 +223,9 @@ impl Guard {
     fn look(&self) {
         if let Some(Err(error)) = self.credentials.as_ref().map(Credentials::reload) {
             tracing::error!(%error, "keys of stations stay as they were: {error}");
+        }
+        if let Err(error) = self.tokens.reload() {
+            tracing::error!(%error, "tokens that may charge stay as they were: {error}");
         }
         match self.door.as_ref().map(Door::reload) {
             Some(Ok(true)) => tracing::info!("new connections get the new certificate"),

@@ -202,6 +202,11 @@ async fn upgrade(
                 .into_response();
         }
     };
+    if edge.config.replicas
+        && let Err(error) = edge.registry.welcome(&outlets).await
+    {
+        tracing::warn!(station.id = shown, %error, "stays of {shown} cannot be looked up: {error}");
+    }
     let upgrade = upgrade
         .protocols(VERSIONS.map(Version::subprotocol))
         .read_buffer_size(SOCKET_BUFFER)

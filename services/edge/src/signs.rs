@@ -10,10 +10,14 @@ use ocpp_kit::{RawValue, Version, v1_6};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use units::{Energy, Power};
+use wire::proto::telemetry::v1 as proto;
 
-use crate::orders::Call;
+use crate::answer::Desk;
+use crate::capability::Capabilities;
+use crate::orders::{Call, Effect, Target};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
+use crate::tokens::Tokens;
 use crate::{v2, v16, v21, v201};
 
 const VERSIONS: [Version; 3] = [Version::V1_6, Version::V2_0_1, Version::V2_1];
@@ -44,6 +48,10 @@ fn mode() -> impl Strategy<Value = Mode> {
         any::<i32>().prop_map(Mode::Signal),
         power().prop_map(|p| Mode::LocalLoadBalancing { discharge: p.abs() }),
     ]
+}
+
+fn mode_name() -> impl Strategy<Value = String> {
+    mode().prop_map(|mode| mode.name().to_owned())
 }
 
 fn setpoint(power: Power, mode: Mode) -> Setpoint {
@@ -82,6 +90,24 @@ fn lowest(message: &Value) -> f64 {
     // Without any of these a station only charges.
     let told: Vec<f64> = told.chain(curve).collect();
     told.into_iter().reduce(f64::min).unwrap_or(0.0)
+}
+
+fn target(version: Version) -> Target<'static> {
+    Target::new(version, 1, "7", None)
+}
+
+/// What a station is told after it took `before`, as a message; `None` if it cannot be said.
+fn told_next(before: &Setpoint, asked: &Setpoint) -> Option<(Effect, Value)> {
+    let target = target(Version::V2_1);
+    let first = Call::saying(before, target, None, at()).ok()?;
+    let Effect::Installs(held) = first.effect else {
+        return None;
+    };
+    let call = Call::saying(asked, target, Some(&held), at()).ok()?;
+    Some((
+        call.effect,
+        serde_json::from_str(call.payload.get()).unwrap(),
+    ))
 }
 
 fn raw(value: &Value) -> Box<RawValue> {
@@ -128,21 +154,28 @@ fn said(version: Version, action: &str, message: &Value) -> Said {
     let mut outlets = Outlets::new(station(Protocol::Ocpp21, 1), &BTreeMap::new());
     let mut said = Said::default();
     let payload = raw(message);
+    let tokens = Tokens::default();
+    let desk = Desk {
+        now: at(),
+        heartbeat_seconds: 300,
+        tokens: &tokens,
+    };
     let answer = match version {
         Version::V1_6 => {
             let action = v1_6::Action::from_wire(action).unwrap();
             let options = DecodeOptions::strict();
             let request = v1_6::CsRequest::decode(action, &payload, &options).unwrap();
-            v16::handle(&mut outlets, request, at(), 300, &mut said)
+            v16::handle(&mut outlets, request, desk, &mut said)
         }
         Version::V2_0_1 => {
             let request = v201::decode(action, &payload).unwrap();
-            v2::handle(&mut outlets, request, at(), 300, &mut said)
+            v2::handle(&mut outlets, request, desk, &mut said)
         }
-        _ => {
+        Version::V2_1 => {
             let request = v21::decode(action, &payload).unwrap();
-            v2::handle(&mut outlets, request, at(), 300, &mut said)
+            v2::handle(&mut outlets, request, desk, &mut said)
         }
+        other => panic!("OCPP {other} is not spoken here"),
     };
     answer.unwrap();
     said
@@ -154,7 +187,7 @@ proptest! {
         power in power(), mode in mode(), version in prop::sample::select(VERSIONS.to_vec()),
     ) {
         let asked = setpoint(power, mode);
-        let call = Call::saying(&asked, version, 1, "7", None, at());
+        let call = Call::saying(&asked, target(version), None, at());
         let Ok(call) = call else {
             return Ok(());
         };
@@ -174,20 +207,57 @@ proptest! {
     }
 
     #[test]
+    fn an_update_of_a_profile_allows_exactly_the_discharge_that_was_asked_for(
+        before in power(), power in power(), first in mode(), mode in mode(), same in any::<bool>(),
+    ) {
+        let mode = if same { first.clone() } else { mode };
+        let asked = setpoint(power, mode);
+        let Some((effect, message)) = told_next(&setpoint(before, first), &asked) else {
+            return Ok(());
+        };
+        // A signal has no power of its own: the curve it moves was checked when it was installed.
+        if effect == Effect::Signals {
+            return Ok(());
+        }
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let wanted = asked.mode.lowest(power).watts() as f64;
+        prop_assert!((lowest(&message) - wanted).abs() < 1e-6, "{message} is not {wanted}");
+    }
+
+    #[test]
+    fn a_set_point_fitted_to_a_station_keeps_its_sign(
+        power in power(), mode in mode(), discharge in any::<bool>(), modes in prop::collection::vec(mode_name(), 0..3),
+    ) {
+        let known = Capabilities {
+            discharge: Some(discharge),
+            modes: Some(modes),
+            ..Capabilities::default()
+        };
+        let asked = setpoint(power, mode);
+        let fitted = known.fitted(asked.clone());
+        prop_assert_eq!(fitted.power, asked.power);
+        let (fitted_to, wanted) = (fitted.mode.lowest(power), asked.mode.lowest(power));
+        prop_assert_eq!(fitted_to.is_export(), wanted.is_export());
+        if known.permit(&fitted).is_ok() {
+            prop_assert!(discharge || !fitted_to.is_export());
+        }
+    }
+
+    #[test]
     fn versions_without_discharge_refuse_every_set_point_that_could_lead_to_one(
         power in power(), mode in mode(), newer in any::<bool>(),
     ) {
         let version = if newer { Version::V2_0_1 } else { Version::V1_6 };
         let asked = setpoint(power, mode);
         if asked.mode.lowest(power).is_export() {
-            prop_assert!(Call::saying(&asked, version, 1, "7", None, at()).is_err());
+            prop_assert!(Call::saying(&asked, target(version), None, at()).is_err());
         }
     }
 
     #[test]
     fn a_zero_limit_is_never_a_discharge(version in prop::sample::select(VERSIONS.to_vec()), limit in any::<bool>()) {
         let mode = if limit { Mode::ChargingOnly } else { Mode::Idle };
-        let call = Call::saying(&setpoint(Power::ZERO, mode), version, 1, "7", None, at()).unwrap();
+        let call = Call::saying(&setpoint(Power::ZERO, mode), target(version), None, at()).unwrap();
         let message: Value = serde_json::from_str(call.payload.get()).unwrap();
         prop_assert!(lowest(&message).abs() < 1e-9, "{message}");
         prop_assert!(numbers(&message, "limit").iter().all(|limit| limit.abs() < 1e-9));
@@ -202,6 +272,9 @@ proptest! {
         let [Telemetry::Reading(reading)] = told.events.as_slice() else {
             return Err(TestCaseError::fail(format!("{told:?}")));
         };
+        let logged = wire::encode(&proto::Telemetry::from(&told.events[0]));
+        let logged = wire::decode::<proto::Telemetry>(&logged).unwrap();
+        prop_assert_eq!(&Telemetry::try_from(logged).unwrap(), &told.events[0]);
         prop_assert_eq!(reading.power, Some(Power::from_watts(import - export)));
         prop_assert_eq!(reading.import_register, Some(Energy::from_wh(import)));
         prop_assert_eq!(reading.export_register, Some(Energy::from_wh(export)));

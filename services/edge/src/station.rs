@@ -1,6 +1,7 @@
 //! One station as registered, and who is plugged in at its outlets: the session model behind all versions.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{
@@ -10,13 +11,11 @@ use ocpp_kit::types::DateTime as OcppTime;
 use units::{Energy, Power};
 
 use crate::asked::Asked;
+use crate::capability::Capabilities;
 use crate::instant::from_ocpp;
 use crate::meter::{self, Sample};
 use crate::skew::Skew;
 use crate::stay;
-
-/// Level of our profiles; an installer's local defaults lie below.
-pub(crate) const PROFILE_STACK_LEVEL: i32 = 1;
 
 /// A station and its outlets, numbered from 1 in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +48,8 @@ struct Registers {
     export: Energy,
 }
 
+/// What happened here this long ago is in the tables.
+const MOMENT: Duration = Duration::from_secs(60);
 /// Sources that may limit an outlet: the grid operator, an energy manager, the station itself and few others.
 const LIMITS: usize = 8;
 /// Stays that are over, remembered per outlet: messages of theirs may come late.
@@ -129,6 +130,10 @@ pub(crate) struct Outlets {
     /// Limits set by others, by source.
     limits: BTreeMap<i32, BTreeMap<String, Power>>,
     skew: Skew,
+    /// What the station can do.
+    pub(crate) known: Capabilities,
+    /// When its last connection to this process ended.
+    left_at: Option<Instant>,
 }
 
 impl Outlets {
@@ -141,9 +146,34 @@ impl Outlets {
             told: BTreeMap::new(),
             limits: BTreeMap::new(),
             skew: Skew::default(),
+            known: Capabilities::default(),
+            left_at: None,
         };
         outlets.recall(known);
         outlets
+    }
+
+    /// A connection ended.
+    pub(crate) fn left(&mut self) {
+        self.left_at = Some(Instant::now());
+    }
+
+    /// A station connects that may have been served by another process meanwhile. What the tables say replaces what was known
+    /// here, unless it was here a moment ago: then the tables may not have heard of everything yet.
+    pub(crate) fn returned(&mut self, known: &BTreeMap<EvseId, Recalled>) {
+        if self.left_at.is_none_or(|left| left.elapsed() > MOMENT) {
+            let stays = self.stays.iter().filter(|(number, stay)| {
+                let evse = self.station.evse(**number);
+                let recalled = evse.and_then(|evse| known.get(&evse.id));
+                recalled.is_none_or(|recalled| recalled.session != stay.session)
+            });
+            let gone: Vec<i32> = stays.map(|(number, _)| *number).collect();
+            for number in gone {
+                self.stays.remove(&number);
+                self.told.remove(&number);
+            }
+        }
+        self.recall(known);
     }
 
     /// Takes over stays from the tables where this process knows none.
@@ -459,12 +489,13 @@ impl Outlets {
         }
     }
 
-    /// Checks that a set-point may lead to the power it may lead to: discharge only where the outlet is registered for it
+    /// Checks that the station can be told a set-point and that it may lead to the power it may lead to: discharge only where the outlet is registered for it
     /// and the vehicle agreed to it.
     ///
     /// # Errors
     /// Why not, for the acknowledgement.
     pub(crate) fn permit(&self, number: i32, setpoint: &Setpoint) -> Result<(), String> {
+        self.known.permit(setpoint)?;
         let lowest = setpoint.mode.lowest(setpoint.power);
         if !lowest.is_export() {
             return Ok(());

@@ -194,9 +194,13 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
         .filter_map(|name| name.as_str().ok().map(str::to_owned))
         .collect();
     if let Ok(Some(others)) = parsed.subject_alternative_name() {
-        names.extend(others.value.general_names.iter().filter_map(|n| match n {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
+        let all = others.value.general_names.iter();
+        names.extend(all.filter_map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                Some((*name).to_owned())
+            } else {
+                None
+            }
         }));
     }
     names

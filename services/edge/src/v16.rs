@@ -16,11 +16,12 @@ use ocpp_kit::v1_6::{
 };
 use units::Energy;
 
-use crate::answer::{Answer, outlet, reply, senseless};
+use crate::answer::{Answer, Desk, outlet, reply, senseless};
 use crate::instant::{from_ocpp, life_seconds, to_ocpp};
 use crate::meter::{DEFAULT_MEASURAND, Sample};
+use crate::orders::Target;
 use crate::sign;
-use crate::station::{Begun, NamedBy, Outlets, PROFILE_STACK_LEVEL, Said};
+use crate::station::{Begun, NamedBy, Outlets, Said};
 use crate::stay;
 
 /// Takes in one message of a registered station.
@@ -31,19 +32,19 @@ use crate::stay;
 pub(crate) fn handle(
     outlets: &mut Outlets,
     request: CsRequest,
-    now: DateTime<Utc>,
-    heartbeat_seconds: u32,
+    desk: Desk<'_>,
     said: &mut Said,
 ) -> Answer {
+    let now = desk.now;
     match request {
         CsRequest::BootNotification(_) => reply(&BootNotificationResponse::new(
             RegistrationStatus::Accepted,
             to_ocpp(now),
-            i32::try_from(heartbeat_seconds).unwrap_or(i32::MAX),
+            i32::try_from(desk.heartbeat_seconds).unwrap_or(i32::MAX),
         )),
         CsRequest::Heartbeat(_) => reply(&HeartbeatResponse::new(to_ocpp(now))),
-        CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
-        CsRequest::StartTransaction(start) => start_transaction(outlets, &start, said),
+        CsRequest::Authorize(asked) => reply(&AuthorizeResponse::new(token(&asked.id_tag, desk))),
+        CsRequest::StartTransaction(start) => start_transaction(outlets, &start, desk, said),
         CsRequest::StopTransaction(stop) => stop_transaction(outlets, &stop, said),
         CsRequest::MeterValues(values) => {
             if let Some(newest) = values.meter_value.last() {
@@ -75,13 +76,19 @@ pub(crate) fn handle(
     }
 }
 
-fn accepted() -> IdTagInfo {
-    IdTagInfo::new(AuthorizationStatus::Accepted)
+/// Whether a token may charge.
+fn token(token: &str, desk: Desk<'_>) -> IdTagInfo {
+    IdTagInfo::new(if desk.tokens.allow(token) {
+        AuthorizationStatus::Accepted
+    } else {
+        AuthorizationStatus::Invalid
+    })
 }
 
 fn start_transaction(
     outlets: &mut Outlets,
     start: &StartTransactionRequest,
+    desk: Desk<'_>,
     said: &mut Said,
 ) -> Answer {
     let connector = start.connector_id;
@@ -98,7 +105,13 @@ fn start_transaction(
             said,
         ));
     };
-    let vehicle: Option<VehicleId> = start.id_tag.parse().ok();
+    let info = token(&start.id_tag, desk);
+    // A token that is not accepted names nobody.
+    let vehicle: Option<VehicleId> = start
+        .id_tag
+        .parse()
+        .ok()
+        .filter(|_| info.status == AuthorizationStatus::Accepted);
     let begun = Begun {
         vehicle,
         at,
@@ -109,7 +122,7 @@ fn start_transaction(
     said.names = Some(connector);
     let reading = register_reading(&evse, session, at, start.meter_start);
     outlets.read(connector, reading, said);
-    reply(&StartTransactionResponse::new(accepted(), number))
+    reply(&StartTransactionResponse::new(info, number))
 }
 
 fn stop_transaction(
@@ -135,7 +148,8 @@ fn stop_transaction(
     outlets.read(connector, reading, said);
     outlets.end(connector, &transaction.to_string(), at, said);
     let mut response = StopTransactionResponse::new();
-    response.id_tag_info = Some(accepted());
+    // The transaction is over, whoever ends it.
+    response.id_tag_info = Some(IdTagInfo::new(AuthorizationStatus::Accepted));
     reply(&response)
 }
 
@@ -147,6 +161,9 @@ fn meter_values(outlets: &mut Outlets, values: &MeterValuesRequest, said: &mut S
         let session = match values.transaction_id {
             Some(number) => {
                 let session = stay::session_id(&evse.id, &number.to_string());
+                if let Some((_, at)) = stay::named_by(number).filter(|(at, _)| *at == connector) {
+                    recover(outlets, connector, number, at, said);
+                }
                 outlets.named(connector, &session);
                 Some(session)
             }
@@ -157,6 +174,17 @@ fn meter_values(outlets: &mut Outlets, values: &MeterValuesRequest, said: &mut S
         }
     }
     reply(&MeterValuesResponse::new())
+}
+
+/// A transaction that another process numbered tells its start with its number.
+fn recover(outlets: &mut Outlets, connector: i32, number: i32, at: DateTime<Utc>, said: &mut Said) {
+    let begun = Begun {
+        vehicle: None,
+        at,
+        starts: false,
+        named_by: NamedBy::Us,
+    };
+    outlets.begin(connector, &number.to_string(), begun, said);
 }
 
 fn register_reading(
@@ -219,8 +247,7 @@ fn samples(values: &MeterValue, said: &mut Said) -> Vec<Sample> {
 /// A set-point as a 1.6 profile: a limit for the transaction that holds until the set-point expires. `None` if it asks
 /// for discharge, which 1.6 cannot say.
 pub(crate) fn profile(
-    connector: i32,
-    transaction: &str,
+    target: Target<'_>,
     setpoint: &Setpoint,
     now: DateTime<Utc>,
 ) -> Option<SetChargingProfileRequest> {
@@ -232,12 +259,12 @@ pub(crate) fn profile(
     schedule.duration = Some(life_seconds(setpoint.expires_at, now));
     schedule.start_schedule = Some(to_ocpp(now));
     let mut profile = ChargingProfile::new(
-        connector,
-        PROFILE_STACK_LEVEL,
+        target.place,
+        target.stack_level,
         ChargingProfilePurpose::TxProfile,
         ChargingProfileKind::Absolute,
         schedule,
     );
-    profile.transaction_id = transaction.parse().ok();
-    Some(SetChargingProfileRequest::new(connector, profile))
+    profile.transaction_id = target.transaction.parse().ok();
+    Some(SetChargingProfileRequest::new(target.place, profile))
 }

@@ -6,7 +6,7 @@ use ocpp_kit::rpc::{CallError, ErrorCode};
 use ocpp_kit::v2_1::{
     AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ChargingRateUnit,
     ClearedChargingLimitResponse, CsRequest, DataTransferResponse, DataTransferStatus,
-    FirmwareStatusNotificationResponse, GenericStatus, HeartbeatResponse, IdTokenInfo,
+    FirmwareStatusNotificationResponse, GenericStatus, HeartbeatResponse, IdToken, IdTokenInfo,
     LogStatusNotificationResponse, MeterValue, MeterValuesRequest, MeterValuesResponse,
     NotifyChargingLimitRequest, NotifyChargingLimitResponse, NotifyEVChargingNeedsRequest,
     NotifyEVChargingNeedsResponse, NotifyEVChargingNeedsStatus, NotifyEVChargingScheduleResponse,
@@ -17,7 +17,7 @@ use ocpp_kit::v2_1::{
 };
 use units::Energy;
 
-use crate::answer::{Answer, outlet, reply, senseless};
+use crate::answer::{Answer, Desk, outlet, reply, senseless};
 use crate::instant::{from_ocpp, to_ocpp};
 use crate::meter::{DEFAULT_MEASURAND, Sample};
 use crate::station::{Begun, NamedBy, Outlets, Said};
@@ -31,23 +31,23 @@ use crate::{needs, sign, stay, v21};
 pub(crate) fn handle(
     outlets: &mut Outlets,
     request: CsRequest,
-    now: DateTime<Utc>,
-    heartbeat_seconds: u32,
+    desk: Desk<'_>,
     said: &mut Said,
 ) -> Answer {
+    let now = desk.now;
     match request {
         CsRequest::BootNotification(_) => reply(&BootNotificationResponse::new(
             to_ocpp(now),
-            i32::try_from(heartbeat_seconds).unwrap_or(i32::MAX),
+            i32::try_from(desk.heartbeat_seconds).unwrap_or(i32::MAX),
             RegistrationStatus::Accepted,
         )),
         CsRequest::Heartbeat(_) => reply(&HeartbeatResponse::new(to_ocpp(now))),
-        CsRequest::Authorize(_) => reply(&AuthorizeResponse::new(accepted())),
+        CsRequest::Authorize(asked) => reply(&AuthorizeResponse::new(token(&asked.id_token, desk))),
         CsRequest::TransactionEvent(event) => {
             if event.offline != Some(true) {
                 outlets.clock(event.timestamp, now, said);
             }
-            transaction_event(outlets, &event, said)
+            transaction_event(outlets, &event, desk, said)
         }
         CsRequest::StatusNotification(status) => {
             outlets.clock(status.timestamp, now, said);
@@ -97,13 +97,23 @@ fn acknowledge(request: &CsRequest) -> Answer {
     }
 }
 
-fn accepted() -> IdTokenInfo {
-    IdTokenInfo::new(AuthorizationStatus::Accepted)
+/// Whether a token may charge. A station that was told to ask nobody says so with the kind of token.
+fn token(token: &IdToken, desk: Desk<'_>) -> IdTokenInfo {
+    let allowed = token.r#type == NO_AUTHORIZATION || desk.tokens.allow(&token.id_token);
+    IdTokenInfo::new(if allowed {
+        AuthorizationStatus::Accepted
+    } else {
+        AuthorizationStatus::Invalid
+    })
 }
+
+/// Kind of a token where charging needs none, OCPP 2.1 appendix 7.
+const NO_AUTHORIZATION: &str = "NoAuthorization";
 
 fn transaction_event(
     outlets: &mut Outlets,
     event: &TransactionEventRequest,
+    desk: Desk<'_>,
     said: &mut Said,
 ) -> Answer {
     let transaction = event.transaction_info.transaction_id.as_str();
@@ -122,9 +132,15 @@ fn transaction_event(
             said,
         ));
     };
+    let info = event.id_token.as_ref().map(|asked| token(asked, desk));
+    // A token that is not accepted names nobody.
     let vehicle: Option<VehicleId> = event
         .id_token
         .as_ref()
+        .filter(|_| {
+            info.as_ref()
+                .is_some_and(|i| i.status == AuthorizationStatus::Accepted)
+        })
         .and_then(|token| token.id_token.parse().ok());
     let ended = event.event_type == TransactionEventEnum::Ended;
     // The end of a stay nobody heard begin still closes the right name.
@@ -156,7 +172,7 @@ fn transaction_event(
         outlets.end(place, transaction, at, said);
     }
     let mut response = TransactionEventResponse::new();
-    response.id_token_info = event.id_token.as_ref().map(|_| accepted());
+    response.id_token_info = info;
     reply(&response)
 }
 

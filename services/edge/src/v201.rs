@@ -12,7 +12,7 @@ use ocpp_kit::v2_0_1::{
 
 use crate::answer::reply;
 use crate::instant::{life_seconds, to_ocpp};
-use crate::station::PROFILE_STACK_LEVEL;
+use crate::orders::Target;
 use crate::{sign, v21};
 
 /// Reads a call of a station: checked against the schemas of 2.0.1, then taken as the message of 2.1 that holds it. For
@@ -36,23 +36,22 @@ pub(crate) fn decode(
 /// A set-point as a 2.0.1 profile: a limit for the transaction that holds until the set-point expires. `None` if it asks
 /// for discharge, which 2.0.1 cannot say.
 pub(crate) fn profile(
-    place: i32,
-    transaction: &str,
+    target: Target<'_>,
     setpoint: &Setpoint,
     now: DateTime<Utc>,
 ) -> Option<SetChargingProfileRequest> {
     let limit = sign::charge_limit(setpoint.power)?;
     let period = ChargingSchedulePeriod::new(0, limit);
-    let mut schedule = ChargingSchedule::new(place, ChargingRateUnit::W, vec![period]);
+    let mut schedule = ChargingSchedule::new(target.place, ChargingRateUnit::W, vec![period]);
     schedule.duration = Some(life_seconds(setpoint.expires_at, now));
     schedule.start_schedule = Some(to_ocpp(now));
     let mut profile = ChargingProfile::new(
-        place,
-        PROFILE_STACK_LEVEL,
+        target.place,
+        target.stack_level,
         ChargingProfilePurpose::TxProfile,
         ChargingProfileKind::Absolute,
         vec![schedule],
     );
-    profile.transaction_id = Some(transaction.to_owned());
-    Some(SetChargingProfileRequest::new(place, profile))
+    profile.transaction_id = Some(target.transaction.to_owned());
+    Some(SetChargingProfileRequest::new(target.place, profile))
 }

@@ -15,8 +15,9 @@ use ocpp_kit::v2_1::{
 
 use crate::answer::{Answer, reply};
 use crate::instant::{life_seconds, to_ocpp};
+use crate::orders::Target;
 use crate::sign;
-use crate::station::{Outlets, PROFILE_STACK_LEVEL};
+use crate::station::Outlets;
 
 /// Reads a call of a station.
 ///
@@ -102,22 +103,19 @@ fn period(setpoint: &Setpoint) -> ChargingSchedulePeriod {
 
 /// A set-point as a 2.1 profile: one dynamic period that holds for the life of the set-point after each update, and no
 /// longer than that while the station is offline.
-pub(crate) fn profile(
-    place: i32,
-    transaction: &str,
-    setpoint: &Setpoint,
-) -> SetChargingProfileRequest {
+pub(crate) fn profile(target: Target<'_>, setpoint: &Setpoint) -> SetChargingProfileRequest {
+    let place = target.place;
     let life = life_seconds(setpoint.expires_at, setpoint.issued_at);
     let mut schedule = ChargingSchedule::new(place, ChargingRateUnit::W, vec![period(setpoint)]);
     schedule.duration = Some(life);
     let mut profile = ChargingProfile::new(
         place,
-        PROFILE_STACK_LEVEL,
+        target.stack_level,
         ChargingProfilePurpose::TxProfile,
         ChargingProfileKind::Dynamic,
         vec![schedule],
     );
-    profile.transaction_id = Some(transaction.to_owned());
+    profile.transaction_id = Some(target.transaction.to_owned());
     profile.dyn_update_time = Some(to_ocpp(setpoint.issued_at));
     profile.max_offline_duration = Some(life);
     profile.invalid_after_offline_duration = Some(true);

@@ -10,16 +10,19 @@ use fleet::setpoint::Outcome;
 use fleet::{Acknowledgement, Setpoint, Telemetry};
 use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
-use ocpp_kit::Version;
 use ocpp_kit::rpc::Frame;
 use ocpp_kit::types::MessageId;
+use ocpp_kit::{RawValue, Version};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::answer::Answer;
+use crate::capability::{Capabilities, Question};
 use crate::connection::{Edge, Ended, Heard, lock};
+use crate::inquiry::Inquiry;
 use crate::mailbox::Seat;
-use crate::orders::{Call, Effect, Installed, outcome};
+use crate::orders::{Call, Effect, Installed, Target, outcome};
+use crate::outbox;
 use crate::station::Outlets;
 
 /// Pings without any sign of life before a connection is given up.
@@ -37,10 +40,23 @@ pub(crate) enum Outgoing {
 #[derive(Debug)]
 struct Outstanding {
     id: MessageId,
+    asked: Instant,
+    about: About,
+}
+
+/// What the outstanding call is about.
+#[derive(Debug)]
+enum About {
+    Setpoint(Box<Told>),
+    Question(Question),
+}
+
+/// A set-point on its way.
+#[derive(Debug)]
+struct Told {
     place: i32,
     setpoint: Setpoint,
     sent_at: DateTime<Utc>,
-    deadline: Instant,
     effect: Effect,
 }
 
@@ -53,6 +69,7 @@ pub(crate) struct Writer {
     outstanding: Option<Outstanding>,
     installed: BTreeMap<i32, Installed>,
     calls: u64,
+    inquiry: Inquiry,
 }
 
 impl Writer {
@@ -72,6 +89,7 @@ impl Writer {
             outstanding: None,
             installed: BTreeMap::new(),
             calls: 0,
+            inquiry: Inquiry::default(),
         }
     }
 
@@ -91,8 +109,11 @@ impl Writer {
                 && let Some((place, setpoint)) = seat.mailbox.take(|place| self.may_tell(place))
             {
                 self.command(place, setpoint).await
+            } else if let Some(question) = self.question() {
+                self.ask(question).await
             } else {
-                let deadline = self.outstanding.as_ref().map(|o| o.deadline);
+                let patience = edge.config.call_timeout();
+                let deadline = self.outstanding.as_ref().map(|o| o.asked + patience);
                 tokio::select! {
                     biased;
                     () = seat.hang_up.cancelled() => {
@@ -166,7 +187,55 @@ impl Writer {
         if let Some(place) = names {
             lock(&self.outlets).name(place);
         }
+        self.inquiry.spoken();
         Ok(())
+    }
+
+    /// What the station has to be asked now, beside set-points.
+    fn question(&self) -> Option<Question> {
+        if self.outstanding.is_some() {
+            return None;
+        }
+        let (config, now) = (&self.edge.config, self.edge.clock.now());
+        self.inquiry.next(config, &lock(&self.outlets).known, now)
+    }
+
+    async fn ask(&mut self, question: Question) -> Result<(), Ended> {
+        self.inquiry.asked(question);
+        let call = question.call(self.version);
+        let written = call.and_then(|(action, payload)| self.frame(action, payload));
+        match written {
+            Ok((id, text)) => {
+                self.outstanding = Some(Outstanding {
+                    id,
+                    asked: Instant::now(),
+                    about: About::Question(question),
+                });
+                self.write(Message::Text(text.into())).await
+            }
+            Err(error) => {
+                self.inquiry.refused(question);
+                tracing::error!("{question:?} cannot be written: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// A call under a new identifier.
+    fn frame(
+        &mut self,
+        action: &'static str,
+        payload: Box<RawValue>,
+    ) -> Result<(MessageId, String), String> {
+        self.calls += 1;
+        let id = MessageId::truncating(&format!("sp-{}", self.calls));
+        let frame = Frame::Call {
+            id: id.clone(),
+            action: Cow::Borrowed(action),
+            payload: Cow::Owned(payload),
+        };
+        let text = frame.to_json(self.version).map_err(|e| e.to_string())?;
+        Ok((id, text))
     }
 
     async fn write(&mut self, message: Message) -> Result<(), Ended> {
@@ -188,15 +257,21 @@ impl Writer {
             acknowledge(&self.edge, &setpoint, Outcome::Unreachable, &detail, None).await;
             return Ok(());
         }
-        let transaction = lock(&self.outlets)
-            .stay(place)
-            .map(|s| s.transaction.clone());
+        self.look_up(place).await;
+        let (transaction, level, setpoint) = {
+            let outlets = lock(&self.outlets);
+            let stay = outlets.stay(place);
+            let transaction = stay.map(|s| s.transaction.clone());
+            let known = &outlets.known;
+            (transaction, known.stack_level, known.fitted(setpoint))
+        };
         let call = match transaction {
             None => Err("no vehicle is plugged in".to_owned()),
             Some(transaction) => {
                 let held = self.installed.get(&place);
                 // What the version cannot say is the more telling reason.
-                Call::saying(&setpoint, self.version, place, &transaction, held, now)
+                let target = Target::new(self.version, place, &transaction, level);
+                Call::saying(&setpoint, target, held, now)
                     .and_then(|call| self.permit(place, &setpoint).map(|()| call))
             }
         };
@@ -210,53 +285,120 @@ impl Writer {
         self.send(place, setpoint, call).await
     }
 
+    /// A stay that began at another edge is looked up before it is said that nobody is there.
+    async fn look_up(&self, place: i32) {
+        if !self.edge.config.replicas || lock(&self.outlets).stay(place).is_some() {
+            return;
+        }
+        if let Err(error) = self.edge.registry.recall(&self.outlets).await {
+            tracing::warn!(%error, "stays in progress cannot be looked up: {error}");
+        }
+    }
+
     async fn send(&mut self, place: i32, setpoint: Setpoint, call: Call) -> Result<(), Ended> {
-        self.calls += 1;
-        let id = MessageId::truncating(&format!("sp-{}", self.calls));
-        let frame = Frame::Call {
-            id: id.clone(),
-            action: Cow::Borrowed(call.action),
-            payload: Cow::Owned(call.payload),
-        };
-        let text = match frame.to_json(self.version) {
-            Ok(text) => text,
+        let (id, text) = match self.frame(call.action, call.payload) {
+            Ok(framed) => framed,
             Err(error) => {
                 let detail = format!("the call cannot be written: {error}");
                 acknowledge(&self.edge, &setpoint, Outcome::Rejected, &detail, None).await;
                 return Ok(());
             }
         };
-        let tells = call.effect != Effect::Signals;
+        // A signal leaves the value of the profile as it is.
+        if call.effect != Effect::Signals {
+            lock(&self.outlets).tell(place, setpoint.clone());
+        }
+        self.inquiry.told(setpoint.expires_at);
+        let signal = setpoint.signal.clone();
         self.outstanding = Some(Outstanding {
             id,
-            place,
-            setpoint: setpoint.clone(),
-            sent_at: self.edge.clock.now(),
-            deadline: Instant::now() + self.edge.config.call_timeout(),
-            effect: call.effect,
+            asked: Instant::now(),
+            about: About::Setpoint(Box::new(Told {
+                place,
+                setpoint,
+                sent_at: self.edge.clock.now(),
+                effect: call.effect,
+            })),
         });
-        // A signal leaves the value of the profile as it is.
-        if tells {
-            lock(&self.outlets).tell(place, setpoint);
-        }
         self.write(Message::Text(text.into())).await?;
-        let sent_at = self.edge.clock.now();
-        if let Some(sent) = &mut self.outstanding {
-            sent.sent_at = sent_at;
-            if let Some(signal) = &sent.setpoint.signal {
-                self.edge.probe.written(signal.as_str(), 1);
-            }
+        if let Some(Outstanding {
+            about: About::Setpoint(told),
+            ..
+        }) = &mut self.outstanding
+        {
+            told.sent_at = self.edge.clock.now();
+        }
+        if let Some(signal) = signal {
+            self.edge.probe.written(signal.as_str(), 1);
         }
         metrics::counter!("shoal_edge_setpoints_sent_total").increment(1);
         Ok(())
     }
 
     async fn answered(&mut self, id: &MessageId, result: Answer) {
-        let Some(sent) = self.outstanding.take_if(|o| o.id == *id) else {
-            let station = lock(&self.outlets).station.id.clone();
-            tracing::debug!(station.id = %station, "answer to {id}, which {station} was not asked or not any more");
-            return;
+        let Some(call) = self.outstanding.take_if(|o| o.id == *id) else {
+            return self.unasked(id, &result).await;
         };
+        let took = call.asked.elapsed();
+        metrics::histogram!("shoal_edge_answer_seconds").record(took.as_secs_f64());
+        lock(&self.outlets).known.answered = Some(took);
+        match call.about {
+            About::Setpoint(told) => self.setpoint_answered(*told, result).await,
+            About::Question(question) => self.question_answered(question, result),
+        }
+    }
+
+    /// An answer that nobody waits for, or not any more: OCPP answers it with nothing.
+    async fn unasked(&self, id: &MessageId, result: &Answer) {
+        let station = lock(&self.outlets).station.id.clone();
+        metrics::counter!("shoal_edge_unasked_answers_total").increment(1);
+        let reason = format!("an answer to {id}, which {station} was not asked or not any more");
+        tracing::debug!(station.id = %station, "{reason}");
+        let original = match result {
+            Ok(payload) => payload.get().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let now = self.edge.clock.now();
+        let kept = outbox::quarantined(station.as_str(), &reason, original.as_bytes(), now);
+        if self.edge.post.outbox.send(vec![kept]).await.is_err() {
+            tracing::warn!(station.id = %station, "an unasked answer of {station} is not kept: the service is stopping");
+        }
+    }
+
+    /// What the station said of itself replaces what it said before.
+    fn question_answered(&mut self, question: Question, result: Answer) {
+        let mut outlets = lock(&self.outlets);
+        let mut known = match question {
+            Question::Capabilities => Capabilities {
+                answered: outlets.known.answered,
+                ..Capabilities::default()
+            },
+            Question::Sample(_) => outlets.known.clone(),
+        };
+        let done = result
+            .map_err(|error| error.to_string())
+            .and_then(|payload| {
+                question
+                    .answered(self.version, &payload, &mut known)
+                    .map_err(|error| format!("unreadable answer: {error}"))
+            });
+        outlets.known = known;
+        let station = &outlets.station.id;
+        match done {
+            Ok(true) => {
+                let known = &outlets.known;
+                tracing::debug!(station.id = %station, "{station} answered {question:?}: {known:?}");
+            }
+            Ok(false) | Err(_) => {
+                metrics::counter!("shoal_edge_questions_refused_total").increment(1);
+                let why = done.err().unwrap_or_default();
+                tracing::debug!(station.id = %station, "{station} refused {question:?}: {why}");
+                self.inquiry.refused(question);
+            }
+        }
+    }
+
+    async fn setpoint_answered(&mut self, sent: Told, result: Answer) {
         let (outcome, detail) = match result {
             Ok(payload) => outcome(self.version, &sent.effect, &payload)
                 .unwrap_or_else(|error| (Outcome::Rejected, format!("unreadable answer: {error}"))),
@@ -296,18 +438,21 @@ impl Writer {
 
     /// The outstanding call will not be answered.
     async fn give_up(&mut self, why: &str) {
-        if let Some(sent) = self.outstanding.take() {
-            self.installed.remove(&sent.place);
-            let sent_at = Some(sent.sent_at);
-            acknowledge(
-                &self.edge,
-                &sent.setpoint,
-                Outcome::Unreachable,
-                why,
-                sent_at,
-            )
-            .await;
-        }
+        let told = match self.outstanding.take().map(|call| call.about) {
+            Some(About::Setpoint(told)) => told,
+            Some(About::Question(_)) => return self.inquiry.unanswered(),
+            None => return,
+        };
+        self.installed.remove(&told.place);
+        let sent_at = Some(told.sent_at);
+        acknowledge(
+            &self.edge,
+            &told.setpoint,
+            Outcome::Unreachable,
+            why,
+            sent_at,
+        )
+        .await;
     }
 }
 

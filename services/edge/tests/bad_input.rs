@@ -20,7 +20,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use shoal_edge::Config;
-use support::{Bench, bench, bench_with};
+use support::{Bench, bench, bench_with, quiet};
 use tokio_tungstenite::tungstenite::Error as WsError;
 use units::Energy;
 
@@ -214,7 +214,7 @@ async fn a_long_message_is_refused_and_an_endless_one_cuts_only_its_own_connecti
     let config = Config {
         message_limit_bytes: 2_000,
         buffer_limit_bytes: 10_000,
-        ..Config::default()
+        ..quiet()
     };
     let bench = bench_with(config).await;
     let mut other = bench.connect("both-ways", "ocpp2.1").await;
@@ -302,6 +302,127 @@ async fn a_sample_that_cannot_be_read_is_kept_and_the_others_count() {
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_asked_for_is_kept_and_answered_with_nothing() {
+    let bench = bench().await;
+    let mut one = bench.connect("one-way", "ocpp1.6").await;
+    let mut two = bench.connect("both-ways", "ocpp2.1").await;
+    for client in [&mut one, &mut two] {
+        client
+            .send(r#"[3, "never-asked", {"status": "Accepted"}]"#)
+            .await;
+        client
+            .send(r#"[4, "never-asked", "GenericError", "no", {}]"#)
+            .await;
+        // What comes next on the wire is the answer to this.
+        client.call("Heartbeat", json!({})).await;
+    }
+    let unasked = quarantined(&bench, "answer to never-asked").await;
+    assert_eq!(unasked, br#"{"status": "Accepted"}"#);
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_twice_under_one_identifier_is_answered_alike_and_says_nothing_new() {
+    let bench = bench().await;
+    let mut one = bench.connect("one-way", "ocpp1.6").await;
+    let start = json!({"connectorId": 1, "idTag": "car-0001", "meterStart": 0, "timestamp": at().to_rfc3339()});
+    let message = json!([2, "same", "StartTransaction", start]).to_string();
+    one.send(message.clone()).await;
+    let first = one.next().await.unwrap();
+    one.send(message).await;
+    assert_eq!(one.next().await.unwrap(), first);
+    let begun = |t: &&Telemetry| matches!(t, Telemetry::PluggedIn { .. });
+    assert_eq!(bench.told().await.iter().filter(begun).count(), 1);
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn ten_mebibytes_end_only_the_connection_that_sent_them() {
+    let bench = bench().await;
+    let mut other = bench.connect("both-ways", "ocpp2.1").await;
+    let mut client = bench.connect("one-way", "ocpp1.6").await;
+    // The edge may hang up while we are still sending.
+    let _ = client.try_send("x".repeat(10 * 1024 * 1024)).await;
+    client.closed().await;
+    quarantined(&bench, "expected text of at most 1048576 bytes").await;
+    other.call("Heartbeat", json!({})).await;
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn instants_and_charges_that_cannot_be_are_refused_or_left_for_ingest_to_judge() {
+    let bench = bench().await;
+    let mut one = bench.connect("one-way", "ocpp1.6").await;
+    for year in [1970, 2100] {
+        let at = format!("{year}-01-01T00:00:00Z");
+        let start = json!({"connectorId": 1, "idTag": "x", "meterStart": 0, "timestamp": at});
+        let answer = one.ask("StartTransaction", start).await;
+        assert_eq!(answer[2], "PropertyConstraintViolation", "{answer}");
+        let values = json!({"connectorId": 1, "meterValue": [
+            {"timestamp": at, "sampledValue": [{"value": "2500"}]}]});
+        one.call("MeterValues", values).await;
+    }
+    quarantined(&bench, "cannot be numbered").await;
+    let mut two = bench.connect("both-ways", "ocpp2.1").await;
+    let values = json!({"evseId": 1, "meterValue": [{"timestamp": at().to_rfc3339(), "sampledValue": [
+        {"value": 140, "measurand": "SoC"}, {"value": 7000, "measurand": "Power.Active.Import"}]}]});
+    two.call("MeterValues", values).await;
+    quarantined(&bench, "SoC").await;
+    two.event2("Started", "tx-1", at()).await;
+    let needs = json!({"evseId": 1, "chargingNeeds": {"requestedEnergyTransfer": "DC",
+        "dcChargingParameters": {"evMaxCurrent": 30, "evMaxVoltage": 400, "stateOfCharge": 140, "energyAmount": 9000}}});
+    let answer = two.ask("NotifyEVChargingNeeds", needs).await;
+    assert_eq!(answer[0], json!(4), "{answer}");
+    let told = bench.told().await;
+    let readings = told.iter().filter_map(|t| match t {
+        Telemetry::Reading(reading) => Some((reading.at.to_rfc3339(), reading.soc, reading.power)),
+        _ => None,
+    });
+    let readings: Vec<_> = readings.collect();
+    assert!(readings[0].0.starts_with("1970") && readings[1].0.starts_with("2100"));
+    let watts = readings[2].2.map(units::Power::watts);
+    assert_eq!(
+        (readings[2].1, watts),
+        (None, Some(7_000)),
+        "the rest counts"
+    );
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_flood_from_one_station_keeps_nobody_else_waiting() {
+    const FLOOD: usize = 10_000;
+    let bench = bench_with(Config {
+        messages_per_second: 20_000,
+        message_burst: 100,
+        ..quiet()
+    })
+    .await;
+    let mut loud = bench.connect("one-way", "ocpp1.6").await;
+    let mut calm = bench.connect("both-ways", "ocpp2.1").await;
+    let flood = tokio::spawn(async move {
+        for number in 0..FLOOD {
+            loud.send(json!([2, format!("h{number}"), "Heartbeat", {}]).to_string())
+                .await;
+            // Who never reads is cut off: that is another test.
+            if number % 100 == 99 {
+                for _ in 0..100 {
+                    loud.next().await.unwrap();
+                }
+            }
+        }
+    });
+    let mut served = 0;
+    while !flood.is_finished() {
+        calm.call("Heartbeat", json!({})).await;
+        served += 1;
+    }
+    flood.await.unwrap();
+    assert!(served > 10, "{served} answers during the flood");
+    bench.finish().await;
+}
+
+#[tokio::test]
 async fn a_meter_that_steps_back_passes_for_ingest_to_judge() {
     let bench = bench().await;
     let mut one = bench.connect("one-way", "ocpp1.6").await;
@@ -332,7 +453,7 @@ async fn a_client_that_never_finishes_its_handshake_is_cut() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let config = Config {
         handshake_timeout_ms: 200,
-        ..Config::default()
+        ..quiet()
     };
     let bench = bench_with(config).await;
     let mut socket = tokio::net::TcpStream::connect(bench.address).await.unwrap();

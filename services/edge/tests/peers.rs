@@ -21,7 +21,8 @@ use chrono::TimeDelta;
 use fleet::setpoint::Outcome;
 use fleet::{CurvePoint, Mode, Reading, Setpoint, Telemetry};
 use serde_json::{Value, json};
-use support::{Bench, bench};
+use shoal_edge::Config;
+use support::{Bench, bench_with};
 use units::{Energy, Power};
 
 const LIFE: TimeDelta = TimeDelta::minutes(10);
@@ -42,7 +43,8 @@ async fn peer(identity: &str, version: &str) -> Option<Peer> {
         );
         return None;
     };
-    let bench = bench().await;
+    // Asked what it can do, like any station.
+    let bench = bench_with(Config::default()).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/station.py");
     let child = Command::new(python)
         .arg(script)

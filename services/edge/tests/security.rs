@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "a failed test says where"
 )]
 
@@ -24,7 +25,7 @@ use runtime::Clock;
 use serde_json::json;
 use shoal_edge::{Config, Deps, Edge, Profile, Security, credentials_line};
 use store::Store;
-use support::{Bench, Client, PATIENCE, bench_with, evse, start_as_is};
+use support::{Bench, Client, PATIENCE, bench_with, evse, quiet, start_as_is};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -80,7 +81,7 @@ async fn serve(security: Security) -> Bench {
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         security,
-        ..Config::default()
+        ..quiet()
     };
     start_as_is(store, config, Clock::system()).await
 }
@@ -155,7 +156,7 @@ async fn a_socket_open_to_everybody_is_not_opened() {
     let store = Store::in_memory().await.unwrap();
     let config = Config {
         listen: "0.0.0.0:0".parse().unwrap(),
-        ..Config::default()
+        ..quiet()
     };
     let deps = Deps {
         clock: Clock::system(),
@@ -483,7 +484,7 @@ async fn a_station_that_sends_too_much_is_read_later_and_nothing_is_lost() {
     let config = Config {
         messages_per_second: 50,
         message_burst: 10,
-        ..Config::default()
+        ..quiet()
     };
     let bench = bench_with(config).await;
     let mut station = bench.connect("both-ways", "ocpp2.1").await;

@@ -22,13 +22,12 @@ use chrono_tz::Europe::Amsterdam;
 use fleet::setpoint::Outcome;
 use fleet::{CurvePoint, Mode, Protocol, Setpoint, Telemetry};
 use runtime::Clock;
-use shoal_edge::Config;
 use sim::fleet::{Fleet, Settings};
 use sim::station::{
     Boxed, DriverApp, FrequencyMeter, Options, Stated, Stations, Time, spawn_fleet,
 };
 use store::Store;
-use support::{Bench, PATIENCE, start};
+use support::{Bench, Host, PATIENCE, quiet, start};
 use units::Power;
 
 struct Fast(Clock);
@@ -70,6 +69,7 @@ impl App {
 }
 
 struct World {
+    host: Host,
     fleet: Arc<Fleet>,
     bench: Bench,
     stations: Stations,
@@ -88,7 +88,8 @@ async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
     let store = Store::in_memory().await.unwrap();
     store.tables().upsert_evses(fleet.evses()).await.unwrap();
     let clock = Clock::accelerated(begin, speed);
-    let bench = start(store, Config::default(), clock, 0).await;
+    let host = Host::new();
+    let bench = host.run(start(store, quiet(), clock, 0)).await;
     let app = Arc::new(App::default());
     let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
     options.backoff.wait_minimum = Duration::from_millis(50);
@@ -107,6 +108,7 @@ async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
     let until = begin + TimeDelta::days(2);
     let stations = spawn_fleet(&fleet, begin, until, &options, &time, &driver).unwrap();
     World {
+        host,
         fleet,
         bench,
         stations,
@@ -234,38 +236,87 @@ async fn a_station_with_a_droop_follows_the_frequency_by_itself_and_no_longer_th
     world.bench.finish().await;
 }
 
+/// Outlets whose vehicles are plugged in and, where they may discharge, said what they need.
+fn ready(world: &World, told: &[Telemetry]) -> Vec<(String, Protocol)> {
+    let mut plugged = std::collections::BTreeSet::new();
+    let mut stated = std::collections::BTreeSet::new();
+    for event in told {
+        match event {
+            Telemetry::PluggedIn { evse, .. } => {
+                plugged.insert(evse.clone());
+                stated.remove(evse);
+            }
+            Telemetry::Needs { evse, .. } => drop(stated.insert(evse.clone())),
+            Telemetry::Unplugged { evse, .. } => drop(plugged.remove(evse)),
+            _ => {}
+        }
+    }
+    let evses = world.fleet.evses().iter();
+    let ready = evses.filter(|evse| {
+        plugged.contains(&evse.id)
+            && (evse.protocol != Protocol::Ocpp21 || stated.contains(&evse.id))
+    });
+    ready
+        .map(|evse| (evse.id.to_string(), evse.protocol))
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_edge_dies_every_station_returns_to_plain_charging_within_its_timer() {
-    let world = world("2026-06-09T20:30:00Z", 60.0, 24, 4).await;
-    let life = TimeDelta::seconds(180);
+    let mut world = world("2026-06-09T20:30:00Z", 60.0, 24, 4).await;
+    let life = TimeDelta::seconds(900);
+    let all = [Protocol::Ocpp16, Protocol::Ocpp201, Protocol::Ocpp21];
+    for protocol in all {
+        plugged(&world, protocol).await;
+    }
+    let stations = world
+        .bench
+        .until(|told| {
+            let ready = ready(&world, told);
+            let some = |protocol| ready.iter().any(|(_, p)| *p == protocol);
+            all.into_iter().all(some).then_some(ready)
+        })
+        .await;
     let mut told = vec![];
-    for protocol in [Protocol::Ocpp16, Protocol::Ocpp201, Protocol::Ocpp21] {
-        let evse = plugged(&world, protocol).await;
-        let both_ways = protocol == Protocol::Ocpp21;
-        if both_ways {
-            world
-                .bench
-                .until(|told| {
-                    let needs = |t: &Telemetry| matches!(t, Telemetry::Needs { evse: at, .. } if at.as_str() == evse);
-                    told.iter().any(needs).then_some(())
-                })
-                .await;
-        }
-        let watts = if both_ways { -3_000 } else { 2_000 };
-        let name = format!("last-{}", protocol.name());
+    for (evse, protocol) in stations {
+        let watts = if protocol == Protocol::Ocpp21 {
+            -3_000
+        } else {
+            2_000
+        };
+        let name = format!("last-{}-{}", protocol.name(), told.len());
         let setpoint = world.bench.setpoint(&name, &evse, watts, life);
         world.bench.command(&setpoint).await;
-        let outcome = world.bench.acknowledged(&name).await.outcome;
-        assert_eq!(outcome, Outcome::Accepted, "{name}");
-        told.push((evse, Power::from_watts(watts)));
+        told.push((name, evse, protocol, Power::from_watts(watts)));
     }
+    let mut taken = vec![];
+    for (name, evse, protocol, power) in told {
+        if world.bench.acknowledged(&name).await.outcome == Outcome::Accepted {
+            taken.push((evse, protocol, power));
+        }
+    }
+    for protocol in all {
+        assert!(taken.iter().any(|(_, p, _)| *p == protocol), "{protocol:?}");
+    }
+    let discharges = |(evse, protocol, _): &(String, Protocol, Power)| {
+        let power = world.stations.power(&evse.parse().unwrap()).unwrap();
+        *protocol == Protocol::Ocpp21 && power.is_export()
+    };
+    let discharging = async {
+        while !taken.iter().any(discharges) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, discharging).await;
+    seen.expect("a vehicle discharges before the edge dies");
+    // At once, with every socket as it is.
+    world.host.kill();
     let clock = world.bench.clock;
-    world.bench.finish().await;
     // Two minutes more than the timer and the reaction.
     clock
         .sleep_until(clock.now() + life + TimeDelta::seconds(120))
         .await;
-    for (evse, was) in told {
+    for (evse, _, was) in taken {
         let power = world.stations.power(&evse.parse().unwrap()).unwrap();
         assert!(power != was && !power.is_export(), "{evse}: {power}");
     }
@@ -361,6 +412,7 @@ async fn nothing_of_a_transaction_is_lost_while_the_edge_is_away() {
     // The morning: cars leave while the edge restarts.
     let world = world("2026-06-09T05:30:00Z", 900.0, 20, 6).await;
     let World {
+        host: _host,
         fleet: _,
         bench,
         stations,
@@ -371,7 +423,7 @@ async fn nothing_of_a_transaction_is_lost_while_the_edge_is_away() {
     let clock = bench.clock;
     let store = bench.finish().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let bench = start(store, Config::default(), clock, port).await;
+    let bench = start(store, quiet(), clock, port).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
 
     let moment = clock.now();

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use shoal_edge::{Config, Deps, Edge, Error};
 use store::{NewRecord, Store, topic};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error as WsError;
@@ -57,12 +58,25 @@ pub(crate) fn evse(station: &str, number: usize, protocol: Protocol) -> Evse {
     }
 }
 
+/// Settings under which stations are told set-points and asked nothing: a test says what comes next on the wire.
+pub(crate) fn quiet() -> Config {
+    Config {
+        inquire: false,
+        ..Config::default()
+    }
+}
+
 /// Three stations: `one-way` speaks 1.6, `limited` 2.0.1, `both-ways` 2.1 with two outlets.
 pub(crate) async fn bench() -> Bench {
-    bench_with(Config::default()).await
+    bench_with(quiet()).await
 }
 
 pub(crate) async fn bench_with(config: Config) -> Bench {
+    start(stations().await, config, Clock::system(), 0).await
+}
+
+/// A store in which the stations are registered.
+pub(crate) async fn stations() -> Store {
     let store = Store::in_memory().await.unwrap();
     let evses = [
         evse("one-way", 1, Protocol::Ocpp16),
@@ -71,7 +85,40 @@ pub(crate) async fn bench_with(config: Config) -> Bench {
         evse("both-ways", 2, Protocol::Ocpp21),
     ];
     store.tables().upsert_evses(&evses).await.unwrap();
-    start(store, config, Clock::system(), 0).await
+    store
+}
+
+/// A runtime of its own for an edge, so that it can die as a process does: at once, with nothing said and nothing finished.
+pub(crate) struct Host(Option<Runtime>);
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Self(Some(
+            builder.worker_threads(1).enable_all().build().unwrap(),
+        ))
+    }
+
+    /// Starts something here and waits for what comes of it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        starting: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        self.0.as_ref().unwrap().spawn(starting).await.unwrap()
+    }
+
+    /// Everything that runs here stops where it is.
+    pub(crate) fn kill(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// An edge over an existing store, at a port (0: a free one).
@@ -261,16 +308,16 @@ impl Client {
 
     /// The next frame; `None` once the connection is closed.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        loop {
-            match timeout(PATIENCE, self.stream.next())
-                .await
-                .expect("an answer in time")?
-            {
-                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
-                Ok(Message::Close(_)) | Err(_) => return None,
-                Ok(_) => {}
+        let waiting = async {
+            loop {
+                match self.stream.next().await? {
+                    Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+                    Ok(Message::Close(_)) | Err(_) => return None,
+                    Ok(_) => {}
+                }
             }
-        }
+        };
+        timeout(PATIENCE, waiting).await.expect("an answer in time")
     }
 
     /// The close code, once the connection is closed.

@@ -148,8 +148,12 @@ impl Demo {
             tables: self.store.tables(),
             latency: latency.clone(),
         };
+        // Stations are told to sample as they do: at high speeds more often nobody looks.
+        let sample = u32::try_from(sample_period(cycle).num_seconds()).unwrap_or(u32::MAX);
         let config = shoal_edge::Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            pool_sample_seconds: sample,
+            idle_sample_seconds: sample,
             // Simulated stations on loopback: nobody else can speak there.
             security: shoal_edge::Security {
                 discharge_without_tls: true,
@@ -199,8 +203,7 @@ impl Demo {
         channels: &Channels,
     ) -> anyhow::Result<Stations> {
         let mut options = Options::new(format!("ws://{edge}/ocpp"));
-        // At high speeds stations sample once per lengthened cycle: more often nobody looks.
-        options.sample_period = SAMPLE.max(cycle * 2);
+        options.sample_period = sample_period(cycle);
         let time: Arc<dyn Time> = Arc::new(WorldTime(clock));
         let app = App::shared(channels.fleet.clone());
         spawn_fleet(
@@ -213,6 +216,11 @@ impl Demo {
         )
         .context("stations")
     }
+}
+
+/// Time between meter samples: at high speeds once per lengthened cycle.
+fn sample_period(cycle: TimeDelta) -> TimeDelta {
+    SAMPLE.max(cycle * 2)
 }
 
 /// When frequency falls after the start: at half past two of the second day, or within the run where that is shorter.

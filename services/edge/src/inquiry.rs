@@ -1,0 +1,116 @@
+//! When a station is asked something beside set-points: what it can do, once it has spoken; how often to sample its meter,
+//! when it joins or leaves the pool.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::capability::{Capabilities, Question};
+use crate::config::Config;
+
+/// A station stays in the pool this long after its last set-point expired: short gaps between set-points change nothing.
+const HOLD: TimeDelta = TimeDelta::minutes(5);
+
+/// What was asked over one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Inquiry {
+    /// The station was answered once: before that it may not be ready to be asked.
+    spoken: bool,
+    /// It was asked what it can do.
+    asked: bool,
+    /// It leaves questions unanswered and is not asked any more.
+    deaf: bool,
+    /// Sampling that it refused.
+    refused: Option<u32>,
+    /// Until when it is a member of the pool.
+    member_until: Option<DateTime<Utc>>,
+}
+
+impl Inquiry {
+    /// The station was answered.
+    pub(crate) fn spoken(&mut self) {
+        self.spoken = true;
+    }
+
+    /// The station was told a set-point that holds until then.
+    pub(crate) fn told(&mut self, until: DateTime<Utc>) {
+        self.member_until = self.member_until.max(Some(until + HOLD));
+    }
+
+    /// What to ask next, if anything.
+    pub(crate) fn next(
+        &self,
+        config: &Config,
+        known: &Capabilities,
+        now: DateTime<Utc>,
+    ) -> Option<Question> {
+        if !config.inquire || !self.spoken || self.deaf {
+            return None;
+        }
+        if !self.asked {
+            return Some(Question::Capabilities);
+        }
+        let member = self.member_until.is_some_and(|until| until > now);
+        let seconds = if member {
+            config.pool_sample_seconds
+        } else {
+            config.idle_sample_seconds
+        };
+        let news = known.sample_seconds != Some(seconds) && self.refused != Some(seconds);
+        news.then_some(Question::Sample(seconds))
+    }
+
+    /// A question is on its way.
+    pub(crate) fn asked(&mut self, question: Question) {
+        self.asked |= question == Question::Capabilities;
+    }
+
+    /// A question was refused: what it was about stays as it is.
+    pub(crate) fn refused(&mut self, question: Question) {
+        if let Question::Sample(seconds) = question {
+            self.refused = Some(seconds);
+        }
+    }
+
+    /// A question was not answered in time. Another would keep set-points waiting.
+    pub(crate) fn unanswered(&mut self) {
+        self.deaf = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_the_pool_sample_often_and_others_seldom() {
+        let (config, at) = (Config::default(), DateTime::UNIX_EPOCH);
+        let mut known = Capabilities::default();
+        let mut inquiry = Inquiry::default();
+        assert_eq!(inquiry.next(&config, &known, at), None, "it has not spoken");
+        inquiry.spoken();
+        let first = inquiry.next(&config, &known, at).unwrap();
+        assert_eq!(first, Question::Capabilities);
+        inquiry.asked(first);
+        let idle = Question::Sample(config.idle_sample_seconds);
+        assert_eq!(inquiry.next(&config, &known, at), Some(idle));
+        known.sample_seconds = Some(config.idle_sample_seconds);
+        assert_eq!(inquiry.next(&config, &known, at), None);
+        inquiry.told(at + TimeDelta::seconds(30));
+        let often = Question::Sample(config.pool_sample_seconds);
+        assert_eq!(inquiry.next(&config, &known, at), Some(often));
+        known.sample_seconds = Some(config.pool_sample_seconds);
+        let later = at + TimeDelta::minutes(6);
+        assert_eq!(inquiry.next(&config, &known, later), Some(idle));
+        inquiry.refused(idle);
+        assert_eq!(inquiry.next(&config, &known, later), None, "asked once");
+    }
+
+    #[test]
+    fn a_station_that_does_not_answer_is_left_alone() {
+        let mut inquiry = Inquiry::default();
+        inquiry.spoken();
+        inquiry.unanswered();
+        let known = Capabilities::default();
+        let next = inquiry.next(&Config::default(), &known, DateTime::UNIX_EPOCH);
+        assert_eq!(next, None);
+    }
+}
