@@ -25,7 +25,7 @@ use crate::outbox::{self, Closed, Post};
 use crate::registry::Registry;
 use crate::security::Guard;
 use crate::station::{Outlets, Said};
-use crate::writer::{Outgoing, Writer};
+use crate::writer::{Answered, Outgoing, Writer};
 use crate::{v2, v16, v21, v201};
 
 /// Answers that may wait for a slow socket before its reader has to wait too.
@@ -416,7 +416,8 @@ impl Reader<'_> {
 
     async fn answered(&self, id: MessageId, result: Answer) {
         // The writer ends before the reader only when the connection is over.
-        let _ = self.outgoing.send(Outgoing::Answered { id, result }).await;
+        let answered = Outgoing::Answered(Box::new(Answered { id, result }));
+        let _ = self.outgoing.send(answered).await;
     }
 
     async fn fail(&self, id: MessageId, error: CallError) {

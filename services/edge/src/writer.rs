@@ -33,8 +33,15 @@ const MISSED_PINGS: u32 = 3;
 pub(crate) enum Outgoing {
     /// A frame to write, and the outlet whose transaction it names.
     Frame { text: String, names: Option<i32> },
-    /// The station answered a call of ours.
-    Answered { id: MessageId, result: Answer },
+    /// The station answered a call of ours. Boxed: queues keep room for the largest of these, and stations are many.
+    Answered(Box<Answered>),
+}
+
+/// The answer to a call.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) id: MessageId,
+    pub(crate) result: Answer,
 }
 
 #[derive(Debug)]
@@ -124,8 +131,8 @@ impl Writer {
                     }
                     Some(outgoing) = waiting.recv() => match outgoing {
                         Outgoing::Frame { text, names } => self.reply(text, names).await,
-                        Outgoing::Answered { id, result } => {
-                            self.answered(&id, result).await;
+                        Outgoing::Answered(answered) => {
+                            self.answered(&answered.id, answered.result).await;
                             Ok(())
                         }
                     },
