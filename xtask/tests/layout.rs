@@ -17,7 +17,7 @@ const PURE: [&str; 6] = [
 ];
 
 /// What each crate may name besides `units`. A crate that may name a pure one may also name what that one stands on.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("units", &[]),
     ("fleet", &[]),
     ("market", &[]),
@@ -47,6 +47,10 @@ const ARROWS: [(&str, &[&str]); 18] = [
         &["market", "dispatch", "wire", "store", "runtime"],
     ),
     ("shoal-console", &["wire", "store", "runtime"]),
+    (
+        "shoal-load",
+        &["fleet", "wire", "store", "runtime", "shoal-edge"],
+    ),
     ("xtask", &[]),
 ];
 
@@ -59,7 +63,7 @@ const KEPT: [(&str, &[&str]); 6] = [
     ("polars", &["frames"]),
     ("prost", &["wire"]),
     ("sqlx", &["store"]),
-    ("ocpp-kit", &["shoal-edge", "sim", "shoal"]),
+    ("ocpp-kit", &["shoal-edge", "sim", "shoal", "shoal-load"]),
     ("axum", &["runtime", "shoal-edge", "shoal-console"]),
 ];
 
