@@ -203,6 +203,19 @@ pub struct PenaltyRule {
     pub unavailable_factor: u32,
     /// Reserve that was there and did not answer.
     pub no_response_factor: u32,
+    /// What comes on top when reserve of the product is missing again. The statement of one day does not know the days
+    /// before and leaves it out.
+    #[serde(default)]
+    pub repeated: Option<RepeatedPenalty>,
+}
+
+/// What a provider pays on top from the second time on that reserve it sold is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepeatedPenalty {
+    /// For each `MWh` missing the greater of the block's mean capacity price per hour and the price of intraday energy
+    /// (`markets.md` 5.1).
+    CapacityOrEnergyPrice,
 }
 
 /// The energy side of a capacity product.

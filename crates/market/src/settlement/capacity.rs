@@ -36,6 +36,7 @@ pub(super) fn settle(rules: &Rules, day: &Day<'_>, book: &mut Book) {
             .unwrap_or(PenaltyRule {
                 unavailable_factor: 1,
                 no_response_factor: 1,
+                repeated: None,
             });
         for quarter in quarters(delivered, day.until) {
             post(

@@ -14,22 +14,8 @@ use chrono::Datelike;
 use market::Product;
 use serde::Serialize;
 
-use super::{Run, outcome};
+use super::{Run, outcome, penalty};
 use crate::case::{Case, SHORT_TOLERANCE_KWH, SHORTFALL_PER_KWH};
-
-/// Multiple of the capacity price paid per MW and hour of FCR sold but not there (`markets.md` 4.4, unavailable).
-pub const FCR_PENALTY_FACTOR: f64 = 5.0;
-
-/// The same for aFRR: the fee for what is missing is lost, and as much again is charged (`markets.md` 5.1).
-pub const AFRR_PENALTY_FACTOR: f64 = 2.0;
-
-/// Multiple of the capacity price paid for what is sold and not there.
-pub(crate) const fn penalty_factor(product: Product) -> f64 {
-    match product {
-        Product::Fcr | Product::DayAhead => FCR_PENALTY_FACTOR,
-        Product::AfrrUp | Product::AfrrDown => AFRR_PENALTY_FACTOR,
-    }
-}
 
 /// Earned for holding reserve, currency.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -219,24 +205,13 @@ fn settle_reserve(case: &Case, run: &Run) -> ReserveAccount {
         offered: 0.0,
         unavailable: 0.0,
     };
-    for (p, reserve) in case.reserves.iter().enumerate() {
-        let factor = penalty_factor(reserve.product);
-        for (b, (block, steps)) in reserve.on_sale().enumerate() {
-            let sold = run
-                .sold_mw
-                .get(p)
-                .and_then(|x| x.get(b))
-                .copied()
-                .unwrap_or(0.0);
-            if let Some(revenue) = sum.revenue.of(reserve.product) {
-                *revenue += sold * block.price;
-            }
-            sum.offered += sold * block.hours();
-            let missing: f64 = run.missing_mw.get(p).map_or(0.0, |m| m[steps].iter().sum());
-            let missing = missing * case.grid.hours();
-            sum.unavailable += missing;
-            sum.penalties += factor * missing * (block.price / block.hours()).max(0.0);
+    for block in penalty::blocks(case, run) {
+        if let Some(revenue) = sum.revenue.of(block.product) {
+            *revenue += block.revenue;
         }
+        sum.penalties += block.penalty;
+        sum.offered += block.offered_mw_h;
+        sum.unavailable += block.missing_mw_h;
     }
     sum
 }

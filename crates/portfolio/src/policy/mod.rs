@@ -6,6 +6,7 @@
 pub mod account;
 mod limits;
 pub mod outcome;
+mod penalty;
 mod perfect;
 mod risk;
 mod rolling;

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use chrono::NaiveDate;
 
-use super::Run;
-use super::account::{deviation_cost, penalty_factor};
+use super::account::deviation_cost;
+use super::{Run, penalty};
 use crate::case::Case;
 
 /// Energy, fees, wear and imbalance of each step, currency.
@@ -38,18 +38,8 @@ pub fn daily_costs(case: &Case, run: &Run) -> BTreeMap<NaiveDate, f64> {
     for (t, cost) in step_costs(case, run).into_iter().enumerate() {
         *days.entry(date(t)).or_default() += cost;
     }
-    for (p, reserve) in case.reserves.iter().enumerate() {
-        for (b, (block, steps)) in reserve.on_sale().enumerate() {
-            let sold = run.sold_mw.get(p).and_then(|v| v.get(b)).copied();
-            let missing: f64 = run
-                .missing_mw
-                .get(p)
-                .map_or(0.0, |m| m[steps.clone()].iter().sum());
-            let hourly = (block.price / block.hours()).max(0.0);
-            *days.entry(date(steps.start)).or_default() +=
-                penalty_factor(reserve.product) * missing * case.grid.hours() * hourly
-                    - sold.unwrap_or(0.0) * block.price;
-        }
+    for block in penalty::blocks(case, run) {
+        *days.entry(date(block.steps.start)).or_default() += block.penalty - block.revenue;
     }
     days
 }

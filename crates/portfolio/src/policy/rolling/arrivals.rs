@@ -15,6 +15,9 @@ use crate::policy::unmanaged::charge_at_once;
 /// o'clock, before the noon gate by when the longest stays of the night before are over and count.
 const PART_HOURS: u32 = 6;
 
+/// Days for which a site's first vehicles say less than the other sites' past.
+const YOUNG_DAYS: i64 = 14;
+
 impl Rolling<'_> {
     /// When a vehicle whose departure is not known may leave: an early guess from stays at the same site that are over
     /// and lasted longer than this one so far; at least the end of the step in hand.
@@ -89,7 +92,10 @@ impl Rolling<'_> {
         };
         let days: Vec<(NaiveDate, Vec<(NaiveDate, f64)>)> = (0..=1)
             .map(|ahead| today + TimeDelta::days(ahead))
-            .map(|date| (date, known.days_like(date, first)))
+            .map(|date| {
+                let like = self.days_like(known, date, first, known::DAYS);
+                (date, like)
+            })
             .collect();
         let odds = odds(&days);
         let stochastic = self.case.risk.planning == Planning::Stochastic;
@@ -110,15 +116,35 @@ impl Rolling<'_> {
         }
     }
 
+    /// Past days most like `date` with their weights, `most` at most.
+    pub(super) fn days_like(
+        &self,
+        known: &Known<'_>,
+        date: NaiveDate,
+        first: NaiveDate,
+        most: usize,
+    ) -> Vec<(NaiveDate, f64)> {
+        let now = known.instant();
+        known.days_like(date, first, most, |day| {
+            let stays = self.by_date.get(&day).into_iter().flatten();
+            stays.filter(|s| s.plug_out <= now).count()
+        })
+    }
+
     /// First local date of the past that is known at `now`.
     pub(super) fn first_date(&self, now: DateTime<Utc>) -> Option<NaiveDate> {
         let zone = self.case.area.zone();
         let today = now.with_timezone(&zone).date_naive();
-        self.by_date.keys().next().copied().filter(|d| *d < today)
+        let first = self.by_date.keys().next().copied().filter(|d| *d < today)?;
+        // Days before the last site was opened do not tell what comes now.
+        let opened = self.opened.iter().copied().filter(|d| *d < today).max();
+        let young = |d: &NaiveDate| today - *d < TimeDelta::days(YOUNG_DAYS);
+        Some(opened.filter(|d| !young(d)).map_or(first, |d| d.max(first)))
     }
 
-    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`.
-    pub(super) fn expect_day(
+    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`, take part in
+    /// the plan.
+    fn expect_day(
         &mut self,
         now: DateTime<Utc>,
         date: NaiveDate,
@@ -126,12 +152,28 @@ impl Rolling<'_> {
         weight: f64,
         (picture, part): (usize, f64),
     ) {
+        for mut player in self.vehicles_of(now, date, past) {
+            player.weight = weight;
+            player.picture = picture;
+            player.part = part;
+            self.players.push(player);
+        }
+    }
+
+    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`.
+    pub(super) fn vehicles_of(
+        &self,
+        now: DateTime<Utc>,
+        date: NaiveDate,
+        past: NaiveDate,
+    ) -> Vec<Player> {
         let case = self.case;
         let zone = case.area.zone();
         let shift = date - past;
         let moved =
             |at: DateTime<Utc>| local_instant(zone, at.with_timezone(&zone).naive_local() + shift);
         let stays = self.by_date.get(&past).into_iter().flatten();
+        let mut players = Vec::new();
         for stay in stays.filter(|s| s.plug_out <= now) {
             let Some(arrival) = stay.arrival_kwh else {
                 continue;
@@ -154,14 +196,13 @@ impl Rolling<'_> {
             if session.share.is_empty() {
                 continue;
             }
-            let mut player = Player::new(session, weight, None);
+            let mut player = Player::new(session, 1.0, None);
             if !case.fleet.departure_known {
                 player = player.departing_any_time(case);
             }
-            player.picture = picture;
-            player.part = part;
-            self.players.push(player);
+            players.push(player);
         }
+        players
     }
 
     /// Keeps room behind limited sites for vehicles still to come: the most that any of the pictures would draw if

@@ -11,6 +11,7 @@ use market::rules::Rules;
 use market::{Area, Product};
 use units::{DeliveryDay, local_instant};
 
+use super::rhythm;
 use crate::case::Case;
 
 /// Days back that a forecast looks for alike ones.
@@ -20,7 +21,7 @@ const LOOK_BACK_DAYS: i64 = 42;
 pub(crate) const PICTURES: usize = 4;
 
 /// Past days that are pictures of a day to come, at most.
-const DAYS: usize = 10;
+pub(crate) const DAYS: usize = 10;
 
 /// Age at which a past day counts half (`forecasting.md`: about 24 days pays most).
 const HALF_LIFE_DAYS: f64 = 24.0;
@@ -257,23 +258,27 @@ impl<'a> Known<'a> {
             .collect()
     }
 
-    /// Past local days most like `date` with their weights: the same weekday of the last weeks, then the latest of the
-    /// same kind of day. Another kind of day says nothing. `first` is the first day of the past.
-    pub(crate) fn days_like(&self, date: NaiveDate, first: NaiveDate) -> Vec<(NaiveDate, f64)> {
+    /// Past local days most like `date` with their weights: the same weekday of the last weeks, then the latest of those
+    /// with alike traffic, `most` in all; `count` is how many came on a day. Another kind of day says nothing. `first` is the first day of the past.
+    pub(crate) fn days_like(
+        &self,
+        date: NaiveDate,
+        first: NaiveDate,
+        most: usize,
+        count: impl Fn(NaiveDate) -> usize,
+    ) -> Vec<(NaiveDate, f64)> {
         let zone = self.case.area.zone();
         // Yesterday is the last day that can be over.
         let last = self.instant().with_timezone(&zone).date_naive();
-        let past = |days: i64| date.checked_sub_signed(TimeDelta::days(days));
-        let usable = |d: &NaiveDate| *d < last && *d >= first;
-        let kind = DayKind::of(date);
-        let weeks = (1..=LOOK_BACK_DAYS / 7)
-            .filter_map(|w| past(7 * w))
-            .filter(usable)
-            .take(PICTURES);
-        let mut days: Vec<_> = weeks.collect();
-        let recent = (1..=LOOK_BACK_DAYS).filter_map(past).filter(usable);
-        for day in recent.filter(|d| DayKind::of(*d) == kind) {
-            if days.len() >= DAYS {
+        let past: Vec<NaiveDate> = (1..=LOOK_BACK_DAYS)
+            .filter_map(|days| date.checked_sub_signed(TimeDelta::days(days)))
+            .filter(|d| *d < last && *d >= first && DayKind::of(*d) == DayKind::of(date))
+            .collect();
+        let past = rhythm::alike(date, &past, count);
+        let same = past.iter().filter(|d| d.weekday() == date.weekday());
+        let mut days: Vec<_> = same.take(PICTURES).copied().collect();
+        for day in past {
+            if days.len() >= most {
                 break;
             }
             if !days.contains(&day) {

@@ -15,11 +15,13 @@
 mod ahead;
 mod arrivals;
 mod day;
+mod hold;
 mod known;
 mod peak;
 mod player;
 mod pool;
 mod reserve;
+mod rhythm;
 mod sites;
 
 use std::collections::BTreeMap;
@@ -54,6 +56,8 @@ struct Rolling<'a> {
     next_arrival: usize,
     /// Stays by local date of arrival.
     by_date: BTreeMap<NaiveDate, Vec<&'a Stay>>,
+    /// Local date on which the first vehicle came to each site.
+    opened: Vec<NaiveDate>,
     /// Local date and part of the day for which the expected vehicles were imagined.
     imagined: Option<(NaiveDate, u32)>,
     /// What was done: charging and discharging, kW per session and step.
@@ -117,6 +121,12 @@ impl<'a> Rolling<'a> {
             let date = stay.plug_in.with_timezone(&zone).date_naive();
             by_date.entry(date).or_default().push(stay);
         }
+        let mut opened: BTreeMap<&str, NaiveDate> = BTreeMap::new();
+        for (date, stays) in &by_date {
+            for stay in stays {
+                opened.entry(&stay.site_id).or_insert(*date);
+            }
+        }
         let unsold = (!case.day_ahead).then_some(0.0);
         Self {
             case,
@@ -131,6 +141,7 @@ impl<'a> Rolling<'a> {
             arrivals,
             next_arrival: 0,
             by_date,
+            opened: opened.into_values().collect(),
             imagined: None,
             done: case
                 .sessions
@@ -422,7 +433,7 @@ impl<'a> Rolling<'a> {
             .zip(self.held)
             .map(|((s, (charge, discharge)), held)| {
                 let mut done = record(case, s, charge, discharge);
-                done.reserves = held.unwrap_or_else(|| reserve::nothing(case, s.share.len()));
+                done.reserves = held.unwrap_or_else(|| hold::nothing(case, s.share.len()));
                 done
             })
             .collect();

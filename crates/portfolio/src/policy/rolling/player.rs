@@ -1,6 +1,6 @@
 //! One vehicle in the plan: plugged in, or expected to come.
 
-use super::reserve::{Hold, energy_per_kw, lengths};
+use super::hold::{Hold, Terms};
 use crate::case::{Case, Session, Stay};
 
 /// A vehicle that takes part in the plan, as far as it is known.
@@ -113,46 +113,45 @@ impl Player {
     }
 
     /// Power kept free in step `j` of the session for all products, up and down, kW.
-    pub(crate) fn power_kept(&self, case: &Case, j: usize) -> (f64, f64) {
+    pub(crate) fn power_kept(&self, terms: &[Terms], j: usize) -> (f64, f64) {
         let mut kept = (0.0, 0.0);
-        for (held, reserve) in self.holds.iter().zip(&case.reserves) {
+        for (held, terms) in self.holds.iter().zip(terms) {
             let hold = held.get(j).copied().unwrap_or_default();
-            kept.0 += reserve.power_factor * hold.up;
-            kept.1 += reserve.power_factor * hold.down;
+            kept.0 += terms.factor * hold.up;
+            kept.1 += terms.factor * hold.down;
         }
         kept
     }
 
     /// Energy kept above the floor and below the ceiling at the end of step `j`, kWh: for every step whose activation
     /// can still be felt there.
-    pub(crate) fn energy_kept(&self, case: &Case, j: usize) -> (f64, f64) {
+    pub(crate) fn energy_kept(&self, terms: &[Terms], j: usize) -> (f64, f64) {
         let mut kept = (0.0, 0.0);
-        for (held, reserve) in self.holds.iter().zip(&case.reserves) {
-            let per_kw = energy_per_kw(case, reserve);
-            let first = (j + 1).saturating_sub(lengths(case, reserve).1);
+        for (held, terms) in self.holds.iter().zip(terms) {
+            let first = (j + 1).saturating_sub(terms.tail);
             let most = held[first.min(held.len())..(j + 1).min(held.len())]
                 .iter()
                 .fold((0.0_f64, 0.0_f64), |m, h| (m.0.max(h.up), m.1.max(h.down)));
-            kept.0 += per_kw * most.0;
-            kept.1 += per_kw * most.1;
+            kept.0 += terms.per_kw * most.0;
+            kept.1 += terms.per_kw * most.1;
         }
         kept
     }
 
-    /// What other products already take of this one's possible volume in step `t`, up and down, kW.
-    pub(crate) fn other_duties(&self, case: &Case, product: usize, t: usize) -> (f64, f64) {
-        let own = &case.reserves[product];
-        let mut duties = (0.0, 0.0);
-        for (index, reserve) in case.reserves.iter().enumerate() {
-            let Some(hold) = self.hold(index, t).filter(|_| index != product) else {
-                continue;
-            };
-            let power = reserve.power_factor / own.power_factor;
-            let energy = energy_per_kw(case, reserve) / energy_per_kw(case, own);
-            duties.0 += hold.up * power.max(energy);
-            duties.1 += hold.down * power.max(energy);
+    /// What other products already take of the possible volume of `product` in step `t`, where one kW held of each
+    /// takes `duties`.
+    pub(crate) fn other_duties(&self, duties: &[f64], product: usize, t: usize) -> Hold {
+        let mut sum = Hold::default();
+        let Some(j) = t.checked_sub(self.session.first) else {
+            return sum;
+        };
+        for (index, (held, duty)) in self.holds.iter().zip(duties).enumerate() {
+            if let Some(hold) = held.get(j).filter(|_| index != product) {
+                sum.up += hold.up * duty;
+                sum.down += hold.down * duty;
+            }
         }
-        duties
+        sum
     }
 
     /// Lengthens an assumed stay to `plug_out` and keeps the plan made so far.

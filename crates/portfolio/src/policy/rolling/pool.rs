@@ -8,6 +8,7 @@
 use crate::case::Case;
 use crate::storage::{self, Battery, NoPlan, Piece, Plan, Step};
 
+use super::hold::{self, Terms};
 use super::known::Known;
 use super::player::Player;
 
@@ -38,6 +39,11 @@ pub(crate) struct Pool {
     pictured: Vec<Vec<f64>>,
     /// Probability of each picture; they add to 1.
     odds: Vec<f64>,
+    /// The pictures' loads in each step, alike ones taken together: kW and probability, falling; empty where they have
+    /// changed since.
+    groups: Vec<Vec<(f64, f64)>>,
+    /// What holding each reserve product asks.
+    pub(crate) terms: Vec<Terms>,
     /// Charging and discharging of plugged-in vehicles behind each site, kW: `[site][step]`.
     charge: Vec<Vec<f64>>,
     discharge: Vec<Vec<f64>>,
@@ -59,6 +65,8 @@ impl Pool {
             sure: vec![0.0; case.grid.steps],
             pictured: vec![vec![0.0; case.grid.steps]],
             odds: vec![1.0],
+            groups: vec![Vec::new(); case.grid.steps],
+            terms: hold::terms(case),
             charge: none.clone(),
             discharge: none.clone(),
             coming: none.clone(),
@@ -77,6 +85,7 @@ impl Pool {
         self.pictured.clear();
         self.pictured.resize(odds.len().max(1), vec![0.0; steps]);
         self.odds = if odds.is_empty() { vec![1.0] } else { odds };
+        self.groups.fill(Vec::new());
     }
 
     /// Probability of each picture.
@@ -102,7 +111,10 @@ impl Pool {
             let net = sign * (charge - discharge);
             match player.real {
                 Some(_) => self.sure[t] += net,
-                None => self.pictured[player.picture][t] += player.part * net,
+                None => {
+                    self.pictured[player.picture][t] += player.part * net;
+                    self.groups[t].clear();
+                }
             }
             if let Some(site) = player.session.site {
                 if player.real.is_some() {
@@ -110,6 +122,28 @@ impl Pool {
                     self.discharge[site][t] += sign * discharge;
                 } else {
                     self.coming[site][t] += sign * player.weight * (charge - discharge);
+                }
+            }
+        }
+    }
+
+    /// Takes the pictures' loads together in each of `steps` in which they have changed.
+    fn group(&mut self, steps: std::ops::Range<usize>) {
+        for t in steps {
+            if !self.groups[t].is_empty() {
+                continue;
+            }
+            let pictured = self.pictured.iter().map(|p| p[t]);
+            let mut loads: Vec<(f64, f64)> = pictured.zip(self.odds.iter().copied()).collect();
+            loads.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let size = loads.len().div_ceil(GROUPS).max(1);
+            let groups = &mut self.groups[t];
+            for group in loads.chunks(size) {
+                let odds: f64 = group.iter().map(|g| g.1).sum();
+                let mean = group.iter().map(|g| g.0 * g.1).sum::<f64>() / odds.max(1e-12);
+                match groups.last_mut() {
+                    Some(last) if last.0 - mean < 1e-6 => last.1 += odds,
+                    _ => groups.push((mean, odds)),
                 }
             }
         }
@@ -194,6 +228,7 @@ pub(crate) fn steps(
     };
     // When an expected vehicle would leave is not known either: nothing is built on what it could give back.
     let discharge = discharge && (player.real.is_some() || player.at_once.is_none());
+    let hours = case.grid.hours();
     player
         .ahead()
         .map(|t| {
@@ -213,15 +248,15 @@ pub(crate) fn steps(
             kinks.extend(position_kinks(market, pool, player, t));
             kinks.extend(pool.peak_kink(known, case, player, t));
             let net = pieces(kinks);
-            let (up_kw, down_kw) = player.power_kept(case, j);
-            let (up_kwh, down_kwh) = player.energy_kept(case, j);
+            let (up_kw, down_kw) = player.power_kept(&pool.terms, j);
+            let (up_kwh, down_kwh) = player.energy_kept(&pool.terms, j);
             let floor = player
                 .at_once
                 .as_ref()
                 .map_or(session.floor, |levels| session.floor.max(levels[j]))
                 .max(owed_floor);
             Step {
-                hours: case.grid.hours(),
+                hours,
                 charge_kw,
                 discharge_kw,
                 charge_price: price + case.costs.import + wait,
@@ -266,27 +301,10 @@ fn position_kinks(market: &Market, pool: &Pool, player: &Player, t: usize) -> Ve
             1.0,
         )];
     }
-    let mut at: Vec<(f64, f64)> = pool
-        .pictured
-        .iter()
-        .zip(&pool.odds)
-        .map(|(p, odds)| (left - p[t], *odds))
-        .collect();
-    at.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let size = at.len().div_ceil(GROUPS).max(1);
-    let mut kinks: Vec<Kink> = Vec::with_capacity(GROUPS);
-    for group in at.chunks(size) {
-        let odds: f64 = group.iter().map(|g| g.1).sum();
-        let mean = group.iter().map(|g| g.0 * g.1).sum::<f64>() / odds.max(1e-12);
-        match kinks.last_mut() {
-            Some(last) if mean - last.at < 1e-6 => {
-                last.below -= long * odds;
-                last.above += short * odds;
-            }
-            _ => kinks.push(kink(mean, odds)),
-        }
-    }
-    kinks
+    let groups = pool.groups[t].iter();
+    groups
+        .map(|(load, odds)| kink(left - load, *odds))
+        .collect()
 }
 
 /// All kinks together as marginal prices of net power, rising.
@@ -323,6 +341,9 @@ pub(crate) fn respond(
     discharge: bool,
 ) -> Result<Plan, NoPlan> {
     pool.count(player, -1.0);
+    if player.real.is_some() {
+        pool.group(player.ahead());
+    }
     let steps = steps(case, known, pool, market, player, discharge);
     let battery = Battery {
         arrival_kwh: player.energy,

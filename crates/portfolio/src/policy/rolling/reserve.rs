@@ -1,17 +1,4 @@
-//! Reserves: what is offered at the gates, who holds what was sold, and what is missing.
-//!
-//! A vehicle that holds `ru` kW up and `rd` kW down of a product in step `j` keeps power free in that step and energy
-//! free at every boundary that an activation can reach, which is a safe form of the window rule (`optimisation.md`
-//! 2.2): with n steps of endurance and L of recovery,
-//!
-//! ```text
-//! p[j] >= -Pd + factor*ru     p[j] <= Pc - factor*rd
-//! e[k] >= F + n*D*ru/ed       e[k] <= C - n*D*rd/ed        for k in j+1 ..= j+n+L
-//! ```
-//!
-//! Any window holds at most n such steps, so no activation within it takes more than is kept. In the last n + L steps
-//! of a stay nothing is held: there is no time to make good what an activation took. Vehicles behind a limited site
-//! hold nothing, nor do one-way chargers hold up reserve: neither can be promised at a gate a day ahead.
+//! Reserves: what is offered at the gates, who holds what was sold (see `hold`), and what is missing.
 
 use std::ops::Range;
 
@@ -19,13 +6,13 @@ use market::Product;
 use units::DeliveryDay;
 
 use super::Rolling;
+use super::hold::{Hold, Share, each_step, nothing, share_out};
 use super::known::{Known, gate_of};
 use super::player::Player;
 use super::pool::{self, Pool};
-use crate::case::{Case, Planning, Reserve};
-use crate::policy::account::penalty_factor;
+use crate::case::Planning;
+use crate::policy::penalty::Penalty;
 use crate::policy::risk;
-use crate::reference::{Direction, Held};
 
 /// Volumes tried for each block, as shares of what is offered at most.
 const LEVELS: [f64; 3] = [1.0, 0.6, 0.3];
@@ -59,93 +46,29 @@ pub(crate) struct ReserveBid {
     pub(crate) won: Option<bool>,
 }
 
-/// What a player holds in one step of one product, kW.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Hold {
-    pub(crate) up: f64,
-    pub(crate) down: f64,
+/// Past days that tell how much may be held, at most: more than are pictures of the plan, as only their vehicles count.
+const DAYS: usize = 28;
+
+/// What days like the one to come could hold of a product in a block.
+struct Possible {
+    /// Probability of each day; they add to 1.
+    odds: Vec<f64>,
+    /// MW in each step of the block: `[day][step]`.
+    mw: Vec<Vec<f64>>,
 }
 
-/// Steps of full activation, and until all is well again.
-pub(crate) fn lengths(case: &Case, reserve: &Reserve) -> (usize, usize) {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a day has at most a few thousand steps"
-    )]
-    let n = (reserve.endurance_hours / case.grid.hours() - 1e-9)
-        .ceil()
-        .max(1.0) as usize;
-    (n, n + case.recovery_steps)
+impl Possible {
+    /// What each day could hold throughout, MW.
+    fn throughout(&self) -> Vec<f64> {
+        let least = |mw: &Vec<f64>| mw.iter().copied().fold(f64::INFINITY, f64::min);
+        self.mw.iter().map(least).collect()
+    }
 }
 
-/// Energy kept per kW held, kWh: `n*D/ed`.
-pub(crate) fn energy_per_kw(case: &Case, reserve: &Reserve) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
-    let hours = lengths(case, reserve).0 as f64 * case.grid.hours();
-    hours / case.fleet.discharge_efficiency
-}
-
-/// What a player could hold of a product in step `t` beside its other duties, kW.
-fn potential(case: &Case, player: &Player, reserve: &Reserve, t: usize, discharge: bool) -> Hold {
-    let none = Hold::default();
-    let session = &player.session;
-    let limited = session.site.is_some_and(|s| {
-        case.sites[s].import_kw.is_finite() || case.sites[s].export_kw.is_finite()
-    });
-    let (_, tail) = lengths(case, reserve);
-    let inside =
-        session.share_at(t) >= 1.0 && t + tail < session.steps().end && t >= player.begins();
-    if limited || !inside {
-        return none;
-    }
-    let hours = case.grid.hours();
-    let (ec, charge) = (case.fleet.charge_efficiency, session.stay.charge_kw);
-    let owed_to = player
-        .at_once
-        .as_ref()
-        .map_or(session.goal, |_| session.stay.required_kwh);
-    let needed =
-        (owed_to.min(session.stay.capacity_kwh) - player.energy).max(0.0) / (ec * charge.max(1e-9));
-    let left = session.share[player.next..].iter().sum::<f64>() * hours;
-    if player.at_once.is_some() && needed > 0.0 {
-        return none;
-    }
-    let slack = (1.0 - needed / left.max(1e-9)).clamp(0.0, 1.0);
-    #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
-    let until = (t - player.begins().min(t)) as f64 * hours;
-    let power = if discharge { session.discharge_kw } else { 0.0 };
-    let half = 0.5 * slack;
-    let highest = (player.energy + half * ec * charge * until).min(session.stay.capacity_kwh);
-    let lowest =
-        (player.energy - half * power * until / case.fleet.discharge_efficiency).max(session.floor);
-    let floor = if player.at_once.is_some() {
-        owed_to.max(session.floor)
-    } else {
-        session.floor
-    };
-    let per_kw = energy_per_kw(case, reserve);
-    let band = 0.5 * (session.stay.capacity_kwh - floor);
-    let up = (slack * power / reserve.power_factor).min((highest - floor).min(band) / per_kw);
-    let down = (slack * charge / reserve.power_factor)
-        .min((session.stay.capacity_kwh - lowest).min(band) / per_kw);
-    match reserve.direction() {
-        Direction::Up => Hold {
-            up: up.max(0.0),
-            down: 0.0,
-        },
-        Direction::Down => Hold {
-            up: 0.0,
-            down: down.max(0.0),
-        },
-        Direction::Symmetric => {
-            let both = up.min(down).max(0.0);
-            Hold {
-                up: both,
-                down: both,
-            }
-        }
-    }
+/// One way the day may come: the vehicles there and to come, with what they hold of other products.
+struct Day {
+    odds: f64,
+    players: Vec<Player>,
 }
 
 impl Rolling<'_> {
@@ -170,19 +93,22 @@ impl Rolling<'_> {
         let case = self.case;
         let reserve = &case.reserves[product];
         let gate = gate_of(case.area, reserve.product, day);
+        let mut days = None;
         for (index, (block, steps)) in reserve.on_sale().enumerate() {
             if block.start < day.start() || block.start >= day.end() || steps.start < known.now {
                 continue;
             }
-            let available = self.available(product, &steps);
-            let most = self.most(&available);
-            if let Some((mw, price)) = self.best_volume(known, product, &steps, most, &available) {
+            let days = days.get_or_insert_with(|| self.days_to_come(known, day));
+            let possible = self.possible(days, product, &steps);
+            let throughout = possible.throughout();
+            let most = self.most(&throughout);
+            if let Some((mw, price)) = self.best_volume(known, product, &steps, most, &possible) {
                 let bid = ReserveBid {
                     product,
                     block: index,
                     steps,
                     mw,
-                    probability: succession(&available, mw),
+                    probability: succession(&throughout, mw),
                     price,
                     closes: gate.closes,
                     results: gate.results,
@@ -193,86 +119,152 @@ impl Rolling<'_> {
         }
     }
 
-    /// What each picture could hold of a product throughout `steps` beside what it holds of others, MW: in a picture
-    /// that stands for several days, of what is there on average.
-    pub(super) fn available(&self, product: usize, steps: &Range<usize>) -> Vec<f64> {
-        let reserve = &self.case.reserves[product];
-        let direction = reserve.direction();
-        let mut least = vec![f64::INFINITY; self.pool.odds().len()];
-        for t in steps.clone() {
-            let mut sums = vec![Hold::default(); least.len()];
-            let mut sure = Hold::default();
-            for player in &self.players {
-                let could = beside(self.case, player, product, t, self.discharges());
-                let sum = match player.real {
-                    Some(_) => &mut sure,
-                    None => &mut sums[player.picture],
-                };
-                sum.up += player.part * could.up;
-                sum.down += player.part * could.down;
+    /// How the vehicles of `day` may come: each like past day with the one before it, beside those that are there now;
+    /// all past days averaged where the plan is for expected values.
+    fn days_to_come(&self, known: &Known<'_>, day: DeliveryDay) -> Vec<Day> {
+        let case = self.case;
+        let now = known.instant();
+        let stay = |p: &&Player| case.grid.at(p.session.steps().end) > day.start();
+        let there: Vec<Player> = self.players.iter().filter(stay).cloned().collect();
+        let real = || there.iter().filter(|p| p.real.is_some()).cloned();
+        let first = self.first_date(now);
+        if case.risk.planning == Planning::Expected || first.is_none() {
+            return vec![Day {
+                odds: 1.0,
+                players: there,
+            }];
+        }
+        let like = first.map_or_else(Vec::new, |first| {
+            self.days_like(known, day.date(), first, DAYS)
+        });
+        let sum: f64 = like.iter().map(|(_, weight)| weight).sum();
+        let mut days = Vec::with_capacity(like.len());
+        for (past, weight) in &like {
+            let mut players: Vec<Player> = real().collect();
+            let dates = [(day.date(), *past)].into_iter();
+            let eve = day.date().pred_opt().zip(past.pred_opt());
+            for (date, past) in dates.chain(eve) {
+                players.extend(self.vehicles_of(now, date, past));
             }
-            for (least, sum) in least.iter_mut().zip(&sums) {
-                if direction.has_up() {
-                    *least = least.min((sure.up + sum.up) / 1000.0);
-                }
-                if direction.has_down() {
-                    *least = least.min((sure.down + sum.down) / 1000.0);
+            for player in &mut players {
+                player.release_holds();
+            }
+            self.hold_what_is_sold(&mut players, day);
+            days.push(Day {
+                odds: weight / sum,
+                players,
+            });
+        }
+        days
+    }
+
+    /// Shares out among `players` what is sold of all products on `day`.
+    fn hold_what_is_sold(&self, players: &mut [Player], day: DeliveryDay) {
+        for (product, reserve) in self.case.reserves.iter().enumerate() {
+            for ((block, steps), mw) in reserve.on_sale().zip(&self.sold_mw[product]) {
+                if *mw > 0.0 && block.start >= day.start() && block.start < day.end() {
+                    let share = Share {
+                        product,
+                        steps,
+                        kw: mw * 1000.0,
+                        sure_until: 0,
+                    };
+                    let terms = &self.pool.terms;
+                    share_out(self.case, terms, players, &share, self.discharges());
                 }
             }
         }
-        least
+    }
+
+    /// What each of `days` could hold of a product in each of `steps` beside what it holds of others.
+    fn possible(&self, days: &[Day], product: usize, steps: &Range<usize>) -> Possible {
+        let direction = self.case.reserves[product].direction();
+        let in_day = |day: &Day| {
+            let mut sums = vec![Hold::default(); steps.len()];
+            for player in &day.players {
+                let add = |t: usize, could: Hold| {
+                    let sum = &mut sums[t - steps.start];
+                    sum.up += player.part * could.up;
+                    sum.down += player.part * could.down;
+                };
+                let terms = &self.pool.terms;
+                each_step(
+                    self.case,
+                    terms,
+                    player,
+                    product,
+                    steps,
+                    self.discharges(),
+                    add,
+                );
+            }
+            let mw = |sum: Hold| match (direction.has_up(), direction.has_down()) {
+                (true, true) => sum.up.min(sum.down) / 1000.0,
+                (true, false) => sum.up / 1000.0,
+                _ => sum.down / 1000.0,
+            };
+            sums.into_iter().map(mw).collect()
+        };
+        Possible {
+            odds: days.iter().map(|day| day.odds).collect(),
+            mw: days.iter().map(in_day).collect(),
+        }
     }
 
     /// The most that may be offered, MW. Of n past days and the day to come each is as likely as any other to be the
-    /// poorest, so the day falls below the r-th poorest with a chance of r/(n+1); where even the poorest is not rare
-    /// enough, less than it in proportion.
+    /// poorest, so the day falls below the r-th poorest with a chance of r/(n+1), in between in proportion; where even
+    /// the poorest is not rare enough, less than it in proportion.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a handful of days"
     )]
-    pub(super) fn most(&self, available: &[f64]) -> f64 {
+    fn most(&self, available: &[f64]) -> f64 {
         let mut sorted = available.to_vec();
         sorted.sort_by(f64::total_cmp);
         if self.case.risk.planning == Planning::Expected {
             return sorted.iter().sum::<f64>() / sorted.len().max(1) as f64;
         }
         let rank = (1.0 - self.case.risk.reserve_reliability) * (sorted.len() + 1) as f64;
-        let poorest = sorted.first().copied().unwrap_or(0.0);
         let whole = (rank + 1e-9).floor() as usize;
-        match whole.checked_sub(1) {
-            Some(index) => sorted.get(index).copied().unwrap_or(poorest),
-            None => rank * poorest,
-        }
+        let ranked = |r: usize| match r.checked_sub(1) {
+            Some(index) => sorted.get(index).or(sorted.last()).copied().unwrap_or(0.0),
+            None => 0.0,
+        };
+        let part = (rank - whole as f64).max(0.0);
+        ranked(whole) + part * (ranked(whole + 1) - ranked(whole))
     }
 
-    /// The volume that earns most at the prices expected, with what it costs per MW: holding it, and the penalty in the
-    /// pictures that cannot. `None` where nothing earns.
+    /// The volume that earns most at the prices expected, with what it costs per MW: holding it, and the penalty on the
+    /// days that cannot. `None` where nothing earns.
     fn best_volume(
         &self,
         known: &Known<'_>,
         product: usize,
         steps: &Range<usize>,
         most: f64,
-        available: &[f64],
+        possible: &Possible,
     ) -> Option<(f64, f64)> {
         if most < LEAST_MW {
             return None;
         }
         let expected = self.expected_block_price(known, product, steps)?;
-        let penalty = penalty_factor(self.case.reserves[product].product)
-            * expected.clamp(0.0, HIGHEST_PENALISED);
-        let odds = self.pool.odds();
+        let penalties = self.expected_penalties(product, steps, expected);
         let (tried, held) = self.cost_of_holding(known, product, steps, most)?;
         // The cost of holding is convex: for less than was tried its share is enough.
         let offer = |level: &f64| {
             let mw = level * tried;
-            let costs: Vec<f64> = available
+            let penalty = |day: &Vec<f64>| -> f64 {
+                let missing = day.iter().zip(&penalties);
+                missing.map(|(a, price)| price * (mw - a).max(0.0)).sum()
+            };
+            let costs: Vec<f64> = possible
+                .mw
                 .iter()
-                .map(|a| level * held + penalty * (mw - a).max(0.0))
+                .map(|day| level * held + penalty(day))
                 .collect();
-            let price = (risk::judged(self.case.risk, &costs, odds) / mw).max(0.0);
+            let price = (risk::judged(self.case.risk, &costs, &possible.odds) / mw).max(0.0);
             ((expected - price) * mw > 0.0).then_some(((expected - price) * mw, mw, price))
         };
         LEVELS
@@ -280,6 +272,22 @@ impl Rolling<'_> {
             .filter_map(offer)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, mw, price)| (mw, price))
+    }
+
+    /// What one MW missing in each of `steps` costs at the price expected for the block and the energy price expected
+    /// then, currency: it is reckoned with that some was missing before.
+    fn expected_penalties(&self, product: usize, steps: &Range<usize>, expected: f64) -> Vec<f64> {
+        let case = self.case;
+        let start = case.grid.at(steps.start);
+        let rule = Penalty::of(case.area, case.reserves[product].product, start);
+        let hours = case.grid.hours();
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        let hourly = expected.clamp(0.0, HIGHEST_PENALISED) / (steps.len() as f64 * hours);
+        let energy = &self.market.price[steps.clone()];
+        energy
+            .iter()
+            .map(|price| hours * rule.per_mw_h(hourly, *price, true))
+            .collect()
     }
 
     /// The greatest of the volumes tried, at most `most` MW, that leaves nobody short, with what holding it costs.
@@ -360,15 +368,13 @@ impl Rolling<'_> {
     ) -> Option<f64> {
         let (mut players, mut pool) = (self.players.clone(), self.pool.clone());
         let discharge = self.discharges();
-        share_out(
-            self.case,
-            &mut players,
+        let share = Share {
             product,
-            steps.clone(),
-            mw * 1000.0,
-            known.now,
-            discharge,
-        );
+            steps: steps.clone(),
+            kw: mw * 1000.0,
+            sure_until: known.now,
+        };
+        share_out(self.case, &self.pool.terms, &mut players, &share, discharge);
         for player in players.iter_mut().filter(|p| p.holds_any()) {
             let plan = pool::respond(self.case, known, &mut pool, &self.market, player, discharge);
             if plan.is_ok_and(|p| p.short_kwh > 1e-6) {
@@ -417,15 +423,14 @@ impl Rolling<'_> {
                 let ahead = steps.start.max(known.now)..steps.end;
                 if mw > 0.0 && !ahead.is_empty() && ahead.start < known.now + self.steps_of_days(2)
                 {
-                    share_out(
-                        self.case,
-                        &mut self.players,
+                    let share = Share {
                         product,
-                        ahead,
-                        mw * 1000.0,
+                        steps: ahead,
+                        kw: mw * 1000.0,
                         sure_until,
-                        discharge,
-                    );
+                    };
+                    let terms = &self.pool.terms;
+                    share_out(self.case, terms, &mut self.players, &share, discharge);
                 }
             }
         }
@@ -508,66 +513,4 @@ impl Rolling<'_> {
 fn succession(available: &[f64], mw: f64) -> f64 {
     let could = available.iter().filter(|a| **a >= mw - 1e-9).count();
     (could + 1) as f64 / (available.len() + 2) as f64
-}
-
-/// Nothing held of any product.
-pub(crate) fn nothing(case: &Case, steps: usize) -> Vec<Held> {
-    let held = Held {
-        up_charge_kw: vec![0.0; steps],
-        up_discharge_kw: vec![0.0; steps],
-        down_kw: vec![0.0; steps],
-    };
-    vec![held; case.reserves.len()]
-}
-
-/// What a player could hold of a product in step `t` beside what it holds of the others, kW.
-fn beside(case: &Case, player: &Player, product: usize, t: usize, discharge: bool) -> Hold {
-    let reserve = &case.reserves[product];
-    let mut most = potential(case, player, reserve, t, discharge);
-    let (up, down) = player.other_duties(case, product, t);
-    most.up = (most.up - up).max(0.0);
-    most.down = (most.down - down).max(0.0);
-    if reserve.direction() == Direction::Symmetric {
-        most.up = most.up.min(most.down);
-        most.down = most.up;
-    }
-    most
-}
-
-/// Shares `kw` of a product in each of `steps` among the players, in proportion to what each could hold. Before step
-/// `sure_until` only vehicles that are there count: who is still to come may not.
-fn share_out(
-    case: &Case,
-    players: &mut [Player],
-    product: usize,
-    steps: Range<usize>,
-    kw: f64,
-    sure_until: usize,
-    discharge: bool,
-) {
-    for t in steps {
-        let could: Vec<Hold> = players
-            .iter()
-            .map(|p| match p.real {
-                None if t < sure_until => Hold::default(),
-                _ => beside(case, p, product, t, discharge),
-            })
-            .collect();
-        let (mut up, mut down) = (0.0, 0.0);
-        for (player, could) in players.iter().zip(&could) {
-            up += player.weight * could.up;
-            down += player.weight * could.down;
-        }
-        let share = |sum: f64| if sum > 0.0 { (kw / sum).min(1.0) } else { 0.0 };
-        let (up, down) = (share(up), share(down));
-        for (player, could) in players.iter_mut().zip(&could) {
-            if could.up > 0.0 || could.down > 0.0 {
-                let hold = Hold {
-                    up: up * could.up,
-                    down: down * could.down,
-                };
-                player.set_hold(case, product, t, hold);
-            }
-        }
-    }
 }

@@ -1,0 +1,255 @@
+//! What a vehicle can hold of a reserve product, and how what was sold is shared out.
+//!
+//! A vehicle that holds `ru` kW up and `rd` kW down of a product in step `j` keeps power free in that step and energy
+//! free at every boundary that an activation can reach, which is a safe form of the window rule (`optimisation.md`
+//! 2.2): with n steps of endurance and L of recovery,
+//!
+//! ```text
+//! p[j] >= -Pd + factor*ru     p[j] <= Pc - factor*rd
+//! e[k] >= F + n*D*ru/ed       e[k] <= C - n*D*rd/ed        for k in j+1 ..= j+n+L
+//! ```
+//!
+//! Any window holds at most n such steps, so no activation within it takes more than is kept. In the last n + L steps
+//! of a stay nothing is held: there is no time to make good what an activation took. Vehicles behind a limited site
+//! hold nothing, nor do one-way chargers hold up reserve: neither can be promised at a gate a day ahead. A symmetric
+//! product is symmetric for the pool: one vehicle may hold more up, another more down.
+
+use std::ops::Range;
+
+use super::player::Player;
+use crate::case::{Case, Reserve};
+use crate::reference::{Direction, Held};
+
+/// What a player holds in one step of one product, kW.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Hold {
+    pub(crate) up: f64,
+    pub(crate) down: f64,
+}
+
+/// What holding a product asks, the same for all vehicles.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Terms {
+    /// Steps from an activation's first until all is well again: n + L.
+    pub(crate) tail: usize,
+    /// Energy kept per kW held, kWh: `n*D/ed`.
+    pub(crate) per_kw: f64,
+    /// Power kept per kW held.
+    pub(crate) factor: f64,
+    direction: Direction,
+    /// What one kW held of each product takes of the volume possible of this one, kW.
+    duties: Vec<f64>,
+}
+
+/// The terms of all products, in the order of [`Case::reserves`].
+pub(crate) fn terms(case: &Case) -> Vec<Terms> {
+    let alone = case.reserves.iter().map(|reserve| alone(case, reserve));
+    let mut terms: Vec<Terms> = alone.collect();
+    for p in 0..terms.len() {
+        let own = &terms[p];
+        let duty = |other: &Terms| (other.factor / own.factor).max(other.per_kw / own.per_kw);
+        terms[p].duties = terms.iter().map(duty).collect();
+    }
+    terms
+}
+
+fn alone(case: &Case, reserve: &Reserve) -> Terms {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a day has at most a few thousand steps"
+    )]
+    let n = (reserve.endurance_hours / case.grid.hours() - 1e-9)
+        .ceil()
+        .max(1.0) as usize;
+    #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+    let hours = n as f64 * case.grid.hours();
+    Terms {
+        tail: n + case.recovery_steps,
+        per_kw: hours / case.fleet.discharge_efficiency,
+        factor: reserve.power_factor,
+        direction: reserve.direction(),
+        duties: Vec::new(),
+    }
+}
+
+/// What a player has to spare for reserve, whichever product and step.
+struct Spare {
+    begins: usize,
+    end: usize,
+    /// Power up and down that its own needs leave, kW.
+    up_kw: f64,
+    down_kw: f64,
+    energy: f64,
+    /// Energy that may be reckoned with more or less per step from the next on, kWh.
+    rise: f64,
+    fall: f64,
+    floor: f64,
+    lowest: f64,
+    capacity: f64,
+}
+
+impl Spare {
+    /// `None` for a player that holds nothing.
+    fn of(case: &Case, player: &Player, discharge: bool) -> Option<Self> {
+        let session = &player.session;
+        let limited = session.site.is_some_and(|s| {
+            case.sites[s].import_kw.is_finite() || case.sites[s].export_kw.is_finite()
+        });
+        if limited {
+            return None;
+        }
+        let hours = case.grid.hours();
+        let (ec, charge) = (case.fleet.charge_efficiency, session.stay.charge_kw);
+        let capacity = session.stay.capacity_kwh;
+        let owed_to = player
+            .at_once
+            .as_ref()
+            .map_or(session.goal, |_| session.stay.required_kwh);
+        let needed = (owed_to.min(capacity) - player.energy).max(0.0) / (ec * charge.max(1e-9));
+        if player.at_once.is_some() && needed > 0.0 {
+            return None;
+        }
+        let left = session.share[player.next..].iter().sum::<f64>() * hours;
+        let slack = (1.0 - needed / left.max(1e-9)).clamp(0.0, 1.0);
+        let power = if discharge { session.discharge_kw } else { 0.0 };
+        let half = 0.5 * slack * hours;
+        let floor = if player.at_once.is_some() {
+            owed_to.max(session.floor)
+        } else {
+            session.floor
+        };
+        Some(Self {
+            begins: player.begins(),
+            end: session.steps().end,
+            up_kw: slack * power,
+            down_kw: slack * charge,
+            energy: player.energy,
+            rise: half * ec * charge,
+            fall: half * power / case.fleet.discharge_efficiency,
+            floor,
+            lowest: session.floor,
+            capacity,
+        })
+    }
+
+    /// What it could hold of a product in step `t` beside what it holds of the others, kW.
+    fn beside(&self, player: &Player, terms: &[Terms], product: usize, t: usize) -> Hold {
+        let own = &terms[product];
+        if player.session.share_at(t) < 1.0 {
+            return Hold::default();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        let until = (t - self.begins.min(t)) as f64;
+        let highest = (self.energy + self.rise * until).min(self.capacity);
+        let lowest = (self.energy - self.fall * until).max(self.lowest);
+        let band = 0.5 * (self.capacity - self.floor);
+        let up = (self.up_kw / own.factor).min((highest - self.floor).min(band) / own.per_kw);
+        let down = (self.down_kw / own.factor).min((self.capacity - lowest).min(band) / own.per_kw);
+        let others = player.other_duties(&own.duties, product, t);
+        Hold {
+            up: if own.direction.has_up() {
+                (up - others.up).max(0.0)
+            } else {
+                0.0
+            },
+            down: if own.direction.has_down() {
+                (down - others.down).max(0.0)
+            } else {
+                0.0
+            },
+        }
+    }
+
+    /// Steps of `steps` in which it may hold a product.
+    fn inside(&self, own: &Terms, steps: &Range<usize>) -> Range<usize> {
+        let first = steps.start.max(self.begins);
+        first..self.end.saturating_sub(own.tail).min(steps.end).max(first)
+    }
+}
+
+/// Calls `with` for each of `steps` in which a player could hold some of a product beside what it holds of the others.
+pub(crate) fn each_step(
+    case: &Case,
+    terms: &[Terms],
+    player: &Player,
+    product: usize,
+    steps: &Range<usize>,
+    discharge: bool,
+    mut with: impl FnMut(usize, Hold),
+) {
+    if player.session.first >= steps.end || player.session.steps().end <= steps.start {
+        return;
+    }
+    let Some(spare) = Spare::of(case, player, discharge) else {
+        return;
+    };
+    for t in spare.inside(&terms[product], steps) {
+        with(t, spare.beside(player, terms, product, t));
+    }
+}
+
+/// What is to be shared out.
+pub(crate) struct Share {
+    /// Index into [`Case::reserves`].
+    pub(crate) product: usize,
+    /// Steps of the period.
+    pub(crate) steps: Range<usize>,
+    /// Volume, kW.
+    pub(crate) kw: f64,
+    /// Before this step only vehicles that are there count: who is still to come may not.
+    pub(crate) sure_until: usize,
+}
+
+/// Shares a volume in each step among the players, in proportion to what each could hold.
+pub(crate) fn share_out(
+    case: &Case,
+    terms: &[Terms],
+    players: &mut [Player],
+    share: &Share,
+    discharge: bool,
+) {
+    let Share {
+        product, steps, kw, ..
+    } = share;
+    let mut could: Vec<(usize, usize, Hold)> = Vec::new();
+    let mut sums = vec![Hold::default(); steps.len()];
+    for (index, player) in players.iter().enumerate() {
+        let counts = |t: usize| player.real.is_some() || t >= share.sure_until;
+        each_step(
+            case,
+            terms,
+            player,
+            *product,
+            steps,
+            discharge,
+            |t, hold| {
+                if counts(t) && (hold.up > 0.0 || hold.down > 0.0) {
+                    let sum = &mut sums[t - steps.start];
+                    sum.up += player.weight * hold.up;
+                    sum.down += player.weight * hold.down;
+                    could.push((index, t, hold));
+                }
+            },
+        );
+    }
+    let part = |sum: f64| if sum > 0.0 { (kw / sum).min(1.0) } else { 0.0 };
+    for (index, t, hold) in could {
+        let sum = sums[t - steps.start];
+        let hold = Hold {
+            up: part(sum.up) * hold.up,
+            down: part(sum.down) * hold.down,
+        };
+        players[index].set_hold(case, *product, t, hold);
+    }
+}
+
+/// Nothing held of any product.
+pub(crate) fn nothing(case: &Case, steps: usize) -> Vec<Held> {
+    let held = Held {
+        up_charge_kw: vec![0.0; steps],
+        up_discharge_kw: vec![0.0; steps],
+        down_kw: vec![0.0; steps],
+    };
+    vec![held; case.reserves.len()]
+}
