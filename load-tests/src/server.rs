@@ -127,7 +127,7 @@ fn evse(scenario: &Scenario, number: usize) -> Result<Evse, Failure> {
     let (protocol, most) = match scenario.version(number) {
         Version::V1_6 => (Protocol::Ocpp16, Power::ZERO),
         Version::V2_0_1 => (Protocol::Ocpp201, Power::ZERO),
-        _ => (Protocol::Ocpp21, PLAIN),
+        Version::V2_1 | _ => (Protocol::Ocpp21, PLAIN),
     };
     let efficiency = Efficiency::try_new(0.94).map_err(|e| named(&e))?;
     Ok(Evse {

@@ -224,10 +224,10 @@ impl Station {
                 .is_some_and(|a| a.since.elapsed() >= PATIENCE)
             {
                 count(&shared.counts.timed_out);
-                self.keep(asked.take());
+                self.keep(asked.take().as_ref());
             }
         };
-        self.keep(asked);
+        self.keep(asked.as_ref());
         if ended.is_break() {
             // The other side may be gone already.
             let _ = timeout(Duration::from_secs(1), socket.close(None)).await;
@@ -236,13 +236,13 @@ impl Station {
     }
 
     /// Puts back what was not answered.
-    fn keep(&mut self, asked: Option<Asked>) {
+    fn keep(&mut self, asked: Option<&Asked>) {
         if let Some(Asked {
             about: About::Told(told),
             ..
         }) = asked
         {
-            self.in_hand.push_front(told);
+            self.in_hand.push_front(*told);
         }
     }
 
@@ -401,7 +401,7 @@ impl Station {
         match Frame::parse(text, self.version) {
             Ok(Frame::CallResult { id, payload }) => {
                 if let Some(answered) = asked.take_if(|a| a.id == id) {
-                    self.answered(answered, &payload);
+                    self.answered(&answered, &payload);
                 }
                 true
             }
@@ -473,7 +473,7 @@ impl Station {
         self.write(socket, &frame).await
     }
 
-    fn answered(&mut self, answered: Asked, payload: &RawValue) {
+    fn answered(&mut self, answered: &Asked, payload: &RawValue) {
         let counts = &self.shared.counts;
         count(&counts.answered);
         counts.answer_times.add(answered.since.elapsed());

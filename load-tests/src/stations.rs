@@ -26,10 +26,10 @@ pub(crate) struct Args {
     /// Where stations connect; {id} is the identity. Given several times, stations are dealt to them in turn
     #[arg(long = "url", required = true, value_name = "URL")]
     urls: Vec<String>,
-    /// Instead of fleet.stations
+    /// Instead of the scenario's stations
     #[arg(long)]
     stations: Option<usize>,
-    /// Instead of fleet.hold_seconds
+    /// Instead of the scenario's measured time
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DUR")]
     hold: Option<Duration>,
     /// Instead of the scenario's seed
