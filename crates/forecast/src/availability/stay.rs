@@ -1,7 +1,7 @@
 //! How long a vehicle that is plugged in stays, and what it needs: past visits like it that lasted longer.
 
 use super::kind::Days;
-use super::num::{real, size};
+use super::num::{floor, real, size};
 use super::visit::{Present, Seen, View};
 
 /// Age at which a past visit counts half, days.
@@ -17,6 +17,13 @@ const OWN: f64 = 40.0;
 /// Drivers repeat themselves: a visit with the very energy asked for counts this many times, and again as many times if the
 /// stated stay is the same to the minute.
 const SAME_WISH: f64 = 4.0;
+/// Drivers have their places: a visit at the same outlet counts this many times.
+const SAME_OUTLET: f64 = 4.0;
+/// Who comes later stays shorter by this share of the difference, and who stated more stays longer by that of theirs; both
+/// differences count up to [`APART`] seconds.
+const LATER: f64 = 0.6;
+const STATED_MORE: f64 = 0.3;
+const APART: i64 = 7200;
 /// What a kernel leaves of a visit that is not alike at all, so that the tail keeps its weight.
 const FLOOR: f64 = 0.003;
 /// Visits looked at, the newest.
@@ -80,7 +87,7 @@ impl<'a> Stays<'a> {
         let said = visit.said_end.map(|e| real(e - visit.start) / 3600.0);
         let mut found: Vec<(Rest, f64)> = Vec::new();
         for ((past, recent), past_kind) in self.past.iter().zip(&self.kind_of) {
-            let length = past.end - past.start;
+            let length = carried_over(past, visit);
             if length <= so_far {
                 continue;
             }
@@ -90,6 +97,9 @@ impl<'a> Stays<'a> {
             weight *= wish_kernel(visit.said_energy, said, past);
             if visit.user.is_some() && visit.user == past.user {
                 weight *= OWN;
+            }
+            if visit.outlet.is_some() && visit.outlet == past.outlet {
+                weight *= SAME_OUTLET;
             }
             let rest = Rest {
                 length,
@@ -112,7 +122,7 @@ impl<'a> Stays<'a> {
         (1..=20)
             .map(|i| {
                 let rest = Rest {
-                    length: so_far + super::num::floor(real(i) / 10.0 * BEYOND_HOURS * 3600.0),
+                    length: so_far + floor(real(i) / 10.0 * BEYOND_HOURS * 3600.0),
                     energy,
                     charge: visit.rating.unwrap_or(charge.max(0.1)),
                 };
@@ -120,6 +130,24 @@ impl<'a> Stays<'a> {
             })
             .collect()
     }
+}
+
+/// Stay of a past visit, seconds, had it begun when `visit` did and been stated as long: people leave by the clock as well as
+/// after so many hours.
+fn carried_over(past: &Seen, visit: &Present) -> i64 {
+    const HALF_DAY: i64 = 43_200;
+    let later = (past.clock - visit.clock + HALF_DAY).rem_euclid(2 * HALF_DAY) - HALF_DAY;
+    let stated = |end: Option<i64>, start: i64| end.map(|e| e - start);
+    let more = match (
+        stated(visit.said_end, visit.start),
+        stated(past.said_end, past.start),
+    ) {
+        (Some(a), Some(b)) => a - b,
+        _ => 0,
+    };
+    let moved =
+        LATER * real(later.clamp(-APART, APART)) + STATED_MORE * real(more.clamp(-APART, APART));
+    (past.end - past.start + floor(moved)).max(60)
 }
 
 fn kernel(distance: f64, width: f64) -> f64 {

@@ -192,7 +192,7 @@ impl<'a> Forecaster<'a> {
             seed: base_seed,
             calibrations: QUANTITIES
                 .into_iter()
-                .map(|q| Calibration::learn(&self.past(midnight, q, &observed)))
+                .map(|q| Calibration::learn(&self.past(midnight, q, &observed), q))
                 .collect(),
             against_naive: self.watch(midnight, &observed),
         };
