@@ -312,6 +312,7 @@ fn answered(problem: &Problem, effort: Effort) -> Option<Answer> {
 const STRUCTURED: Effort = Effort {
     threads: 2,
     structured_from: 2,
+    gap: 5e-5,
     batch: 8000,
 };
 

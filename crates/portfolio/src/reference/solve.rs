@@ -1,5 +1,6 @@
 //! Solves R: every session alone first, then only what limits and blocks join.
 
+use crate::scale;
 use crate::storage::{self, Battery, Plan, Step, Sum};
 
 use super::check::{net_cost, objective};
@@ -42,12 +43,14 @@ pub fn solve_on(problem: &Problem, threads: usize) -> Result<Outcome, ProblemErr
 }
 
 /// How a problem is solved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
     /// Threads; the answer is the same on any number.
     pub threads: usize,
     /// Sessions from which a component goes to the structured interior point before the general one.
     pub structured_from: usize,
+    /// Relative gap at which the structured path may stop; the rest of a problem is solved as near as it goes.
+    pub gap: f64,
     /// Sessions from which a pool on the structured path is split into batches of about this many: what splitting costs
     /// falls with their size, and the iterations of a path grow with the rows that share a step length.
     pub batch: usize,
@@ -58,6 +61,7 @@ impl Default for Effort {
         Self {
             threads: THREADS,
             structured_from: STRUCTURED_FROM,
+            gap: GAP,
             batch: BATCH,
         }
     }
@@ -65,6 +69,9 @@ impl Default for Effort {
 
 /// Below this many sessions the general interior point takes two seconds or less, and ends nearer to the optimum.
 const STRUCTURED_FROM: usize = 200;
+
+/// The contract asks for 1e-4 between solvers; half of it is left to the other.
+const GAP: f64 = 5e-5;
 
 /// Sessions of a batch: beyond any pool so far, since batches do not reach their gap yet (decision record 2).
 const BATCH: usize = 500_000;
@@ -90,7 +97,7 @@ pub fn solve_with(problem: &Problem, effort: Effort) -> Result<Outcome, ProblemE
     };
     let offer = Offer::of(problem);
     let components = coupling::components(problem, &offer, &rows);
-    let parts = in_parallel(&components, threads, |component| {
+    let parts = scale::each(components.iter().collect(), threads, |component| {
         part(problem, &offer, component, effort)
     });
     Ok(assemble(problem, parts))
@@ -178,40 +185,6 @@ pub(super) fn blank(problem: &Problem) -> Schedule {
             .map(|reserve| vec![0.0; reserve.blocks.len()])
             .collect(),
     }
-}
-
-/// Runs `work` over items on a few threads; results come back in the items' order.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    threads: usize,
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let run = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(item) = items.get(index) else {
-                return done;
-            };
-            done.push((index, work(item)));
-        }
-    };
-    let mut results = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.min(items.len()))
-            .map(|_| scope.spawn(run))
-            .collect();
-        let mut results = run();
-        for other in others {
-            match other.join() {
-                Ok(more) => results.extend(more),
-                Err(cause) => std::panic::resume_unwind(cause),
-            }
-        }
-        results
-    });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Solves one component: each session alone, and together only if that breaks a limit or leaves a block to sell.

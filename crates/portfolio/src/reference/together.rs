@@ -34,6 +34,7 @@ pub(super) fn solve(problem: &Problem, offer: &Offer, component: &Component) -> 
         lower_bound = lower_bound.max(lower(problem, component, &model, &iterate));
         let mut schedule = blank(problem);
         repair::read(component, &model, &iterate.x, &mut schedule);
+        repair::repair(problem, component, &mut schedule);
         keep_better(
             &mut best,
             upper(
@@ -81,17 +82,17 @@ fn without_solver(problem: &Problem, component: &Component) -> Option<(f64, Solv
     for (index, done) in alone(problem, component).ok()?.sessions {
         schedule.sessions[index] = done;
     }
+    repair::repair(problem, component, &mut schedule);
     upper(problem, component, schedule, Vec::new())
 }
 
-/// The schedule repaired, and its cost, if it then keeps every row.
-fn upper(
+/// What a repaired schedule costs, if it keeps every row; `sites` are the prices of its limits. The bound is the caller's.
+pub(super) fn upper(
     problem: &Problem,
     component: &Component,
     mut schedule: Schedule,
     sites: Vec<(SiteRow, f64)>,
 ) -> Option<(f64, Solved)> {
-    repair::repair(problem, component, &mut schedule);
     let own = |index: &usize| std::mem::take(&mut schedule.sessions[*index]);
     let sessions: Vec<SessionSchedule> = component.sessions.iter().map(own).collect();
     let schedule = Schedule {

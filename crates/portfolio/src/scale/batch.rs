@@ -9,7 +9,7 @@ use super::group::Group;
 use super::joint::{self, End, Rooms, Until};
 use super::parallel;
 use super::pool::Pool;
-use super::site::Limit;
+use super::units::units;
 
 /// One limit of one site in one step.
 #[derive(Debug, Clone, Copy)]
@@ -118,40 +118,6 @@ impl WithSimd for Job<'_> {
             batched(simd, asked, &frame, units)
         }
     }
-}
-
-/// Vehicles without a site that are looked at together.
-const WITHOUT_SITE: usize = 8;
-
-fn units(asked: &Asked<'_>) -> Vec<Unit> {
-    let mut by_site: std::collections::BTreeMap<usize, Unit> = std::collections::BTreeMap::new();
-    let mut alone: Vec<usize> = Vec::new();
-    for index in asked.sessions {
-        match asked.problem.sessions[*index].site {
-            Some(site) => by_site.entry(site).or_default().sessions.push(*index),
-            None => alone.push(*index),
-        }
-    }
-    let mut order: Vec<usize> = (0..asked.limits.len()).collect();
-    order.sort_by_key(|row| (asked.limits[*row].step, !asked.limits[*row].import));
-    for row in order {
-        let limit = &asked.limits[row];
-        if let Some(unit) = by_site.get_mut(&limit.site) {
-            unit.limits.push(Limit {
-                step: limit.step,
-                import: limit.import,
-                room: limit.room,
-            });
-            unit.rows.push(row);
-        }
-    }
-    let mut units: Vec<Unit> = by_site.into_values().collect();
-    // Only limits bind the vehicles of a site to each other.
-    units.extend(alone.chunks(WITHOUT_SITE).map(|sessions| Unit {
-        sessions: sessions.to_vec(),
-        ..Unit::default()
-    }));
-    units
 }
 
 /// Sessions whose own path gives the first prices.

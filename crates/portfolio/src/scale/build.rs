@@ -361,7 +361,11 @@ impl<'a> Frame<'a> {
         let site = (0..lanes)
             .map(|lane| members.get(lane).map_or(0, |(_, site)| *site))
             .collect();
-        let mut pack = Pack::new(first, session, site, vehicle, one_way, steps, goal);
+        let windows = sessions
+            .iter()
+            .map(|session| session.map_or(0..0, plugged_in))
+            .collect();
+        let mut pack = Pack::new(first, session, windows, site, vehicle, one_way, steps, goal);
         for (lane, session) in sessions.iter().enumerate() {
             if let Some(session) = session {
                 self.begin(&mut pack, lane, session);

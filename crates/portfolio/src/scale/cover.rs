@@ -1,6 +1,8 @@
 //! The inverse of a vehicle's normal matrix, read as a covariance: gains and noise of each step, the covariance of what is
 //! handed from step to step, and from them every entry that two functionals of the vehicle have in `G H^-1 G'`.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::lanes::V;
@@ -149,12 +151,18 @@ impl<S: Simd> Columns<S> {
         }
     }
 
-    /// Adds one vehicle's `G H^-1 G'` to its site's matrix (lower triangle, functionals in order of time).
+    /// Adds one vehicle's `G H^-1 G'` to its site's matrix (lower triangle, functionals in order of time): the one in
+    /// `lane` of a pack whose `steps` begin at `first`, over the steps of its own `window`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one vehicle of a pack, its site and their matrix"
+    )]
     #[inline(always)]
     pub(super) fn add(
         &mut self,
         simd: S,
         lane: usize,
+        window: &Range<usize>,
         first: usize,
         steps: &[Forward<S>],
         site: &Site<S>,
@@ -162,13 +170,14 @@ impl<S: Simd> Columns<S> {
     ) {
         let zero = V::splat(simd, 0.0);
         let width = site.width();
-        let begin = site.functionals_from(first).start / V::<S>::LANES;
+        let begin = site.functionals_from(window.start).start / V::<S>::LANES;
         self.handed.clear();
         self.handed.resize(width, [zero; PAST]);
         self.row.resize(width, [zero; 3]);
-        let mut known = site.functionals_from(first).start;
-        for (j, step) in steps.iter().enumerate() {
-            let here = site.functionals_from(first + j);
+        let mut known = site.functionals_from(window.start).start;
+        for at_step in window.clone() {
+            let step = &steps[at_step - first];
+            let here = site.functionals_from(at_step);
             let end = known.div_ceil(V::<S>::LANES);
             if known > begin * V::<S>::LANES {
                 let mut gains = [[zero; PAST]; 5];

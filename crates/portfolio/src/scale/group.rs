@@ -289,12 +289,13 @@ impl<S: Simd> Group<S> {
                 work.forward
                     .push(cover::forward(&pack.vehicle, step.here, factor, &mut state));
             }
-            for (lane, session) in pack.session.iter().enumerate() {
-                if session.is_some() {
+            for (lane, window) in pack.windows.iter().enumerate() {
+                if !window.is_empty() {
                     let at = pack.site[lane];
                     work.columns.add(
                         simd,
                         lane,
+                        window,
                         pack.first,
                         &work.forward,
                         &sites[at],

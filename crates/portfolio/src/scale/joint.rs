@@ -20,6 +20,9 @@ const KEPT: f64 = 1e-7;
 /// How many times the gap wanted the sum of products may be when bounds begin to be taken.
 const NEAR_END: f64 = 100.0;
 
+/// What a product or a residual must fall to for an iteration to count as progress.
+const PROGRESS: f64 = 0.97;
+
 /// Iterations without progress after which a path ends.
 const STUCK: u32 = 8;
 
@@ -115,11 +118,9 @@ pub(super) fn follow<S: Simd>(
         if !product.is_finite() || !worst.is_finite() {
             break;
         }
-        stuck = if product > 0.97 * end.product {
-            stuck + 1
-        } else {
-            0
-        };
+        // An infeasible start of a large fleet makes way on its rows long before the products fall.
+        let further = product < PROGRESS * end.product || worst < PROGRESS * end.worst;
+        stuck = if further { 0 } else { stuck + 1 };
         end.iterations = iteration;
         end.product = product;
         end.worst = worst;

@@ -18,5 +18,7 @@ mod pool;
 mod rows;
 mod site;
 mod sweep;
+mod units;
 
 pub(crate) use batch::{Asked, Found, Limited, solve, supports};
+pub(crate) use parallel::each;

@@ -1,5 +1,7 @@
 //! Vehicles side by side: their numbers, their iterate, and what one Newton step does to them.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::lanes::{self, V};
@@ -43,6 +45,8 @@ pub(super) struct Pack<S: Simd> {
     pub(super) first: usize,
     /// Index of each lane's session; `None` in an empty lane.
     pub(super) session: Vec<Option<usize>>,
+    /// Steps in which each lane's vehicle is plugged in; empty in an empty lane.
+    pub(super) windows: Vec<Range<usize>>,
     /// Place of each lane's site in the group.
     pub(super) site: Vec<usize>,
     pub(super) vehicle: Vehicle<S>,
@@ -642,9 +646,14 @@ impl<S: Simd> GoalTerms<S> {
 
 impl<S: Simd> Pack<S> {
     /// A pack whose iterate is yet to be set.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who is in which lane, and their numbers"
+    )]
     pub(super) fn new(
         first: usize,
         session: Vec<Option<usize>>,
+        windows: Vec<Range<usize>>,
         site: Vec<usize>,
         vehicle: Vehicle<S>,
         one_way: V<S>,
@@ -657,6 +666,7 @@ impl<S: Simd> Pack<S> {
         Self {
             first,
             session,
+            windows,
             site,
             vehicle,
             one_way,

@@ -19,7 +19,7 @@ pub(super) fn over_chunks<T: Send, W: Send, R: Send>(
 }
 
 /// Runs `work` over items on a few threads; results come back in the items' order.
-pub(super) fn each<T: Send, R: Send>(
+pub(crate) fn each<T: Send, R: Send>(
     items: Vec<T>,
     threads: usize,
     work: impl Fn(T) -> R + Sync,
