@@ -216,6 +216,11 @@ impl Crew {
             all.told += one.told;
             all.overdue += one.overdue;
         }
+        let rounds = self.members.iter().map(|member| {
+            let one = member.state.lock().unwrap_or_else(PoisonError::into_inner);
+            one.told_since_finish
+        });
+        all.told_since_finish = rounds.min().unwrap_or(0);
         all
     }
 
@@ -253,6 +258,20 @@ impl Crew {
         let wanted = self.stations;
         self.until(patience, |state| state.figures.connected >= wanted)
             .await
+    }
+
+    /// Asks for no new events and waits until every message is answered, or for `patience`. What all told before they knew of it
+    /// says nothing, and what they told first may have missed an event on its way.
+    ///
+    /// # Errors
+    /// Status 1 if one of them is gone.
+    pub(crate) async fn finish(&mut self, patience: Duration) -> Result<(), Failure> {
+        self.say(Command::Finish).await?;
+        self.until(patience, |state| {
+            state.told_since_finish >= 2 && state.figures.in_hand == 0
+        })
+        .await;
+        Ok(())
     }
 
     /// Stops all and adds up what they did.

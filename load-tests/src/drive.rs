@@ -256,9 +256,7 @@ impl Run {
             self.tell(server::Command::Rest).await?;
             tokio::time::sleep(LAST_SETPOINTS).await;
         }
-        crew.say(Command::Finish).await?;
-        crew.until(self.scenario.drain(), |state| state.figures.in_hand == 0)
-            .await;
+        crew.finish(self.scenario.drain()).await?;
         let ledgers = crew.ledgers.clone();
         let fleet = crew.stop().await?;
         let balance = self.balance(&ledgers).await?;

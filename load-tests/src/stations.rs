@@ -108,9 +108,7 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
     let loaded = Usage::of(&args.server_pids)?;
     let generated = Usage::of(&generators)?.cpu_seconds - before.1.cpu_seconds;
     let connected_at_end = crew.state().figures.connected;
-    crew.say(Command::Finish).await?;
-    crew.until(scenario.drain(), |state| state.figures.in_hand == 0)
-        .await;
+    crew.finish(scenario.drain()).await?;
     let fleet = crew.stop().await?;
     let server = (!args.server_pids.is_empty()).then(|| Server {
         empty_kib: empty.rss_kib,

@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(crate) told: u64,
     /// Outlets that discharge although their timer ran out, or without one.
     pub(crate) overdue: u64,
+    /// How often this was told since there are no new events, this time included.
+    pub(crate) told_since_finish: u64,
 }
 
 /// At the end.
@@ -116,10 +118,14 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
     let outlets = populate(&shared, args, &tasks);
     tasks.close();
     tokio::spawn(obey(Arc::clone(&shared), storm));
-    tell_until_stopped(&shared, &outlets)?;
+    let mut told_since_finish = 0;
+    tell_now(&shared, &outlets, told_since_finish)?;
     while !shared.stop.is_cancelled() {
         tokio::select! {
-            () = tokio::time::sleep(TELL) => tell_until_stopped(&shared, &outlets)?,
+            () = tokio::time::sleep(TELL) => {
+                told_since_finish += u64::from(shared.finish.is_cancelled());
+                tell_now(&shared, &outlets, told_since_finish)?;
+            }
             () = shared.stop.cancelled() => {}
         }
     }
@@ -168,10 +174,11 @@ async fn obey(shared: Arc<Shared>, storm: watch::Sender<u64>) {
     shared.stop.cancel();
 }
 
-fn tell_until_stopped(shared: &Shared, outlets: &Outlets) -> Result<(), Failure> {
+fn tell_now(shared: &Shared, outlets: &Outlets, told_since_finish: u64) -> Result<(), Failure> {
     let now = shared.clock.now();
     let mut state = State {
         figures: shared.counts.figures(),
+        told_since_finish,
         ..State::default()
     };
     for outlet in outlets {
