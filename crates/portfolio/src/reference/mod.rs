@@ -20,6 +20,7 @@ mod together;
 mod valid;
 
 pub use check::{Row, Violation, Violations, check, net_cost, objective};
+pub(crate) use problem::window_steps;
 pub use problem::{
     Answer, Block, Direction, Duals, Headroom, Held, Infeasible, Outcome, Problem, Reserve,
     Schedule, Session, SessionSchedule, Site,

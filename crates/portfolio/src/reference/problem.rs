@@ -133,16 +133,22 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// Steps an activation window covers: the endurance over `step_hours`, rounded up (a hair of rounding aside).
+    /// Steps an activation window covers on a grid of `step_hours`.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "endurances are hours, steps minutes"
-    )]
     pub fn window_steps(&self, step_hours: f64) -> usize {
-        (self.endurance_hours / step_hours - 1e-9).ceil().max(1.0) as usize
+        window_steps(self.endurance_hours, step_hours)
     }
+}
+
+/// Steps an activation window covers: the endurance over the length of a step, both hours, rounded up (a hair of rounding
+/// aside), at least one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "endurances are hours, steps minutes"
+)]
+pub(crate) fn window_steps(endurance_hours: f64, step_hours: f64) -> usize {
+    (endurance_hours / step_hours - 1e-9).ceil().max(1.0) as usize
 }
 
 /// One tradable block of a reserve product.

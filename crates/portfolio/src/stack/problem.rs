@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reference::Headroom;
 pub use crate::reference::Session;
+use crate::reference::{Headroom, window_steps};
 
 /// Everything that is sold, held and limited over one horizon.
 ///
@@ -145,15 +145,10 @@ pub struct Way {
 }
 
 impl Way {
-    /// Steps an activation window covers: the endurance over `step_hours`, rounded up (a hair of rounding aside).
+    /// Steps an activation window covers on a grid of `step_hours`.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "endurances are hours, steps minutes"
-    )]
     pub fn window_steps(&self, step_hours: f64) -> usize {
-        (self.endurance_hours / step_hours - 1e-9).ceil().max(1.0) as usize
+        window_steps(self.endurance_hours, step_hours)
     }
 }
 

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use super::player::Player;
 use crate::case::{Case, Reserve};
-use crate::reference::{Direction, Held};
+use crate::reference::{Direction, Held, window_steps};
 
 /// What a player holds in one step of one product, kW.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,14 +54,7 @@ pub(crate) fn terms(case: &Case) -> Vec<Terms> {
 }
 
 fn alone(case: &Case, reserve: &Reserve) -> Terms {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a day has at most a few thousand steps"
-    )]
-    let n = (reserve.endurance_hours / case.grid.hours() - 1e-9)
-        .ceil()
-        .max(1.0) as usize;
+    let n = window_steps(reserve.endurance_hours, case.grid.hours());
     #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
     let hours = n as f64 * case.grid.hours();
     Terms {
