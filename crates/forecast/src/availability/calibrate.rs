@@ -58,6 +58,10 @@ impl Correction {
         shift: 0.0,
         width: 1.0,
     };
+
+    fn moved(self, value: f64, median: f64) -> f64 {
+        median + self.shift + self.width * (value - median)
+    }
 }
 
 /// Corrections of one quantity by band of leads, block of the day and class of day.
@@ -167,9 +171,11 @@ impl Inside {
         for (width, counts) in WIDTHS.iter().zip(&mut inside.counts) {
             for p in past {
                 let median = f64::from(p.levels[MEDIAN]);
-                let levels = p
-                    .levels
-                    .map(|l| (median + shift + width * (f64::from(l) - median)).max(0.0));
+                let how = Correction {
+                    shift,
+                    width: *width,
+                };
+                let levels = p.levels.map(|l| how.moved(f64::from(l), median).max(0.0));
                 for (count, ends) in counts.iter_mut().zip(ENDS) {
                     *count += within(&levels, p.outcome, ends);
                 }
@@ -257,7 +263,7 @@ pub(crate) fn pinball(values: &[f64; KEPT], outcome: f64) -> f64 {
 pub(crate) fn correct(values: &mut [f32], sorted: &[f32], how: Correction, quantity: Quantity) {
     let median = f64::from(at(sorted, 0.5));
     for value in values {
-        let moved = median + how.shift + how.width * (f64::from(*value) - median);
+        let moved = how.moved(f64::from(*value), median);
         let moved = if quantity == Quantity::PluggedIn {
             moved.round()
         } else {

@@ -135,16 +135,9 @@ impl<'a> Stays<'a> {
 /// Stay of a past visit, seconds, had it begun when `visit` did and been stated as long: people leave by the clock as well as
 /// after so many hours.
 fn carried_over(past: &Seen, visit: &Present) -> i64 {
-    const HALF_DAY: i64 = 43_200;
-    let later = (past.clock - visit.clock + HALF_DAY).rem_euclid(2 * HALF_DAY) - HALF_DAY;
-    let stated = |end: Option<i64>, start: i64| end.map(|e| e - start);
-    let more = match (
-        stated(visit.said_end, visit.start),
-        stated(past.said_end, past.start),
-    ) {
-        (Some(a), Some(b)) => a - b,
-        _ => 0,
-    };
+    let later = clock_after(past.clock, visit.clock);
+    let stated = visit.said_end.zip(past.said_end);
+    let more = stated.map_or(0, |(now, then)| (now - visit.start) - (then - past.start));
     let moved =
         LATER * real(later.clamp(-APART, APART)) + STATED_MORE * real(more.clamp(-APART, APART));
     (past.end - past.start + floor(moved)).max(60)
@@ -155,8 +148,13 @@ fn kernel(distance: f64, width: f64) -> f64 {
 }
 
 fn clock_kernel(a: i64, b: i64) -> f64 {
-    let apart = (a - b).rem_euclid(86_400);
-    kernel(real(apart.min(86_400 - apart)) / 3600.0, CLOCK_HOURS)
+    kernel(real(clock_after(a, b).abs()) / 3600.0, CLOCK_HOURS)
+}
+
+/// Seconds by which the clock `a` is after `b`, the shorter way round: negative where it is before.
+const fn clock_after(a: i64, b: i64) -> i64 {
+    const HALF_DAY: i64 = 43_200;
+    (a - b + HALF_DAY).rem_euclid(2 * HALF_DAY) - HALF_DAY
 }
 
 fn said_kernel(said: Option<f64>, past: &Seen) -> f64 {
