@@ -114,11 +114,7 @@ impl Window {
                 scenario.to
             )));
         }
-        let whole = Grid {
-            start: scenario.start,
-            step: scenario.step,
-            steps: scenario.steps(),
-        };
+        let whole = whole(scenario);
         let offset = whole.first_from(midnight(scenario, from)?);
         let end = whole.first_from(midnight(scenario, to)?);
         let grid = Grid {
@@ -265,12 +261,16 @@ fn stay(session: &frames::sessions::Session) -> case::Stay {
 
 /// Steps of the scenario before a grid inside its period begins.
 pub(super) fn offset(scenario: &Scenario, grid: Grid) -> usize {
-    let whole = Grid {
+    whole(scenario).first_from(grid.start)
+}
+
+/// Steps of the scenario's whole period.
+fn whole(scenario: &Scenario) -> Grid {
+    Grid {
         start: scenario.start,
         step: scenario.step,
         steps: scenario.steps(),
-    };
-    whole.first_from(grid.start)
+    }
 }
 
 /// Start of the local date `date` in the scenario's zone.

@@ -216,15 +216,15 @@ fn extend(problem: &mut Problem, scenario: &Scenario, case: &Case) -> Result<(),
                 .collect(),
         })
         .collect();
-    for offer in &extras.products {
-        problem.products.push(product(offer, scenario, grid)?);
-    }
     // What the two reserves of [markets] come in; an area without a record sells any volume.
     for product in &mut problem.products {
         if let Some(holding) = Holdings::built_in().at(scenario.area, &product.name, grid.start) {
             let volumes = Product::of(holding, Vec::new());
             (product.minimum_mw, product.step_mw) = (volumes.minimum_mw, volumes.step_mw);
         }
+    }
+    for offer in &extras.products {
+        problem.products.push(product(offer, scenario, grid)?);
     }
     Ok(())
 }
