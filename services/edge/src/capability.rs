@@ -69,17 +69,15 @@ impl Question {
     /// # Errors
     /// Why it cannot be written.
     pub(crate) fn call(self, version: Version) -> Result<(&'static str, Box<RawValue>), String> {
-        let raw =
-            |value: Result<Box<RawValue>, serde_json::Error>| value.map_err(|e| e.to_string());
         Ok(match (self, version) {
             (Self::Capabilities, Version::V1_6) => {
                 let mut request = GetConfigurationRequest::new();
                 request.key = Some(KEYS.map(str::to_owned).to_vec());
-                ("GetConfiguration", raw(written(&request))?)
+                ("GetConfiguration", written(&request)?)
             }
             (Self::Sample(seconds), Version::V1_6) => {
                 let request = ChangeConfigurationRequest::new(SAMPLE_KEY, seconds.to_string());
-                ("ChangeConfiguration", raw(written(&request))?)
+                ("ChangeConfiguration", written(&request)?)
             }
             (Self::Capabilities, _) => {
                 let v2x = VARIABLES_V2X.iter().filter(|_| version == Version::V2_1);
@@ -87,7 +85,7 @@ impl Question {
                     GetVariableData::new(Component::new(*component), Variable::new(*variable))
                 });
                 let request = GetVariablesRequest::new(all.collect());
-                ("GetVariables", raw(written(&request))?)
+                ("GetVariables", written(&request)?)
             }
             (Self::Sample(seconds), _) => {
                 let (component, variable) = SAMPLE;
@@ -97,7 +95,7 @@ impl Question {
                     Variable::new(variable),
                 );
                 let request = SetVariablesRequest::new(vec![data]);
-                ("SetVariables", raw(written(&request))?)
+                ("SetVariables", written(&request)?)
             }
         })
     }
@@ -152,8 +150,8 @@ impl Question {
     }
 }
 
-fn written(request: &impl Serialize) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::value::to_raw_value(request)
+fn written(request: &impl Serialize) -> Result<Box<RawValue>, String> {
+    serde_json::value::to_raw_value(request).map_err(|e| e.to_string())
 }
 
 /// Items of a list as OCPP writes it.

@@ -5,16 +5,17 @@
 //! can be guessed, so argon2 is kept, and the second proof of the same key is answered from memory.
 
 use std::collections::HashMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use argon2::password_hash::PasswordHashString;
 use argon2::{Argon2, PasswordVerifier};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
+
+use crate::listing::{self, Stamp};
 
 /// Slow hashes computed at a time: they are meant to be slow, and a storm of stations must not take every core.
 const CHECKS: usize = 2;
@@ -74,7 +75,7 @@ pub(crate) struct Credentials {
 
 #[derive(Default)]
 struct Known {
-    changed: Option<(SystemTime, u64)>,
+    changed: Option<Stamp>,
     hashes: Hashes,
     /// Digests of chosen keys that were right, so that a storm of reconnecting stations costs microseconds each.
     proven: HashMap<String, [u8; 32]>,
@@ -97,12 +98,8 @@ impl fmt::Debug for Credentials {
 #[must_use]
 pub fn credentials_line(identity: &str, key: &str) -> String {
     let salt = uuid::Uuid::new_v4().simple().to_string();
-    let mut line = format!("{identity} {GENERATED}{salt}:");
-    for byte in digest(&salt, identity, key.as_bytes()) {
-        // Writing to a string cannot fail.
-        let _ = write!(line, "{byte:02x}");
-    }
-    line
+    let digest = hex::encode(digest(&salt, identity, key.as_bytes()));
+    format!("{identity} {GENERATED}{salt}:{digest}")
 }
 
 fn digest(salt: &str, identity: &str, key: &[u8]) -> [u8; 32] {
@@ -145,18 +142,16 @@ impl Credentials {
             path: self.path.clone(),
             source,
         };
-        let meta = std::fs::metadata(&self.path).map_err(read)?;
-        let changed = Some((meta.modified().map_err(read)?, meta.len()));
-        if self.lock().changed == changed {
+        let read_before = self.lock().changed;
+        let Some((stamp, text)) = listing::changed(&self.path, read_before).map_err(read)? else {
             return Ok(());
-        }
-        let text = std::fs::read_to_string(&self.path).map_err(read)?;
+        };
         let hashes = parse(&self.path, &text)?;
         let mut known = self.lock();
         let mut proven = std::mem::take(&mut known.proven);
         proven.retain(|identity, _| hashes.0.get(identity) == known.hashes.0.get(identity));
         *known = Known {
-            changed,
+            changed: Some(stamp),
             hashes,
             proven,
         };
@@ -213,13 +208,10 @@ impl Credentials {
     }
 }
 
-/// One station per line: its identity, a space, the hash. Empty lines and those that begin with `#` say nothing.
+/// One station per line: its identity, a space, the hash.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Hashes, CredentialsError> {
     let mut hashes = HashMap::new();
-    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
+    for (number, line) in listing::entries(text) {
         let refuse = |met| CredentialsError::Line {
             path: path.to_owned(),
             line: number,
@@ -247,28 +239,18 @@ impl std::str::FromStr for Hash {
             }
             return Ok(Self::Chosen(hash));
         };
-        let (salt, hex) = generated.split_once(':').ok_or("no salt")?;
+        let (salt, digits) = generated.split_once(':').ok_or("no salt")?;
         if salt.len() < SHORTEST_SALT {
             return Err("a salt of fewer than 16 characters");
         }
-        let digest = unhex(hex).ok_or("no digest of 64 hexadecimal digits")?;
+        let mut digest = [0; 32];
+        hex::decode_to_slice(digits, &mut digest)
+            .map_err(|_| "no digest of 64 hexadecimal digits")?;
         Ok(Self::Generated {
             salt: salt.to_owned(),
             digest,
         })
     }
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect();
-    let bytes: Vec<u8> = digits?
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-        .collect();
-    (text.len() == 64).then(|| bytes.try_into().ok())?
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod credentials;
 mod fuzz;
 mod inquiry;
 mod instant;
+mod listing;
 mod mailbox;
 mod meter;
 mod needs;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+
+use crate::listing::{self, Stamp};
 
 /// Longest token, OCPP 2.1 `IdTokenType.idToken`.
 const LONGEST: usize = 255;
@@ -50,7 +51,7 @@ impl std::fmt::Debug for List {
 
 #[derive(Default)]
 struct Known {
-    changed: Option<(SystemTime, u64)>,
+    changed: Option<Stamp>,
     tokens: HashSet<String>,
 }
 
@@ -81,14 +82,12 @@ impl Tokens {
             path: path.clone(),
             source,
         };
-        let meta = std::fs::metadata(path).map_err(read)?;
-        let changed = Some((meta.modified().map_err(read)?, meta.len()));
         let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock().changed == changed {
+        let read_before = lock().changed;
+        let Some((stamp, text)) = listing::changed(path, read_before).map_err(read)? else {
             return Ok(());
-        }
-        let text = std::fs::read_to_string(path).map_err(read)?;
-        let tokens = parse(path, &text)?;
+        };
+        let (changed, tokens) = (Some(stamp), parse(path, &text)?);
         *lock() = Known { changed, tokens };
         Ok(())
     }
@@ -108,13 +107,10 @@ impl Tokens {
     }
 }
 
-/// One token per line. Empty lines and those that begin with `#` say nothing.
+/// One token per line.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<HashSet<String>, TokensError> {
     let mut tokens = HashSet::new();
-    for (line, token) in (1..).zip(text.lines().map(str::trim)) {
-        if token.is_empty() || token.starts_with('#') {
-            continue;
-        }
+    for (line, token) in listing::entries(text) {
         if token.len() > LONGEST || token.contains(char::is_whitespace) {
             return Err(TokensError::Line {
                 path: path.to_owned(),

@@ -72,12 +72,8 @@ async fn what_a_station_says_it_can_is_kept_and_heeded() {
     station.answer(&id, answer).await;
     station.event2("Started", "tx-1", bench.clock.now()).await;
     station.agree2(1).await;
-    bench
-        .command(&bench.setpoint("out", "both-ways/1", -5_000, LIFE))
-        .await;
-    let ack = bench.acknowledged("out").await;
-    assert_eq!(ack.outcome, Outcome::Rejected);
-    assert!(ack.detail.contains("does not discharge"), "{}", ack.detail);
+    let why = bench.refused("out", "both-ways/1", -5_000, LIFE).await;
+    assert!(why.contains("does not discharge"), "{why}");
     bench
         .command(&bench.setpoint("in", "both-ways/1", 5_000, LIFE))
         .await;

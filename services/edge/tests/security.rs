@@ -136,12 +136,8 @@ async fn discharge_is_refused_without_tls_unless_the_settings_say_so() {
     station.event2("Started", "tx-1", bench.clock.now()).await;
     station.agree2(1).await;
     let life = TimeDelta::seconds(60);
-    bench
-        .command(&bench.setpoint("out", "ST1/1", -5_000, life))
-        .await;
-    let ack = bench.acknowledged("out").await;
-    assert_eq!(ack.outcome, Outcome::Rejected);
-    assert!(ack.detail.contains("without TLS"), "{}", ack.detail);
+    let why = bench.refused("out", "ST1/1", -5_000, life).await;
+    assert!(why.contains("without TLS"), "{why}");
     bench
         .command(&bench.setpoint("in", "ST1/1", 5_000, life))
         .await;

@@ -255,6 +255,20 @@ impl Bench {
         .await
     }
 
+    /// Asks for a power that is refused and gives the reason.
+    pub(crate) async fn refused(
+        &self,
+        id: &str,
+        evse: &str,
+        watts: i64,
+        life: TimeDelta,
+    ) -> String {
+        self.command(&self.setpoint(id, evse, watts, life)).await;
+        let ack = self.acknowledged(id).await;
+        assert_eq!(ack.outcome, fleet::setpoint::Outcome::Rejected);
+        ack.detail
+    }
+
     /// Stops the edge and hands back the store.
     pub(crate) async fn finish(self) -> Store {
         self.stop.cancel();
