@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fleet::setpoint::Outcome;
 use fleet::{Setpoint, Telemetry};
 use serde::{Deserialize, Serialize};
-use store::{Store, topic};
+use store::{Position, Store, topic};
 use wire::proto::dispatch::v1 as dispatch;
 use wire::proto::telemetry::v1 as telemetry;
 
@@ -134,11 +134,11 @@ impl Books {
         let log = open.map_err(|e| Failure::of("the server's log", &e))?.log();
         // Set-points first: answers refer to them.
         for topic in [topic::SETPOINTS, topic::READINGS] {
-            let newest = log.newest(topic);
-            let mut reader = log.replay(topic, 0);
-            while reader.position() < newest {
-                let batch = reader.next_batch(BATCH).await;
-                for record in batch.map_err(|e| Failure::of("the server's log", &e))? {
+            let unread = |e| Failure::of("the server's log", &e);
+            let newest = log.newest(topic).await.map_err(unread)?;
+            let mut reader = log.replay(topic, &Position::default()).map_err(unread)?;
+            while !reader.position().covers(&newest) {
+                for record in reader.next_batch(BATCH).await.map_err(unread)? {
                     if topic == topic::SETPOINTS {
                         self.setpoint(&record)?;
                     } else {

@@ -58,11 +58,12 @@ const ARROWS: [(&str, &[&str]); 19] = [
 const PROGRAM: &str = "shoal";
 
 /// Libraries that one crate keeps to itself, with those who may name them.
-const KEPT: [(&str, &[&str]); 6] = [
+const KEPT: [(&str, &[&str]); 7] = [
     ("clarabel", &["portfolio"]),
     ("polars", &["frames"]),
     ("prost", &["wire"]),
     ("sqlx", &["store"]),
+    ("rdkafka", &["store"]),
     ("ocpp-kit", &["shoal-edge", "sim", "shoal", "shoal-load"]),
     ("axum", &["runtime", "shoal-edge", "shoal-console"]),
 ];

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use store::{NewRecord, Store, topic};
+use store::{NewRecord, Position, Store, topic};
 
 /// Bytes of an encoded meter reading.
 const PAYLOAD: usize = 96;
@@ -43,9 +43,7 @@ async fn main() -> anyhow::Result<()> {
     while read < total {
         let records = reader.next_batch(4_096).await?;
         read += records.len();
-        if let Some(last) = records.last() {
-            reader.commit(last.offset).await?;
-        }
+        reader.commit(&Position::after(&records)).await?;
     }
     while let Some(done) = tasks.join_next().await {
         done??;
@@ -53,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     say("append, consume and commit", total, started);
 
     let started = Instant::now();
-    let mut reader = store.log().replay(topic::READINGS, 0);
+    let mut reader = store.log().replay(topic::READINGS, &Position::default())?;
     let mut read = 0;
     while read < total {
         read += reader.next_batch(4_096).await?.len();

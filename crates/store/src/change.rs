@@ -4,10 +4,14 @@ use fleet::{Evse, MeterInterval, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 
 use crate::rows::{ForecastRow, PlanRow, Rows};
-use crate::{NewRecord, Topic};
+use crate::{NewRecord, Position, Topic};
 
 /// One unit of work for the writer: everything in it is stored in one transaction. Rows are upserts, so that a change
 /// applied twice leaves what it left the first time (its records are appended twice).
+///
+/// With the log on Kafka, records that come with rows are stored in the outbox with them and appended from there, in their order
+/// and soon after, by this process or, if it dies, by the next one of its name. Should it die right between, they are appended
+/// twice.
 ///
 /// ```no_run
 /// # async fn example(tables: store::Tables, bid: market::Bid, record: store::NewRecord) -> Result<(), store::StoreError> {
@@ -30,12 +34,12 @@ pub(crate) struct Forgotten {
     pub(crate) last: u64,
 }
 
-/// A group has handled a topic up to and with an offset.
+/// A group has handled a topic up to and with a position.
 #[derive(Debug, Clone)]
 pub(crate) struct Commit {
     pub(crate) topic: Topic,
     pub(crate) group: String,
-    pub(crate) offset: u64,
+    pub(crate) position: Position,
 }
 
 impl Change {
@@ -55,6 +59,11 @@ impl Change {
             && self.forgotten.is_empty()
     }
 
+    /// True if it is nothing but records.
+    pub(crate) fn is_records_only(&self) -> bool {
+        self.rows.is_empty() && self.commits.is_empty() && self.forgotten.is_empty()
+    }
+
     /// Records to append.
     #[must_use]
     pub fn records(mut self, records: impl IntoIterator<Item = NewRecord>) -> Self {
@@ -62,13 +71,14 @@ impl Change {
         self
     }
 
-    /// `group` has handled `topic` up to and with `offset`; an older offset changes nothing.
+    /// `group` has handled `topic` up to and with `position`; an older offset changes nothing. Over Kafka this process must hold
+    /// the partitions through a subscription: if another has taken one over, the change is refused whole.
     #[must_use]
-    pub fn commit(mut self, topic: Topic, group: &str, offset: u64) -> Self {
+    pub fn commit(mut self, topic: Topic, group: &str, position: &Position) -> Self {
         self.commits.push(Commit {
             topic,
             group: group.to_owned(),
-            offset,
+            position: position.clone(),
         });
         self
     }

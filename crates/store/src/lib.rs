@@ -2,9 +2,14 @@
 
 mod change;
 mod decode;
+mod embedded;
 mod error;
+mod kafka;
 mod log;
 mod open;
+mod outbox;
+mod position;
+mod progress;
 mod retain;
 mod rows;
 mod tables;
@@ -15,8 +20,10 @@ mod writer;
 
 pub use change::Change;
 pub use error::{LogError, StoreError};
+pub use kafka::{KafkaOptions, TopicFound};
 pub use log::{Log, Subscription};
-pub use open::{Options, Store};
+pub use open::{Options, Store, migrate};
+pub use position::Position;
 pub use rows::ForecastRow;
 pub use tables::Tables;
 pub use topic::Topic;
@@ -44,8 +51,10 @@ pub struct Record {
     pub key: String,
     /// Contents.
     pub payload: Bytes,
-    /// Place in the topic, from 1, rising.
+    /// Part of the topic that its key belongs to; always 0 in the embedded log.
+    pub partition: u32,
+    /// Place in the partition, from 1, rising.
     pub offset: u64,
-    /// When it was appended, by the clock of the store.
+    /// When it was appended, by the clock of the store; to the millisecond in Kafka.
     pub appended_at: DateTime<Utc>,
 }

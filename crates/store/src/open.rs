@@ -1,4 +1,4 @@
-//! Opening the database.
+//! Opening the database and the log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +10,16 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::mpsc;
 use units::Clock;
 
+use crate::embedded;
 use crate::error::{StoreError, db};
+use crate::kafka::{self, Kafka, KafkaOptions, TopicFound};
 use crate::log::Log;
+use crate::outbox::Outbox;
 use crate::retain::Retainer;
 use crate::tables::Tables;
 use crate::tail::Heads;
 use crate::topic::{self, Retention};
-use crate::writer::{QUEUE, Writer, newest_offsets};
+use crate::writer::{Embedded, QUEUE, Writer, newest_offsets};
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
@@ -32,7 +35,7 @@ const FILE: &str = "shoal.db";
 pub struct Options {
     /// Says when a record was appended.
     pub clock: Arc<dyn Clock>,
-    /// Says what is kept of a topic, by its name.
+    /// Says what the embedded log keeps of a topic, by its name.
     pub retention: fn(&str) -> Retention,
 }
 
@@ -64,7 +67,17 @@ impl Clock for MachineClock {
     }
 }
 
-/// The event log and the tables over one database. Cheap to clone; the writer ends, after what is queued, when the last
+/// Makes what a store over Kafka needs: topics that are missing, and the tables of `dir/shoal.db`. What is there stays. Answers all
+/// topics, in the order of their declaration.
+///
+/// # Errors
+/// [`StoreError`] if the database cannot be used, no broker answers, or a topic that was there has too few partitions.
+pub async fn migrate(dir: &Path, kafka: &KafkaOptions) -> Result<Vec<TopicFound>, StoreError> {
+    open_files(dir).await?;
+    kafka::made(kafka).await
+}
+
+/// The event log and the tables. Cheap to clone; the writer ends, after what is queued, when the last
 /// clone, [`Log`] and [`Tables`] are gone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -86,26 +99,30 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(dir: &Path, options: Options) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
-            dir: dir.to_owned(),
-            source,
-        })?;
-        let file = SqliteConnectOptions::new()
-            .filename(dir.join(FILE))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(BUSY);
-        let writer = pool(1)
-            .connect_with(file.clone())
-            .await
-            .map_err(db("open"))?;
-        sqlx::migrate!().run(&writer).await?;
-        let readers = pool(READERS)
-            .connect_with(file.read_only(true))
-            .await
-            .map_err(db("open for reading"))?;
+        let (writer, readers) = open_files(dir).await?;
         Self::over(writer, readers, options).await
+    }
+
+    /// The log on Kafka, the tables in `dir/shoal.db`, made if absent. `source` names this process among those that share the
+    /// tables, and stays its name when it is started again: it appends what a process of this name left in the outbox.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used, no broker answers, or a topic is missing or has too few partitions.
+    pub async fn over_kafka(
+        dir: &Path,
+        kafka: KafkaOptions,
+        source: &str,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let (writer, readers) = open_files(dir).await?;
+        let log = Kafka::connect(kafka, options.clock, writer.clone()).await?;
+        let outbox = Outbox::open(writer, log.clone(), source).await?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(Writer::Kafka(outbox).run(queue));
+        Ok(Self {
+            log: log.into(),
+            tables: Tables::new(jobs, readers),
+        })
     }
 
     /// A store that is gone with its last clone. Reads and writes share one connection.
@@ -137,15 +154,15 @@ impl Store {
         let heads = Arc::new(Heads::default());
         heads.advance(newest_offsets(&readers).await?);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Writer {
+        let writer = Embedded {
             pool: writer,
             heads: heads.clone(),
             clock: options.clock,
             retention: Retainer::new(options.retention, readers.clone(), jobs.downgrade()),
         };
-        tokio::spawn(writer.run(queue));
+        tokio::spawn(Writer::Embedded(writer).run(queue));
         Ok(Self {
-            log: Log::new(jobs.clone(), readers.clone(), heads),
+            log: embedded::Log::new(jobs.clone(), readers.clone(), heads).into(),
             tables: Tables::new(jobs, readers),
         })
     }
@@ -161,6 +178,30 @@ impl Store {
     pub fn tables(&self) -> Tables {
         self.tables.clone()
     }
+}
+
+/// Writes and reads of `dir/shoal.db`, made if absent, with the schema brought up to date.
+async fn open_files(dir: &Path) -> Result<(SqlitePool, SqlitePool), StoreError> {
+    std::fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
+        dir: dir.to_owned(),
+        source,
+    })?;
+    let file = SqliteConnectOptions::new()
+        .filename(dir.join(FILE))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(BUSY);
+    let writer = pool(1)
+        .connect_with(file.clone())
+        .await
+        .map_err(db("open"))?;
+    sqlx::migrate!().run(&writer).await?;
+    let readers = pool(READERS)
+        .connect_with(file.read_only(true))
+        .await
+        .map_err(db("open for reading"))?;
+    Ok((writer, readers))
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use crate::Topic;
 use crate::change::{Change, Forgotten};
+use crate::embedded::apply;
 use crate::error::{StoreError, db};
-use crate::log::apply;
 use crate::topic::Retention;
 use crate::writer::{Job, to_i64};
 

@@ -12,10 +12,9 @@ use units::{Efficiency, Energy, Power, Soc};
 
 use crate::change::Change;
 use crate::decode::Columns;
+use crate::embedded::apply;
 use crate::error::{StoreError, db};
-use crate::log::apply;
 use crate::rows::ForecastRow;
-use crate::topic::QUARANTINE;
 use crate::writer::Job;
 
 /// The tables. Cheap to clone.
@@ -46,7 +45,7 @@ macro_rules! upserts {
                 /// # Errors
                 /// [`StoreError`] if none was stored.
                 pub async fn $many(&self, rows: &[$row]) -> Result<(), StoreError> {
-                    self.apply(Change::default().$change(rows)).await.map(drop)
+                    self.apply(Change::default().$change(rows)).await
                 }
             )*
         }
@@ -79,11 +78,12 @@ impl Tables {
         Self { jobs, readers }
     }
 
-    /// Stores a change whole or not at all; answers the offsets of its records, in their order.
+    /// Stores a change whole or not at all.
     ///
     /// # Errors
-    /// [`StoreError`] if nothing of it was stored.
-    pub async fn apply(&self, change: Change) -> Result<Vec<u64>, StoreError> {
+    /// [`StoreError`] if nothing of it was stored. With the log on Kafka, a change of records alone may have been appended in
+    /// part, as in [`crate::Log::append`].
+    pub async fn apply(&self, change: Change) -> Result<(), StoreError> {
         apply(&self.jobs, change).await
     }
 
@@ -93,7 +93,7 @@ impl Tables {
     /// [`StoreError`] if it was not stored.
     pub async fn set_bid_status(&self, bid: BidId, status: BidStatus) -> Result<(), StoreError> {
         let change = Change::default().bid_status(bid, status);
-        self.apply(change).await.map(drop)
+        self.apply(change).await
     }
 
     /// Stores a plan with its schedules, by id.
@@ -102,7 +102,7 @@ impl Tables {
     /// [`StoreError`] if it was not stored.
     pub async fn upsert_plan(&self, plan: &Plan, schedules: &[Schedule]) -> Result<(), StoreError> {
         let change = Change::default().plan(plan, schedules);
-        self.apply(change).await.map(drop)
+        self.apply(change).await
     }
 
     async fn read<T>(
@@ -324,20 +324,6 @@ impl Tables {
         .fetch_all(&self.readers)
         .await
         .map_err(db("state of a consumer"))
-    }
-
-    /// Number of messages refused so far.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    pub async fn quarantined(&self) -> Result<u64, StoreError> {
-        let newest: Option<i64> =
-            sqlx::query_scalar("SELECT newest FROM log_topic WHERE topic = $1")
-                .bind(QUARANTINE.name())
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(db("count of refused messages"))?;
-        Ok(newest.map_or(0, i64::unsigned_abs))
     }
 }
 

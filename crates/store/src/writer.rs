@@ -8,12 +8,14 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 use units::Clock;
 
-use crate::change::{Change, Commit, Forgotten};
+use crate::change::{Change, Forgotten};
+use crate::embedded::PARTITION;
 use crate::error::{StoreError, db};
+use crate::outbox::Outbox;
 use crate::retain::Retainer;
 use crate::tail::Heads;
 use crate::upsert::{Bound, Upsert, insert};
-use crate::{Record, Topic};
+use crate::{Record, Topic, progress};
 
 /// Changes that wait for the writer before callers have to.
 pub(crate) const QUEUE: usize = 1_024;
@@ -24,24 +26,26 @@ const GROUP: usize = 256;
 /// Records stored in one transaction, beyond which no further change joins: bounds how long callers wait.
 const GROUP_RECORDS: usize = 20_000;
 
-/// A change and where its answer goes: the offsets of its records, in their order.
+/// A change and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) change: Change,
-    pub(crate) answer: oneshot::Sender<Result<Vec<u64>, StoreError>>,
+    pub(crate) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
-pub(crate) struct Writer {
+/// What is done with a group of changes.
+pub(crate) enum Writer {
+    /// Records are rows of the same database.
+    Embedded(Embedded),
+    /// Records go to Kafka, through the outbox where rows come with them.
+    Kafka(Outbox),
+}
+
+pub(crate) struct Embedded {
     pub(crate) pool: SqlitePool,
     pub(crate) heads: Arc<Heads>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Retainer,
-}
-
-/// Records of a group with their offsets, and how many of them each change brought.
-struct Placed {
-    records: Vec<Record>,
-    per_change: Vec<usize>,
 }
 
 impl Writer {
@@ -59,6 +63,15 @@ impl Writer {
         }
     }
 
+    async fn serve(&mut self, group: Vec<Job>) {
+        match self {
+            Self::Embedded(writer) => writer.serve(group).await,
+            Self::Kafka(outbox) => outbox.serve(group).await,
+        }
+    }
+}
+
+impl Embedded {
     /// Stores a group; if it is refused, each of its changes alone, so that one bad change harms no other.
     async fn serve(&mut self, group: Vec<Job>) {
         let (changes, answers): (Vec<Change>, Vec<_>) = group
@@ -70,10 +83,10 @@ impl Writer {
             .flat_map(|change| change.records.iter().map(|record| record.topic))
             .collect();
         match self.store(&changes).await {
-            Ok(offsets) => {
-                for (answer, offsets) in answers.into_iter().zip(offsets) {
+            Ok(()) => {
+                for answer in answers {
                     // A caller that gave up needs no answer.
-                    let _ = answer.send(Ok(offsets));
+                    let _ = answer.send(Ok(()));
                 }
             }
             Err(refused) if changes.len() == 1 => {
@@ -85,9 +98,7 @@ impl Writer {
             Err(_) => {
                 self.look_again().await;
                 for (change, answer) in changes.iter().zip(answers) {
-                    let stored = self.store(std::slice::from_ref(change)).await;
-                    let _ =
-                        answer.send(stored.map(|mut offsets| offsets.pop().unwrap_or_default()));
+                    let _ = answer.send(self.store(std::slice::from_ref(change)).await);
                 }
             }
         }
@@ -105,20 +116,22 @@ impl Writer {
         }
     }
 
-    /// Stores changes in one transaction and shows their records to readers; answers the offsets per change.
-    async fn store(&self, changes: &[Change]) -> Result<Vec<Vec<u64>>, StoreError> {
+    /// Stores changes in one transaction and shows their records to readers.
+    async fn store(&self, changes: &[Change]) -> Result<(), StoreError> {
         let started = std::time::Instant::now();
-        let placed = self.place(changes);
+        let records = self.place(changes);
         let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
         let mut within = connection
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(db("begin"))?;
-        write_records(&mut within, &placed.records).await?;
+        write_records(&mut within, &records).await?;
         for rows in changes.iter().flat_map(|change| &change.rows) {
             rows.write(&mut within).await?;
         }
-        write_commits(&mut within, changes.iter().flat_map(|c| &c.commits)).await?;
+        for commit in changes.iter().flat_map(|change| &change.commits) {
+            progress::commit(&mut within, commit).await?;
+        }
         for forgotten in changes.iter().flat_map(|change| &change.forgotten) {
             forget(&mut within, *forgotten).await?;
         }
@@ -126,19 +139,13 @@ impl Writer {
         drop(connection);
         metrics::histogram!("shoal_store_commit_seconds").record(started.elapsed());
         metrics::counter!("shoal_store_changes_total").increment(changes.len() as u64);
-        metrics::counter!("shoal_log_records_total").increment(placed.records.len() as u64);
-        let mut offsets = placed.records.iter().map(|record| record.offset);
-        let answer = placed
-            .per_change
-            .iter()
-            .map(|count| offsets.by_ref().take(*count).collect())
-            .collect();
-        self.heads.push(placed.records);
-        Ok(answer)
+        metrics::counter!("shoal_log_records_total").increment(records.len() as u64);
+        self.heads.push(records);
+        Ok(())
     }
 
     /// Gives each record its offset. Nothing is given out for good before the transaction is committed.
-    fn place(&self, changes: &[Change]) -> Placed {
+    fn place(&self, changes: &[Change]) -> Vec<Record> {
         let now = to_micros(self.clock.now());
         let mut newest: HashMap<Topic, u64> = HashMap::new();
         let mut records = Vec::new();
@@ -151,15 +158,12 @@ impl Writer {
                 topic: record.topic,
                 key: record.key.clone(),
                 payload: record.payload.clone(),
+                partition: PARTITION,
                 offset: *offset,
                 appended_at: now,
             });
         }
-        let per_change = changes.iter().map(|c| c.records.len()).collect();
-        Placed {
-            records,
-            per_change,
-        }
+        records
     }
 }
 
@@ -195,13 +199,6 @@ const NEWEST: Upsert = Upsert {
     only_if: None,
 };
 
-const COMMITTED: Upsert = Upsert {
-    table: "log_group",
-    columns: &["topic", "group_name", "committed"],
-    key: &["topic", "group_name"],
-    only_if: Some("excluded.committed > log_group.committed"),
-};
-
 async fn write_records(to: &mut SqliteConnection, records: &[Record]) -> Result<(), StoreError> {
     insert(to, &LOG, records, |query: Bound, record: &Record| {
         query
@@ -220,29 +217,6 @@ async fn write_records(to: &mut SqliteConnection, records: &[Record]) -> Result<
     })
     .await
     .map_err(db("newest offset"))
-}
-
-async fn write_commits<'a>(
-    to: &mut SqliteConnection,
-    commits: impl Iterator<Item = &'a Commit>,
-) -> Result<(), StoreError> {
-    let commits: Vec<&Commit> = commits.collect();
-    for commit in commits {
-        insert(
-            to,
-            &COMMITTED,
-            std::slice::from_ref(commit),
-            |query: Bound, commit: &Commit| {
-                query
-                    .bind(commit.topic.name())
-                    .bind(commit.group.clone())
-                    .bind(to_i64(commit.offset))
-            },
-        )
-        .await
-        .map_err(db("commit of an offset"))?;
-    }
-    Ok(())
 }
 
 async fn forget(to: &mut SqliteConnection, forgotten: Forgotten) -> Result<(), StoreError> {

@@ -65,8 +65,9 @@ pub(crate) async fn run(
                 Err(error) => tracing::error!(
                     evse.id = record.key,
                     offset = record.offset,
-                    "set-point for {} at offset {} is unreadable: {error}",
+                    "set-point for {} at {}:{} is unreadable: {error}",
                     record.key,
+                    record.partition,
                     record.offset
                 ),
             }

@@ -204,7 +204,8 @@ mod tests {
             assert_eq!(writer.await.unwrap(), Ok(()));
         }
         appending.await.unwrap();
-        assert_eq!(store.log().newest(topic::QUARANTINE), 200);
+        let newest = store.log().newest(topic::QUARANTINE).await.unwrap();
+        assert_eq!(newest.total(), 200);
     }
 
     #[tokio::test]
@@ -214,7 +215,8 @@ mod tests {
         let appending = tokio::spawn(appender.run(CancellationToken::new()));
         for n in 1..=5 {
             outbox.write(vec![some(0)]).await.unwrap();
-            assert_eq!(store.log().newest(topic::QUARANTINE), n);
+            let newest = store.log().newest(topic::QUARANTINE).await.unwrap();
+            assert_eq!(newest.total(), n);
         }
         drop(outbox);
         appending.await.unwrap();

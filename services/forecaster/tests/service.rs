@@ -291,7 +291,7 @@ async fn forecasts_are_published_with_their_origin_and_served() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::NotFound, "{refused}");
 
-    assert!(store.log().newest(topic::FORECASTS) >= 5);
+    assert!(store.log().newest(topic::FORECASTS).await.unwrap().total() >= 5);
     let rows = store
         .tables()
         .forecasts_between("pool/plugged_in", start(), start() + TimeDelta::hours(1))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use market::{Bid, BidStatus, Rules};
 use runtime::Clock;
-use store::{Change, StoreError, Tables, topic};
+use store::{Change, Position, StoreError, Tables, topic};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wire::proto::market::v1::market_operator_client::MarketOperatorClient;
@@ -36,9 +36,7 @@ pub(crate) async fn run(
             () = stop.cancelled() => return Ok(()),
         };
         let mut open = Vec::new();
-        let mut last = 0;
         for record in &batch {
-            last = record.offset;
             match wire::decode::<wire::proto::market::v1::Bid>(&record.payload)
                 .and_then(Bid::try_from)
             {
@@ -74,7 +72,7 @@ pub(crate) async fn run(
                 }
             }
         }
-        bids.commit(last).await?;
+        bids.commit(&Position::after(&batch)).await?;
     }
 }
 

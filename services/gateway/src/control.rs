@@ -179,10 +179,7 @@ impl Control {
             .lock()
             .imbalance
             .retain(|start, _| *start > pruned);
-        self.tables
-            .apply(Change::default().keep(GROUP, kept))
-            .await
-            .map(drop)
+        self.tables.apply(Change::default().keep(GROUP, kept)).await
     }
 }
 

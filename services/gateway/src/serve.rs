@@ -7,7 +7,7 @@ use dispatch::activation::Delivery;
 use market::{Area, BidId, BidStatus, Product, Rules, gate};
 use runtime::Clock;
 use runtime::latency::Probe;
-use store::{NewRecord, StoreError, Tables, Topic};
+use store::{NewRecord, StoreError, Tables, topic};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,6 @@ use wire::proto::market::v1::market_service_server::MarketService;
 
 use crate::control::Control;
 use crate::settle::Settler;
-
-/// Every order of an operator, for the audit.
-const COMMANDS: Topic = Topic::new("dispatch.commands.v1");
 
 /// Serves what was bid, won, priced and settled.
 #[derive(Debug)]
@@ -257,7 +254,7 @@ impl DispatchService for Dispatch {
         }
         // The audit comes before the effect.
         let record = NewRecord {
-            topic: COMMANDS,
+            topic: topic::COMMANDS,
             key: asked.by.clone(),
             payload: wire::encode(&asked),
         };

@@ -129,7 +129,7 @@ impl Shared {
         tables: Tables,
         stop: CancellationToken,
     ) -> Result<(), LogError> {
-        let mut states = log.replay(topic::FLEET_STATE, 0);
+        let mut states = log.replay(topic::FLEET_STATE, &store::Position::default())?;
         loop {
             let batch = tokio::select! {
                 batch = states.next_batch(BATCH) => batch?,

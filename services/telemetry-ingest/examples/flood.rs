@@ -60,8 +60,13 @@ async fn main() -> anyhow::Result<()> {
     }
     store.log().append(batch).await?;
     say("appended", readings, started);
-    let newest = store.log().newest(topic::READINGS);
-    while store.log().committed(topic::READINGS, GROUP).await? < newest {
+    let newest = store.log().newest(topic::READINGS).await?;
+    while !store
+        .log()
+        .committed(topic::READINGS, GROUP)
+        .await?
+        .covers(&newest)
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     say("digested", readings, started);

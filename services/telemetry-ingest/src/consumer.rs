@@ -158,5 +158,5 @@ async fn store(tables: &Tables, change: &Change) -> Result<(), StoreError> {
             Err(error) => return Err(error),
         }
     }
-    tables.apply(change.clone()).await.map(drop)
+    tables.apply(change.clone()).await
 }

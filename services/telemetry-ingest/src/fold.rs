@@ -11,7 +11,7 @@ use fleet::{
     Evse, EvseId, EvseState, FleetState, MeterInterval, SessionState, Setpoint, Telemetry,
 };
 use serde::{Deserialize, Serialize};
-use store::{Change, NewRecord, Record, topic};
+use store::{Change, NewRecord, Position, Record, topic};
 use wire::proto;
 
 use crate::GROUP;
@@ -32,7 +32,7 @@ pub(crate) struct Fold {
     ended: Vec<SessionState>,
     quarantine: Vec<NewRecord>,
     /// Offsets taken in.
-    positions: BTreeMap<store::Topic, u64>,
+    positions: BTreeMap<store::Topic, Position>,
     taken: usize,
 }
 
@@ -160,7 +160,10 @@ impl Fold {
         let refused = proto::telemetry::v1::Quarantined {
             source: record.key.clone(),
             received_at_micros: now.timestamp_micros(),
-            reason: format!("{} {}: {reason}", record.topic, record.offset),
+            reason: format!(
+                "{} {}:{}: {reason}",
+                record.topic, record.partition, record.offset
+            ),
             original: record.payload.slice(..kept).to_vec(),
         };
         self.quarantine.push(NewRecord {
@@ -172,8 +175,9 @@ impl Fold {
 
     fn took(&mut self, records: &[Record]) {
         self.taken += records.len();
-        if let Some(last) = records.last() {
-            self.positions.insert(last.topic, last.offset);
+        if let Some(topic) = records.first().map(|record| record.topic) {
+            let position = self.positions.entry(topic).or_default();
+            position.join(&Position::after(records));
         }
     }
 
@@ -221,8 +225,8 @@ impl Fold {
             .intervals(&intervals)
             .sessions(&sessions)
             .keep(GROUP, saved);
-        for (topic, offset) in std::mem::take(&mut self.positions) {
-            change = change.commit(topic, GROUP, offset);
+        for (topic, position) in std::mem::take(&mut self.positions) {
+            change = change.commit(topic, GROUP, &position);
         }
         self.taken = 0;
         change

@@ -13,7 +13,7 @@ use fleet::{
 use runtime::Clock;
 use runtime::pipe::Pipe;
 use shoal_telemetry_ingest::{Config, Deps, GROUP, run};
-use store::{NewRecord, Options, Store, Topic, topic};
+use store::{NewRecord, Options, Position, Store, Topic, topic};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -160,7 +160,8 @@ impl Running {
         let log = self.store.log();
         let deadline = std::time::Instant::now() + Duration::from_secs(180);
         for topic in [topic::READINGS, topic::SETPOINTS] {
-            while log.committed(topic, GROUP).await.unwrap() < log.newest(topic) {
+            let newest = log.newest(topic).await.unwrap();
+            while !log.committed(topic, GROUP).await.unwrap().covers(&newest) {
                 assert!(std::time::Instant::now() < deadline, "the service keeps up");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -176,9 +177,10 @@ impl Running {
 
     async fn all(&self, topic: Topic) -> Vec<store::Record> {
         let log = self.store.log();
-        let mut reader = log.replay(topic, 0);
+        let newest = log.newest(topic).await.unwrap();
+        let mut reader = log.replay(topic, &Position::default()).unwrap();
         let mut all = Vec::new();
-        while reader.lag() > 0 {
+        while !reader.position().covers(&newest) {
             all.extend(reader.next_batch(1_000).await.unwrap());
         }
         all

@@ -13,7 +13,7 @@ use runtime::Clock;
 use runtime::latency::Probe;
 use serde_json::{Value, json};
 use shoal_edge::{Config, Deps, Edge, Error};
-use store::{NewRecord, Store, topic};
+use store::{NewRecord, Position, Store, topic};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -196,10 +196,10 @@ impl Bench {
 
     async fn records(&self, topic: store::Topic) -> Vec<bytes::Bytes> {
         let log = self.store.log();
-        let newest = log.newest(topic);
-        let mut reader = log.replay(topic, 0);
+        let newest = log.newest(topic).await.unwrap();
+        let mut reader = log.replay(topic, &Position::default()).unwrap();
         let mut payloads = Vec::new();
-        while reader.position() < newest {
+        while !reader.position().covers(&newest) {
             let batch = reader.next_batch(10_000).await.unwrap();
             payloads.extend(batch.into_iter().map(|r| r.payload));
         }

@@ -12,7 +12,7 @@ use runtime::Clock;
 use runtime::latency::Probe;
 use runtime::pipe::Pipe;
 use shoal_gateway::{Config, Deps};
-use store::{Change, NewRecord, Store, topic};
+use store::{Change, NewRecord, Position, Store, topic};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
@@ -233,10 +233,11 @@ impl World {
 
     pub(crate) async fn records(&self, of: store::Topic) -> Vec<store::Record> {
         let log = self.store.log();
-        if log.newest(of) == 0 {
+        if log.newest(of).await.unwrap().is_start() {
             Vec::new()
         } else {
-            log.replay(of, 0).next_batch(100_000).await.unwrap()
+            let mut reader = log.replay(of, &Position::default()).unwrap();
+            reader.next_batch(100_000).await.unwrap()
         }
     }
 

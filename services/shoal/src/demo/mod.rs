@@ -340,6 +340,7 @@ impl Demo {
 
     async fn account(&self, args: &Args, seen: Seen) -> anyhow::Result<Outcome> {
         let (tables, from) = (self.store.tables(), self.start);
+        let decided = self.store.log().newest(store::topic::SETPOINTS).await?;
         let today = DeliveryDay::containing(from, AREA.exchange_zone());
         let horizon = seen.until + TimeDelta::days(3);
         let all_bids = tables.bids_between(from, horizon).await?;
@@ -386,7 +387,7 @@ impl Demo {
             awards_followed: seen.activations.iter().filter(|a| a.followed).count(),
             awards_delivered: seen.activations.len(),
             activations: seen.activations.iter().map(Into::into).collect(),
-            setpoints: self.setpoints(),
+            setpoints: self.setpoints(decided.total()),
             latency: seen.latency,
             departures: seen.truth.stays_ended,
             vehicles_left_short: seen.truth.left_short,
@@ -409,10 +410,11 @@ impl Demo {
             .sum()
     }
 
-    fn setpoints(&self) -> outcome::Setpoints {
+    /// `decided`: set-points on the log.
+    fn setpoints(&self, decided: u64) -> outcome::Setpoints {
         const ANSWERED: &str = "shoal_edge_setpoints_answered_total";
         outcome::Setpoints {
-            decided: self.store.log().newest(store::topic::SETPOINTS),
+            decided,
             sent: self.counted("shoal_edge_setpoints_sent_total", ""),
             replaced_before_sending: self.counted("shoal_edge_setpoints_replaced_total", ""),
             accepted: self.counted(ANSWERED, "accepted"),

@@ -1,0 +1,213 @@
+//! The event log in the tables' own SQLite database: one partition per topic.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use sqlx::{Row, SqlitePool};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::change::Change;
+use crate::error::{LogError, StoreError, db};
+use crate::tail::{Head, Heads, Hot};
+use crate::writer::{Job, to_i64};
+use crate::{NewRecord, Position, Record, Topic};
+
+/// The only partition of a topic.
+pub(crate) const PARTITION: u32 = 0;
+
+/// The log in the database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    jobs: mpsc::Sender<Job>,
+    readers: SqlitePool,
+    heads: Arc<Heads>,
+}
+
+/// Hands a change to the writer and waits until it is stored.
+pub(crate) async fn apply(jobs: &mpsc::Sender<Job>, change: Change) -> Result<(), StoreError> {
+    if change.is_empty() {
+        return Ok(());
+    }
+    let (answer, stored) = oneshot::channel();
+    jobs.send(Job { change, answer })
+        .await
+        .map_err(|_| StoreError::Closed)?;
+    stored.await.map_err(|_| StoreError::Closed)?
+}
+
+impl Log {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: SqlitePool, heads: Arc<Heads>) -> Self {
+        Self {
+            jobs,
+            readers,
+            heads,
+        }
+    }
+
+    pub(crate) async fn append(&self, records: Vec<NewRecord>) -> Result<(), LogError> {
+        apply(&self.jobs, Change::default().records(records))
+            .await
+            .map_err(LogError::Append)
+    }
+
+    pub(crate) async fn subscribe(
+        &self,
+        topic: Topic,
+        group: &str,
+    ) -> Result<Subscription, LogError> {
+        let position = self.committed(topic, group).await?;
+        Ok(self.from(topic, Some(group.to_owned()), position))
+    }
+
+    pub(crate) fn tail(&self, topic: Topic) -> Subscription {
+        self.from(topic, None, self.newest(topic))
+    }
+
+    pub(crate) fn replay(&self, topic: Topic, from: &Position) -> Subscription {
+        self.from(topic, None, from.of(PARTITION))
+    }
+
+    /// Offset of the newest record; 0 if there never was one.
+    pub(crate) fn newest(&self, topic: Topic) -> u64 {
+        self.heads.of(topic).newest()
+    }
+
+    pub(crate) async fn committed(&self, topic: Topic, group: &str) -> Result<u64, LogError> {
+        let stored = crate::progress::stored(&self.readers, topic, group).await;
+        stored
+            .map(|position| position.of(PARTITION))
+            .map_err(|source| LogError::Read {
+                topic,
+                after: Position::default(),
+                source,
+            })
+    }
+
+    fn from(&self, topic: Topic, group: Option<String>, position: u64) -> Subscription {
+        let head = self.heads.of(topic);
+        Subscription {
+            log: self.clone(),
+            topic,
+            group,
+            position,
+            newest: head.watch(),
+            head,
+        }
+    }
+
+    /// At most `max` records of `topic` after `after` and before `before`, from the database.
+    async fn stored(
+        &self,
+        topic: Topic,
+        after: u64,
+        before: u64,
+        max: usize,
+    ) -> Result<Vec<Record>, LogError> {
+        let rows = sqlx::query(
+            "SELECT log_offset, record_key, payload, appended_at FROM log \
+             WHERE topic = $1 AND log_offset > $2 AND log_offset < $3 ORDER BY log_offset LIMIT $4",
+        )
+        .bind(topic.name())
+        .bind(to_i64(after))
+        .bind(to_i64(before))
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await;
+        rows.and_then(|rows| rows.iter().map(|row| record(topic, row)).collect())
+            .map_err(|source| LogError::Read {
+                topic,
+                after: Position::at(PARTITION, after),
+                source: db("read of the log")(source),
+            })
+    }
+}
+
+fn record(topic: Topic, row: &sqlx::sqlite::SqliteRow) -> Result<Record, sqlx::Error> {
+    let offset: i64 = row.try_get(0)?;
+    let appended: i64 = row.try_get(3)?;
+    Ok(Record {
+        topic,
+        key: row.try_get(1)?,
+        payload: Bytes::from(row.try_get::<Vec<u8>, _>(2)?),
+        partition: PARTITION,
+        offset: offset.unsigned_abs(),
+        appended_at: DateTime::from_timestamp_micros(appended).unwrap_or_default(),
+    })
+}
+
+/// One reader of one topic.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    log: Log,
+    topic: Topic,
+    group: Option<String>,
+    /// Offset of the last record handed out.
+    position: u64,
+    head: Arc<Head>,
+    newest: watch::Receiver<u64>,
+}
+
+impl Subscription {
+    pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
+        loop {
+            self.newest.borrow_and_update();
+            let records = match self.head.after(self.position, max) {
+                Hot::Records(records) => records,
+                Hot::StartsAt(start) => self.cold(start, max).await?,
+            };
+            if let Some(last) = records.last() {
+                self.position = last.offset;
+                return Ok(records);
+            }
+            if self.head.newest() > self.position {
+                continue;
+            }
+            // The sender lives in `self.head`: waiting cannot end in an error.
+            let _ = self.newest.changed().await;
+        }
+    }
+
+    /// Records that are no longer in memory. If retention has taken what comes next, goes on with the oldest left.
+    async fn cold(&mut self, start: u64, max: usize) -> Result<Vec<Record>, LogError> {
+        let records = self
+            .log
+            .stored(self.topic, self.position, start, max)
+            .await?;
+        let next = records.first().map_or(start, |record| record.offset);
+        if next > self.position + 1 {
+            let (topic, lost) = (self.topic, next - self.position - 1);
+            tracing::debug!(topic = %topic, "{lost} records of {topic} before offset {next} are no longer kept");
+        }
+        if records.is_empty() {
+            self.position = start - 1;
+        }
+        Ok(records)
+    }
+
+    pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), LogError> {
+        let topic = self.topic;
+        let Some(group) = &self.group else {
+            return Err(LogError::NoGroup { topic });
+        };
+        let change = Change::default().commit(topic, group, position);
+        apply(&self.log.jobs, change)
+            .await
+            .map_err(|source| LogError::Commit {
+                topic,
+                group: group.clone(),
+                position: position.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    /// Offset of the last record handed out (at first, the one committed).
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Records appended and not yet handed out.
+    pub(crate) fn lag(&self) -> u64 {
+        self.head.newest().saturating_sub(self.position)
+    }
+}

@@ -1,0 +1,457 @@
+//! One reader of one topic in Kafka.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use futures_util::FutureExt as _;
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::context::{Held, Part, Watch};
+use super::{ANSWER_WITHIN, Kafka, blocking, broker, id, locked, reading};
+use crate::error::{LogError, StoreError};
+use crate::{Position, Record, Topic, progress};
+
+/// A reader that died is replaced by the others of its group after this time.
+const SESSION_MS: &str = "10000";
+
+/// Signs of life within that time: three.
+const HEARTBEAT_MS: &str = "3000";
+
+/// How often the library tells how far the topic goes.
+const FIGURES_MS: &str = "1000";
+
+/// Kibibytes read ahead of the reader; one plan of a large fleet may be larger and passes.
+const AHEAD_KIB: &str = "32768";
+
+/// Attempts to commit while the group shares out its partitions anew, and the wait between them. What is still open then is
+/// committed with what comes next, or before the partition goes.
+const COMMIT_ATTEMPTS: u32 = 5;
+const COMMIT_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+pub(crate) struct Subscription {
+    log: Kafka,
+    topic: Topic,
+    name: String,
+    group: Option<String>,
+    /// There until this is dropped.
+    consumer: Option<Arc<StreamConsumer<Watch>>>,
+    /// Read and not handed out: the tables are being asked where to begin.
+    ready: VecDeque<Record>,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription")
+            .field("name", &self.name)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Leaving a group waits for the broker: not on a thread that others wait for.
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(consumer));
+        }
+    }
+}
+
+impl Subscription {
+    /// Shares the partitions of `topic` with the other subscriptions of `group`.
+    pub(super) fn of_group(log: &Kafka, topic: Topic, group: &str) -> Result<Self, LogError> {
+        let this = Self::new(log, topic, Some(group))?;
+        this.consumer()?
+            .subscribe(&[&this.name])
+            .map_err(|refused| reading(topic, broker("subscription")(refused)))?;
+        Ok(this)
+    }
+
+    /// Reads all partitions after `from`.
+    pub(super) fn of_all(log: &Kafka, topic: Topic, from: &Position) -> Result<Self, LogError> {
+        let this = Self::new(log, topic, None)?;
+        let (_, partitions) = log.named(topic)?;
+        let mut list = TopicPartitionList::new();
+        {
+            let consumer = this.consumer()?;
+            let mut held = locked(&consumer.context().held);
+            for partition in 0..partitions {
+                let position = from.of(partition);
+                let next = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
+                list.add_partition_offset(&this.name, id(partition), next)
+                    .map_err(|refused| reading(topic, broker("position")(refused)))?;
+                let part = Part {
+                    position,
+                    newest: position,
+                    ..Part::default()
+                };
+                held.parts.insert(partition, part);
+            }
+        }
+        this.consumer()?
+            .assign(&list)
+            .map_err(|refused| reading(topic, broker("position")(refused)))?;
+        Ok(this)
+    }
+
+    fn new(log: &Kafka, topic: Topic, group: Option<&str>) -> Result<Self, LogError> {
+        let (name, _) = log.named(topic)?;
+        let mut config = log.0.options.client();
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A reader that fell behind further than what is kept goes on with the oldest record left.
+            .set("auto.offset.reset", "earliest")
+            .set("statistics.interval.ms", FIGURES_MS)
+            .set("queued.max.messages.kbytes", AHEAD_KIB)
+            // Reading ahead goes on as soon as there is room.
+            .set("fetch.queue.backoff.ms", "10");
+        let named = group.map(|group| format!("{}{group}", log.0.options.prefix));
+        if let Some(group) = &named {
+            config
+                .set("group.id", group)
+                // Whoever keeps a partition reads on without a break while others come and go.
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", SESSION_MS)
+                .set("heartbeat.interval.ms", HEARTBEAT_MS);
+        } else {
+            // The library asks for a name though it never uses it: partitions are taken by hand.
+            config.set("group.id", format!("{name}.reader"));
+        }
+        let watch = Watch {
+            topic,
+            name: name.clone(),
+            group: group.map(str::to_owned),
+            held: std::sync::Mutex::new(Held::default()),
+            fences: Arc::clone(&log.0.held),
+        };
+        let consumer = config
+            .create_with_context(watch)
+            .map_err(|refused| reading(topic, broker("reader")(refused)))?;
+        Ok(Self {
+            log: log.clone(),
+            topic,
+            name,
+            group: group.map(str::to_owned),
+            consumer: Some(Arc::new(consumer)),
+            ready: VecDeque::new(),
+        })
+    }
+
+    fn consumer(&self) -> Result<&Arc<StreamConsumer<Watch>>, LogError> {
+        let gone = || reading(self.topic, StoreError::Closed);
+        self.consumer.as_ref().ok_or_else(gone)
+    }
+
+    pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
+        self.tell_stored()?;
+        loop {
+            if self.ready.is_empty() {
+                self.read(max).await?;
+            }
+            self.begin_fresh().await?;
+            let records = self.hand_out(max)?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// Waits for a record, and takes what else is there.
+    async fn read(&mut self, max: usize) -> Result<(), LogError> {
+        let consumer = Arc::clone(self.consumer()?);
+        let topic = self.topic;
+        let mut next = Some(consumer.recv().await);
+        while let Some(met) = next.take() {
+            match met {
+                Ok(message) => self.ready.extend(record(topic, &message)),
+                Err(error) if is_passing(&error) => {
+                    tracing::debug!(topic = %topic, %error, "reading of {topic} waits for the broker");
+                }
+                Err(error) => {
+                    return Err(LogError::Read {
+                        topic,
+                        after: self.position(),
+                        source: broker("read")(error),
+                    });
+                }
+            }
+            if self.ready.len() < max {
+                next = consumer.recv().now_or_never();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the tables where partitions begin that were given since the last call: whoever held them before has stored their
+    /// effects up to there, perhaps further than Kafka was told.
+    async fn begin_fresh(&mut self) -> Result<(), LogError> {
+        let Some(group) = self.group.clone() else {
+            return Ok(());
+        };
+        let consumer = Arc::clone(self.consumer()?);
+        let fresh: Vec<u32> = {
+            let held = locked(&consumer.context().held);
+            let fresh = held.parts.iter().filter(|(_, part)| part.fresh);
+            fresh.map(|(partition, _)| *partition).collect()
+        };
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let told = self.told_to_kafka(&consumer, &fresh).await?;
+        for partition in fresh {
+            let taken = progress::take(&self.log.0.tables, self.topic, &group, partition);
+            let taken = taken.await.map_err(|error| reading(self.topic, error))?;
+            if taken.committed > 0 {
+                self.is_there(&consumer, &group, taken).await?;
+            }
+            let mut held = locked(&consumer.context().held);
+            // It may have been given back meanwhile; whoever has it now takes it with a higher epoch.
+            if let Some(part) = held.parts.get_mut(&partition) {
+                part.fresh = false;
+                let begins = taken.committed.max(told.of(partition));
+                part.position = part.position.max(begins);
+                part.begins = part.begins.max(begins);
+                let key = (self.topic, group.clone(), partition);
+                locked(&self.log.0.held).epochs.insert(key, taken.epoch);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the group committed to Kafka of `partitions`.
+    async fn told_to_kafka(
+        &self,
+        consumer: &Arc<StreamConsumer<Watch>>,
+        partitions: &[u32],
+    ) -> Result<Position, LogError> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.name, id(*partition));
+        }
+        let asked = Arc::clone(consumer);
+        let answer = blocking(move || asked.committed_offsets(list, ANSWER_WITHIN)).await;
+        let list = answer.map_err(|error| reading(self.topic, error))?;
+        let list =
+            list.map_err(|refused| reading(self.topic, broker("committed offsets")(refused)))?;
+        Ok(super::admin::named(&list))
+    }
+
+    /// A log that ends before what the tables have handled is not the log that they have handled: skipping up to there would
+    /// lose records.
+    async fn is_there(
+        &self,
+        consumer: &Arc<StreamConsumer<Watch>>,
+        group: &str,
+        taken: progress::Taken,
+    ) -> Result<(), LogError> {
+        let (asked, name) = (Arc::clone(consumer), self.name.clone());
+        let end = blocking(move || super::admin::end(asked.client(), &name, taken.partition));
+        let end = end.await.map_err(|error| reading(self.topic, error))?;
+        let end = end.map_err(|error| reading(self.topic, broker("end of a topic")(error)))?;
+        if end >= taken.committed {
+            return Ok(());
+        }
+        Err(reading(
+            self.topic,
+            StoreError::Rewritten {
+                topic: self.topic,
+                partition: taken.partition,
+                group: group.to_owned(),
+                handled: taken.committed,
+                end,
+            },
+        ))
+    }
+
+    /// What was read, without what is not ours any more or was handled before.
+    fn hand_out(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
+        let consumer = Arc::clone(self.consumer()?);
+        let mut held = locked(&consumer.context().held);
+        let count = self.ready.len().min(max);
+        let mut records = Vec::with_capacity(count);
+        for record in self.ready.drain(..count) {
+            let Some(part) = held.parts.get_mut(&record.partition) else {
+                continue;
+            };
+            part.newest = part.newest.max(record.offset);
+            if record.offset <= part.position {
+                continue;
+            }
+            let expected = part.position.max(part.begins) + 1;
+            if record.offset > expected && part.position > 0 {
+                let lost = record.offset - expected;
+                tracing::debug!(topic = %self.topic, "{lost} records of {} before {}:{} are no longer kept", self.topic, record.partition, record.offset);
+            }
+            part.position = record.offset;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Tells Kafka what the tables have stored, for those who watch lags; nothing depends on it.
+    fn tell_stored(&self) -> Result<(), LogError> {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
+        let stored = {
+            let fences = locked(&self.log.0.held);
+            fences.committed.get(&(self.topic, group.clone())).cloned()
+        };
+        let consumer = self.consumer()?;
+        if let Some((list, told)) = stored.and_then(|position| self.news(&position)) {
+            match consumer.commit(&list, CommitMode::Async) {
+                Ok(()) => self.note(&told),
+                Err(error) => tracing::debug!(%error, "Kafka was not told how far {group} is"),
+            }
+        }
+        Ok(())
+    }
+
+    /// What of `position` is held and not committed.
+    fn news(&self, position: &Position) -> Option<(TopicPartitionList, Position)> {
+        let consumer = self.consumer().ok()?;
+        let held = locked(&consumer.context().held);
+        let mut list = TopicPartitionList::new();
+        let mut told = Position::default();
+        for (partition, offset) in position.partitions() {
+            let part = held.parts.get(&partition);
+            if part.is_none_or(|part| part.committed >= offset) {
+                continue;
+            }
+            let next = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+            list.add_partition_offset(&self.name, id(partition), next)
+                .ok()?;
+            told.advance(partition, offset);
+        }
+        (!told.is_start()).then_some((list, told))
+    }
+
+    fn ask(&self, position: &Position) {
+        if let Ok(consumer) = self.consumer() {
+            let mut held = locked(&consumer.context().held);
+            for (partition, offset) in position.partitions() {
+                if let Some(part) = held.parts.get_mut(&partition) {
+                    part.asked = part.asked.max(offset);
+                }
+            }
+        }
+    }
+
+    fn note(&self, told: &Position) {
+        if let Ok(consumer) = self.consumer() {
+            let mut held = locked(&consumer.context().held);
+            for (partition, offset) in told.partitions() {
+                if let Some(part) = held.parts.get_mut(&partition) {
+                    part.committed = part.committed.max(offset);
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), LogError> {
+        let topic = self.topic;
+        let Some(group) = self.group.clone() else {
+            return Err(LogError::NoGroup { topic });
+        };
+        self.ask(position);
+        for attempt in 1..=COMMIT_ATTEMPTS {
+            let Some((list, told)) = self.news(position) else {
+                return Ok(());
+            };
+            let consumer = Arc::clone(self.consumer()?);
+            let failed = |source| LogError::Commit {
+                topic,
+                group: group.clone(),
+                position: position.clone(),
+                source: Box::new(source),
+            };
+            let answer = blocking(move || consumer.commit(&list, CommitMode::Sync)).await;
+            match answer.map_err(failed)? {
+                Ok(()) => {
+                    self.note(&told);
+                    return Ok(());
+                }
+                Err(error) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::RebalanceInProgress) if attempt < COMMIT_ATTEMPTS => {
+                        tokio::time::sleep(COMMIT_AGAIN).await;
+                    }
+                    Some(RDKafkaErrorCode::RebalanceInProgress) => return Ok(()),
+                    // Thrown out of the group: what was held has other readers.
+                    Some(
+                        RDKafkaErrorCode::IllegalGeneration
+                        | RDKafkaErrorCode::UnknownMemberId
+                        | RDKafkaErrorCode::AssignmentLost,
+                    ) => {
+                        metrics::counter!("shoal_log_commits_lost_total").increment(1);
+                        tracing::info!(topic = %topic, group, "partitions of {topic} went to another reader before {position} was committed");
+                        return Ok(());
+                    }
+                    _ => return Err(failed(broker("commit")(error))),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.consumer().map_or_else(
+            |_| Position::default(),
+            |c| locked(&c.context().held).position(),
+        )
+    }
+
+    pub(crate) fn lag(&self) -> u64 {
+        self.consumer()
+            .map_or(0, |c| locked(&c.context().held).lag())
+    }
+}
+
+fn record(topic: Topic, message: &BorrowedMessage<'_>) -> Option<Record> {
+    let key = message.key().unwrap_or_default();
+    let Ok(key) = std::str::from_utf8(key) else {
+        metrics::counter!("shoal_log_foreign_records_total").increment(1);
+        tracing::error!(topic = %topic, "record {}:{} of {topic} has a key that is no text and is passed over", message.partition(), message.offset());
+        return None;
+    };
+    Some(Record {
+        topic,
+        key: key.to_owned(),
+        payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        partition: message.partition().unsigned_abs(),
+        offset: message.offset().unsigned_abs() + 1,
+        appended_at: message
+            .timestamp()
+            .to_millis()
+            .and_then(DateTime::from_timestamp_millis)
+            .unwrap_or_default(),
+    })
+}
+
+/// True for what the library mends by itself: a broker that is away, a group that is shared out anew.
+fn is_passing(error: &KafkaError) -> bool {
+    let KafkaError::MessageConsumption(code) = error else {
+        return false;
+    };
+    !matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::InvalidGroupId
+            | RDKafkaErrorCode::InconsistentGroupProtocol
+            | RDKafkaErrorCode::UnsupportedVersion
+            | RDKafkaErrorCode::Fatal
+    )
+}
