@@ -68,6 +68,34 @@ pub(crate) fn python(places: &Places) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
+/// The class path of Apache Kafka that `deploy/kafka/pom.xml` names, in the target folder; collected anew when that changes.
+pub(crate) fn kafka(places: &Places) -> anyhow::Result<PathBuf> {
+    let home = places.target.join("xtask/kafka");
+    let wanted = places.root.join("deploy/kafka/pom.xml");
+    let wanted = fs::read(&wanted).with_context(|| format!("{}", wanted.display()))?;
+    let mut lacking = Vec::new();
+    if !answers("java") {
+        lacking.push("default-jre-headless");
+    }
+    if fs::read(home.join("pom.xml")).is_ok_and(|made| made == wanted) {
+        if !lacking.is_empty() {
+            apt(&lacking).context("Java is needed to run Apache Kafka")?;
+        }
+        return Ok(home);
+    }
+    if !answers("mvn") {
+        lacking.push("maven");
+    }
+    if !lacking.is_empty() {
+        apt(&lacking).context("Java and Maven are needed to collect and run Apache Kafka")?;
+    }
+    let mut fetch = Command::new(places.root.join("deploy/kafka.sh"));
+    fetch.arg("fetch").arg(&home);
+    run(fetch)
+        .context("Apache Kafka could not be collected; is the artifact repository reachable?")?;
+    Ok(home)
+}
+
 fn answers(program: impl AsRef<std::ffi::OsStr>) -> bool {
     let mut command = Command::new(program);
     command

@@ -42,7 +42,7 @@ impl Step {
         match self {
             Self::Fmt => "is the code formatted",
             Self::Clippy => "lints of all targets",
-            Self::Test => "tests of all crates, with the independent solver",
+            Self::Test => "tests of all crates, with the independent solver and a real Kafka",
             Self::Browser => "the console in headless Chromium",
             Self::Notebook => "a small back-test, read by the notebooks",
         }
@@ -69,11 +69,13 @@ impl Step {
             }
             Self::Test => {
                 let python = install::python(places)?;
+                let kafka = install::kafka(places)?;
                 let mut tests = cargo(
                     places,
                     &["test", "--locked", "--workspace", "--no-fail-fast"],
                 );
                 tests.env("SHOAL_PYTHON", python);
+                tests.env("SHOAL_KAFKA_HOME", kafka);
                 run(tests)
             }
             Self::Browser => {
