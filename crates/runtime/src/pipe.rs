@@ -1,7 +1,7 @@
-//! gRPC between services of one process: HTTP/2 over in-memory streams.
+//! gRPC between services: HTTP/2 over in-memory streams within one process, over TCP between processes.
 //!
-//! A [`Pipe`] is the client's end: it hands out lazy tonic channels that connect when first used and connect again after
-//! the server went away. A [`Listener`] is the server's end.
+//! A [`Pipe`] is the client's end within a process: it hands out lazy tonic channels that connect when first used and connect
+//! again after the server went away. A [`Listener`] is the server's end, of a pipe or of a socket.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -42,12 +43,18 @@ pub struct Pipe {
 #[derive(Debug)]
 pub struct Listener {
     name: Arc<str>,
-    incoming: mpsc::Receiver<DuplexStream>,
+    incoming: Incoming,
+}
+
+#[derive(Debug)]
+enum Incoming {
+    Pipe(mpsc::Receiver<DuplexStream>),
+    Socket(TcpListener),
 }
 
 /// A server that ended with an error.
 #[derive(Debug, thiserror::Error)]
-#[error("gRPC server on pipe {name}")]
+#[error("gRPC server {name}")]
 pub struct PipeError {
     name: Arc<str>,
     #[source]
@@ -64,6 +71,7 @@ impl Pipe {
             name: name.clone(),
             accept: Arc::new(Mutex::new(accept)),
         };
+        let incoming = Incoming::Pipe(incoming);
         (pipe, Listener { name, incoming })
     }
 
@@ -75,7 +83,7 @@ impl Pipe {
         *self.accept.lock().unwrap_or_else(PoisonError::into_inner) = accept;
         Listener {
             name: self.name.clone(),
-            incoming,
+            incoming: Incoming::Pipe(incoming),
         }
     }
 
@@ -112,14 +120,34 @@ impl Pipe {
 }
 
 impl Listener {
+    /// The server's end of a bound socket; `name` is for messages only.
+    #[must_use]
+    pub fn socket(name: &str, socket: TcpListener) -> Self {
+        Self {
+            name: name.into(),
+            incoming: Incoming::Socket(socket),
+        }
+    }
+
     /// Serves `router` until `stop`; then calls in hand get two seconds to finish.
     ///
     /// # Errors
     /// [`PipeError`] if the server ends otherwise.
     pub async fn serve(self, router: Router, stop: CancellationToken) -> Result<(), PipeError> {
         let name = self.name;
-        let incoming = ReceiverStream::new(self.incoming).map(Ok::<_, io::Error>);
-        let serving = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let stopped = stop.clone().cancelled_owned();
+        let serving = async {
+            match self.incoming {
+                Incoming::Pipe(incoming) => {
+                    let incoming = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
+                    router.serve_with_incoming_shutdown(incoming, stopped).await
+                }
+                Incoming::Socket(socket) => {
+                    let incoming = TcpIncoming::from(socket).with_nodelay(Some(true));
+                    router.serve_with_incoming_shutdown(incoming, stopped).await
+                }
+            }
+        };
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(GRACE).await;
@@ -127,7 +155,7 @@ impl Listener {
         tokio::select! {
             ended = serving => ended.map_err(|source| PipeError { name, source }),
             () = overdue => {
-                tracing::warn!(pipe = %name, "calls on pipe {name} did not end within {GRACE:?} and were cut");
+                tracing::warn!(server = %name, "calls of {name} did not end within {GRACE:?} and were cut");
                 Ok(())
             }
         }
@@ -161,6 +189,19 @@ mod tests {
         let stop = CancellationToken::new();
         let served = tokio::spawn(listener.serve(router().await, stop.clone()));
         asked.await.unwrap().unwrap();
+        stop.cancel();
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_served_as_a_pipe_is() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", socket.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let listener = Listener::socket("health", socket);
+        let served = tokio::spawn(listener.serve(router().await, stop.clone()));
+        let channel = Endpoint::try_from(address).unwrap().connect_lazy();
+        check(channel).await.unwrap();
         stop.cancel();
         served.await.unwrap().unwrap();
     }

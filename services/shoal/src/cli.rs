@@ -10,6 +10,7 @@ use crate::catalogue;
 use crate::demo;
 use crate::forecast;
 use crate::import;
+use crate::migrate;
 use crate::output::Output;
 use crate::serve;
 use crate::study;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Run services of the platform as a process, without simulators
     Serve(serve::Args),
+    /// Make the topics and tables that services need
+    Migrate(migrate::Args),
 }
 
 impl Command {
@@ -63,6 +66,7 @@ impl Command {
             Self::Synth(args) => synth::run(&args, output),
             Self::Demo(args) => demo::run(&args, output),
             Self::Serve(args) => serve::run(&args, output),
+            Self::Migrate(args) => migrate::run(&args, output),
         }
     }
 

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod forecast;
 mod import;
+mod migrate;
 mod output;
 mod serve;
 mod study;

@@ -39,7 +39,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Checks everything that the types leave open.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first key that cannot work.
+    pub fn check(&self) -> Result<(), Error> {
         let refused = |key, what: &str| {
             Err(Error::Config {
                 key,

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use runtime::telemetry::Logging;
 use serde::Deserialize;
+use store::KafkaOptions;
 
 use super::Role;
 use crate::cli::CliError;
 
 /// Port of health and metrics, beside that of charge points.
 const ADMIN_PORT: u16 = 9221;
+/// Port of gRPC, beside it.
+const GRPC_PORT: u16 = 9222;
 /// Longer than any service needs to close its connections, shorter than the half minute after which schedulers kill.
 const GRACE_SECONDS: u64 = 20;
 /// A longer one is a typing error: nobody waits an hour for a restart.
@@ -23,9 +26,12 @@ const LONGEST_GRACE_SECONDS: u64 = 3_600;
 pub(crate) struct Config {
     pub(super) process: Process,
     pub(super) admin: Admin,
-    pub(super) store: Embedded,
+    pub(crate) store: Tables,
+    pub(crate) log: Log,
     pub(super) logging: Logging,
+    pub(super) grpc: Grpc,
     pub(super) edge: shoal_edge::Config,
+    pub(super) telemetry_ingest: shoal_telemetry_ingest::Config,
 }
 
 /// The process as a whole.
@@ -66,15 +72,94 @@ impl Default for Admin {
     }
 }
 
-/// The embedded log and tables. One process at a time has them.
+/// The tables, and the log unless it is on Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Embedded {
-    /// Folder of the database, made if absent.
-    pub(super) dir: PathBuf,
+pub(crate) struct Tables {
+    /// Folder of the database, made if absent. With the embedded log one process at a time has it; with the log on Kafka all
+    /// processes of a machine share it.
+    pub(crate) dir: PathBuf,
 }
 
-impl Default for Embedded {
+/// The log on Apache Kafka. Without brokers it is kept beside the tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `host:port,host:port`; some of them suffice, the others are found.
+    brokers: Option<String>,
+    /// Put before the name of each topic and group: several installations share a cluster.
+    prefix: String,
+    /// Partitions of topics that are spread; bounds how many replicas of a service share the work.
+    partitions: Option<u32>,
+    /// Copies of each record.
+    replication: Option<u32>,
+    /// Name of this process among those that share the tables, the same whenever it is started; the services it runs by default.
+    process: Option<String>,
+}
+
+impl Log {
+    /// Where Kafka is; none for the embedded log.
+    pub(crate) fn kafka(&self) -> Option<KafkaOptions> {
+        let mut kafka = KafkaOptions::new(self.brokers.as_deref()?);
+        kafka.prefix.clone_from(&self.prefix);
+        kafka.partitions = self.partitions.unwrap_or(kafka.partitions);
+        kafka.replication = self.replication.unwrap_or(kafka.replication);
+        Some(kafka)
+    }
+
+    /// Name of a process that runs `roles`.
+    pub(super) fn process(&self, roles: &[Role]) -> String {
+        self.process.clone().unwrap_or_else(|| {
+            let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+            names.join("+")
+        })
+    }
+
+    /// The first setting that cannot work: key, value, what would do.
+    fn wrong(&self) -> Option<(&'static str, String, &'static str)> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if let Some(brokers) = &self.brokers
+            && !brokers.split(',').all(|broker| {
+                broker
+                    .trim()
+                    .rsplit_once(':')
+                    .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            })
+        {
+            return Some(("brokers", format!("{brokers:?}"), "host:port,host:port"));
+        }
+        if !self.prefix.chars().all(plain) {
+            let expected = "letters, digits, dots, dashes and underscores";
+            return Some(("prefix", format!("{:?}", self.prefix), expected));
+        }
+        let counts = [
+            ("partitions", self.partitions, 1_000, "1 to 1000"),
+            ("replication", self.replication, 9, "1 to 9"),
+        ];
+        counts.into_iter().find_map(|(key, value, most, expected)| {
+            let value = value.filter(|value| !(1..=most).contains(value))?;
+            Some((key, value.to_string(), expected))
+        })
+    }
+}
+
+/// What services ask each other.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Grpc {
+    /// Address of the services of this process that are asked over gRPC; port 0 takes a free one.
+    pub(super) listen: SocketAddr,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, GRPC_PORT)),
+        }
+    }
+}
+
+impl Default for Tables {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("shoal-data"),
@@ -86,7 +171,7 @@ impl Default for Embedded {
 ///
 /// # Errors
 /// Status 2 with the file and the key.
-pub(super) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliError> {
+pub(crate) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliError> {
     let config: Config = runtime::config::load(file).map_err(|e| input(&e))?;
     let origin = file.map_or_else(|| "configuration".to_owned(), |f| f.display().to_string());
     let refuse = |text: String| Err(CliError::Input(format!("{origin}: {text}")));
@@ -96,8 +181,16 @@ pub(super) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliErr
             "process.grace_seconds: met {grace}, expected 1 to {LONGEST_GRACE_SECONDS}"
         ));
     }
+    if let Some((key, value, expected)) = config.log.wrong() {
+        return refuse(format!("log.{key}: met {value}, expected {expected}"));
+    }
     for role in roles {
         match role {
+            Role::TelemetryIngest => {
+                if let Err(wrong) = config.telemetry_ingest.check() {
+                    return refuse(wrong.to_string());
+                }
+            }
             Role::Edge => {
                 if let Err(wrong) = config.edge.validate() {
                     let (key, value, expected) = (wrong.key, wrong.value, wrong.expected);
@@ -145,6 +238,15 @@ mod tests {
                 ": process.grace_seconds: met 0, expected 1 to 3600",
             ),
             ("[admin]\nlisten = \"here\"\n", ": admin.listen: "),
+            (
+                "[log]\nbrokers = \"kafka\"\n",
+                ": log.brokers: met \"kafka\", expected host:port,host:port",
+            ),
+            (
+                "[log]\nreplication = 0\n",
+                ": log.replication: met 0, expected 1 to 9",
+            ),
+            ("[log]\nprefix = \"a b\"\n", ": log.prefix: met \"a b\""),
             ("[edge\n", ":1: "),
         ] {
             let said = refused(text);

@@ -5,7 +5,7 @@
 //!                                                                 second signal: out
 //! ```
 
-mod config;
+pub(crate) mod config;
 mod folder;
 
 use std::error::Error as StdError;
@@ -17,6 +17,7 @@ use std::pin::Pin;
 use runtime::Clock;
 use runtime::admin::{self, Health};
 use runtime::latency::Probe;
+use runtime::pipe::Listener;
 use runtime::tasks::{Duty, Tasks, stop_on_signal};
 use serde::Serialize;
 use store::Store;
@@ -34,17 +35,20 @@ const OTHER_FILES: u64 = 256;
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Role {
+    /// Fleet state and metered intervals from readings; one process of this role at a time
+    TelemetryIngest,
     /// Charge points: OCPP 1.6, 2.0.1 and 2.1
     Edge,
 }
 
 impl Role {
     /// Every one there is, in the order in which they start.
-    const ALL: [Self; 1] = [Self::Edge];
+    const ALL: [Self; 2] = [Self::TelemetryIngest, Self::Edge];
 
     /// As it stands in the configuration and in messages.
     const fn name(self) -> &'static str {
         match self {
+            Self::TelemetryIngest => "telemetry-ingest",
             Self::Edge => "edge",
         }
     }
@@ -121,6 +125,24 @@ impl Parts {
     /// Opens the sockets of a service.
     async fn bind(&self, role: Role) -> Result<Bound, CliError> {
         match role {
+            Role::TelemetryIngest => {
+                let listen = self.config.grpc.listen;
+                let (socket, address) = socket("grpc.listen", listen).await?;
+                tracing::info!(%address, "the fleet is told at grpc://{address}/");
+                let deps = shoal_telemetry_ingest::Deps {
+                    clock: self.clock,
+                    log: self.store.log(),
+                    tables: self.store.tables(),
+                    listener: Listener::socket(role.name(), socket),
+                };
+                let config = self.config.telemetry_ingest.clone();
+                let run = shoal_telemetry_ingest::run(config, deps, self.stop.clone());
+                Ok(Bound {
+                    role,
+                    addresses: vec![address],
+                    run: boxed(run),
+                })
+            }
             Role::Edge => {
                 room_for(self.config.edge.max_connections);
                 let deps = shoal_edge::Deps {
@@ -150,12 +172,9 @@ fn boxed<E: Into<BoxError> + 'static>(
 
 async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
     let metrics = runtime::telemetry::metrics().map_err(|e| CliError::failed(&e))?;
-    let (door, admin) = admin_socket(config.admin.listen).await?;
-    // Held until the process ends: a second one would append to a log whose readers do not see it.
-    let _folder = Folder::claim(&config.store.dir)?;
-    let store = Store::open(&config.store.dir)
-        .await
-        .map_err(|e| CliError::failed(&e))?;
+    let (door, admin) = socket("admin.listen", config.admin.listen).await?;
+    tracing::info!(address = %admin, "health and metrics are served at http://{admin}/readyz and /metrics");
+    let (store, _folder) = store(&config, roles).await?;
     let grace = config.process.grace();
     let parts = Parts {
         config,
@@ -204,13 +223,29 @@ async fn not_ready_after(stop: CancellationToken, health: Health, roles: Vec<Rol
     }
 }
 
-async fn admin_socket(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
+/// The log on Kafka and the tables beside other processes, or both embedded and the folder ours until the process ends: a
+/// second one would append to a log whose readers do not see it.
+async fn store(config: &Config, roles: &[Role]) -> Result<(Store, Option<Folder>), CliError> {
+    let dir = &config.store.dir;
+    let Some(kafka) = config.log.kafka() else {
+        let folder = Folder::claim(dir)?;
+        let store = Store::open(dir).await.map_err(|e| CliError::failed(&e))?;
+        return Ok((store, Some(folder)));
+    };
+    let process = config.log.process(roles);
+    let store = Store::over_kafka(dir, kafka, &process, store::Options::default())
+        .await
+        .map_err(|e| CliError::failed(&e))?;
+    Ok((store, None))
+}
+
+/// Opens the socket of the setting called `key`.
+async fn socket(key: &str, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), CliError> {
     let refused = |error: std::io::Error| {
-        CliError::Failed(format!("admin.listen: {listen} cannot be opened: {error}"))
+        CliError::Failed(format!("{key}: {listen} cannot be opened: {error}"))
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    tracing::info!(%address, "health and metrics are served at http://{address}/readyz and /metrics");
     Ok((listener, address))
 }
 
