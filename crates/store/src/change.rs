@@ -3,6 +3,7 @@
 use fleet::{Evse, MeterInterval, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 
+use crate::lease::Lease;
 use crate::rows::{ForecastRow, PlanRow, Rows};
 use crate::{NewRecord, Position, Topic};
 
@@ -96,6 +97,10 @@ impl Change {
             .map(|(key, body)| (group.to_owned(), key, body))
             .collect();
         self.with(Rows::Kept(kept))
+    }
+
+    pub(crate) fn lease(self, lease: Lease) -> Self {
+        self.with(Rows::Lease(lease))
     }
 
     /// Sites, by id.

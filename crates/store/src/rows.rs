@@ -9,7 +9,9 @@ use sqlx::SqliteConnection;
 use units::Interval;
 
 use crate::error::{StoreError, db};
+use crate::lease::Lease;
 use crate::upsert::{Bound, Upsert, insert};
+use crate::writer::to_i64;
 
 /// Plans of one area whose schedules are kept in the table.
 const PLANS_WITH_SCHEDULES: i64 = 4;
@@ -71,6 +73,8 @@ pub(crate) enum Rows {
     Forecasts(Vec<ForecastRow>),
     /// Group, key and body.
     Kept(Vec<(String, String, String)>),
+    /// Who holds an office.
+    Lease(Lease),
 }
 
 impl Rows {
@@ -85,7 +89,7 @@ impl Rows {
             Self::Awards(rows) => rows.is_empty(),
             Self::Clearings(rows) => rows.is_empty(),
             Self::Statements(rows) => rows.is_empty(),
-            Self::Plan(_) => false,
+            Self::Plan(_) | Self::Lease(_) => false,
             Self::Forecasts(rows) => rows.is_empty(),
             Self::Kept(rows) => rows.is_empty(),
         }
@@ -120,9 +124,33 @@ impl Rows {
                 insert(to, &FORECAST, rows, forecast).await,
             ),
             Self::Kept(rows) => ("state of a consumer", kept(to, rows).await),
+            Self::Lease(row) => (
+                "lease of an office",
+                insert(to, &LEASE, std::slice::from_ref(row), lease).await,
+            ),
         };
         written.map_err(db(what))
     }
+}
+
+/// The next term of an office goes to who asks first; within a term only its holder goes on.
+const LEASE: Upsert = Upsert {
+    table: "lease",
+    columns: &["office", "holder", "address", "term", "beat"],
+    key: &["office"],
+    only_if: Some(
+        "excluded.term = lease.term + 1 \
+         OR (excluded.term = lease.term AND excluded.holder = lease.holder AND excluded.beat > lease.beat)",
+    ),
+};
+
+fn lease(query: Bound, lease: &Lease) -> Bound {
+    query
+        .bind(lease.office.clone())
+        .bind(lease.holder.clone())
+        .bind(lease.address.clone())
+        .bind(to_i64(lease.term))
+        .bind(to_i64(lease.beat))
 }
 
 const SITE: Upsert = Upsert::new(

@@ -14,6 +14,7 @@ use crate::change::Change;
 use crate::decode::Columns;
 use crate::embedded::apply;
 use crate::error::{StoreError, db};
+use crate::lease::Lease;
 use crate::rows::ForecastRow;
 use crate::writer::Job;
 
@@ -118,6 +119,24 @@ impl Tables {
         rows.iter()
             .map(|row| decode(&Columns { table, row }))
             .collect()
+    }
+
+    /// Who holds `office`, or held it last; none if nobody ever did.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub async fn lease(&self, office: &str) -> Result<Option<Lease>, StoreError> {
+        let query = sqlx::query("SELECT * FROM lease WHERE office = $1").bind(office.to_owned());
+        let found = self.read("lease", query, |row| {
+            Ok(Lease {
+                office: row.raw("office")?,
+                holder: row.raw("holder")?,
+                address: row.raw("address")?,
+                term: row.raw::<i64>("term")?.unsigned_abs(),
+                beat: row.raw::<i64>("beat")?.unsigned_abs(),
+            })
+        });
+        Ok(found.await?.pop())
     }
 
     /// All sites, by id.
