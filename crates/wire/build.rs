@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message as _;
+
 const FILES: [&str; 7] = [
     "shoal/telemetry/v1/telemetry.proto",
     "shoal/fleet/v1/fleet.proto",
@@ -16,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let files = protox::compile(FILES, [root])?;
+    let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
+    std::fs::write(Path::new(&out).join("types.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;
     Ok(())
 }

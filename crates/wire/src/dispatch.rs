@@ -17,6 +17,7 @@ impl From<&Setpoint> for proto::Setpoint {
             signal_id: setpoint.signal.as_ref().map(ToString::to_string),
             reason: setpoint.reason.clone(),
             mode: mode_message(&setpoint.mode),
+            term: None,
         }
     }
 }

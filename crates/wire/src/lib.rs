@@ -15,6 +15,9 @@ pub use error::WireError;
 use bytes::Bytes;
 pub use prost::Message;
 
+/// Every message and service of `proto/`, an encoded `google.protobuf.FileDescriptorSet`: what a server tells about itself.
+pub const TYPES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/types.bin"));
+
 /// The bytes of a message, as the log carries them.
 #[must_use]
 pub fn encode<M: Message>(message: &M) -> Bytes {

@@ -1,11 +1,11 @@
 //! Set-points from the log to the stations' mailboxes.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use fleet::setpoint::Outcome;
 use fleet::{Setpoint, SetpointId};
-use store::{LogError, Subscription};
+use store::{LogError, Subscription, Tables};
 use tokio_util::sync::CancellationToken;
 use wire::proto::dispatch::v1 as proto;
 
@@ -40,16 +40,48 @@ impl Seen {
     }
 }
 
+/// The newest term seen of each office.
+#[derive(Debug, Default)]
+struct Terms(BTreeMap<String, u64>);
+
+impl Terms {
+    /// Whether what was decided in `term` still holds. Of an office that is met for the first time the tables say which
+    /// term it has come to.
+    async fn holds(&mut self, tables: &Tables, term: Option<&proto::Term>) -> bool {
+        let Some(term) = term else { return true };
+        if !self.0.contains_key(&term.office) {
+            match tables.lease(&term.office).await {
+                Ok(lease) => {
+                    let number = lease.map_or(0, |lease| lease.term);
+                    self.0.insert(term.office.clone(), number);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, office = term.office, "the term of {} cannot be read", term.office);
+                }
+            }
+        }
+        self.newest(term)
+    }
+
+    fn newest(&mut self, term: &proto::Term) -> bool {
+        let newest = self.0.entry(term.office.clone()).or_insert(term.number);
+        *newest = term.number.max(*newest);
+        term.number == *newest
+    }
+}
+
 /// Hands set-points to stations until `stop`.
 ///
 /// # Errors
 /// [`LogError`] when the log cannot be read any more.
 pub(crate) async fn run(
     edge: Arc<Edge>,
+    tables: Tables,
     mut setpoints: Subscription,
     stop: CancellationToken,
 ) -> Result<(), LogError> {
     let mut seen = Seen::default();
+    let mut terms = Terms::default();
     loop {
         let batch = tokio::select! {
             biased;
@@ -57,9 +89,20 @@ pub(crate) async fn run(
             batch = setpoints.next_batch(BATCH) => batch?,
         };
         for record in batch {
-            let decoded =
-                wire::decode::<proto::Setpoint>(&record.payload).and_then(Setpoint::try_from);
-            match decoded {
+            let decoded = wire::decode::<proto::Setpoint>(&record.payload);
+            if let Ok(message) = &decoded
+                && !terms.holds(&tables, message.term.as_ref()).await
+            {
+                metrics::counter!("shoal_edge_setpoints_fenced_total").increment(1);
+                tracing::warn!(
+                    evse.id = record.key,
+                    setpoint.id = message.id,
+                    "a set-point for {} is void: its dispatcher was succeeded before it came",
+                    record.key
+                );
+                continue;
+            }
+            match decoded.and_then(Setpoint::try_from) {
                 Ok(setpoint) if seen.first(&setpoint.id) => deliver(&edge, setpoint).await,
                 Ok(_) => metrics::counter!("shoal_edge_setpoints_duplicate_total").increment(1),
                 Err(error) => tracing::error!(
@@ -108,9 +151,32 @@ async fn deliver(edge: &Edge, setpoint: Setpoint) {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_an_earlier_dispatcher_decided_is_void_once_a_later_one_was_seen() {
+        let tables = store::Store::in_memory().await.unwrap().tables();
+        let term = |number| proto::Term {
+            office: "dispatch/NL".to_owned(),
+            number,
+        };
+        let mut terms = Terms::default();
+        for (number, holds) in [(3, true), (3, true), (2, false), (4, true), (3, false)] {
+            assert_eq!(terms.holds(&tables, Some(&term(number))).await, holds);
+        }
+        assert!(terms.holds(&tables, None).await);
+        // An edge that has just started asks the tables.
+        let candidate = || store::Candidate::new(tables.clone(), "dispatch/NL", "a", "http://a:1");
+        for _ in 0..2 {
+            candidate().elected(|_| {}).await.resign().await;
+        }
+        let mut terms = Terms::default();
+        assert!(!terms.holds(&tables, Some(&term(1))).await);
+        assert!(terms.holds(&tables, Some(&term(2))).await);
+    }
+
     #[test]
     fn an_identifier_is_first_once_and_memory_is_bounded() {
         let mut seen = Seen::default();
+        let mut terms = Terms::default();
         let id = |n: usize| format!("sp-{n}").parse::<SetpointId>().unwrap();
         assert!(seen.first(&id(0)) && !seen.first(&id(0)));
         for n in 1..=REMEMBERED {

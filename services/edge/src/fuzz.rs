@@ -233,6 +233,10 @@ fn fuzz_setpoints_from_the_log() {
         signal_id: Some("signal".into()),
         reason: "test".into(),
         mode: None,
+        term: Some(proto::Term {
+            office: "dispatch/NL".into(),
+            number: 2,
+        }),
     };
     let points = vec![proto::mode::Point {
         at: 1,

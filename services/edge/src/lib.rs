@@ -172,7 +172,7 @@ impl Edge {
         let watching = tokio::spawn(self.guard.watch(halt.clone()));
         let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
         let watched = presence::run(Arc::clone(&edge), self.readings, halt.clone());
-        let commanded = commands::run(edge, self.setpoints, halt.clone());
+        let commanded = commands::run(edge, self.deps.tables, self.setpoints, halt.clone());
         let commanded = tokio::try_join!(commanded, watched).map(|_| ());
         halt.cancel();
         let farewell = async {

@@ -36,7 +36,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks everything that the types leave open.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
         for (name, value) in [
             ("every_minutes", self.every_minutes),
             ("horizon_hours", self.horizon_hours),

@@ -85,7 +85,7 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         config,
     });
     let service = ForecastServiceServer::new(serve::Service(shared.clone()));
-    let router = tonic::transport::Server::builder().add_service(service);
+    let router = tonic::service::Routes::new(service);
     let rounds = tokio::spawn(rounds(shared, stop.clone()));
     let served = deps.listener.serve(router, stop).await;
     if let Err(error) = rounds.await {

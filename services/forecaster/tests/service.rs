@@ -13,7 +13,8 @@ use shoal_forecaster::{Config, Deps};
 use store::{Store, topic};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Server};
+use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use units::DeliveryDay;
 use wire::forecast::{Published, Quantity};
@@ -219,9 +220,9 @@ async fn running(stop: &CancellationToken) -> (Channel, Store) {
     let (fleet, fleet_listener) = Pipe::new("fleet");
     let (market, market_listener) = Pipe::new("market");
     let (forecast, listener) = Pipe::new("forecast");
-    let fleet_router = Server::builder().add_service(FleetServiceServer::new(Fleet));
+    let fleet_router = Routes::new(FleetServiceServer::new(Fleet));
     tokio::spawn(fleet_listener.serve(fleet_router, stop.clone()));
-    let market_router = Server::builder().add_service(MarketServiceServer::new(Market));
+    let market_router = Routes::new(MarketServiceServer::new(Market));
     tokio::spawn(market_listener.serve(market_router, stop.clone()));
     let deps = Deps {
         clock: Clock::accelerated(start(), 600.0),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use market::{Bid, BidStatus, Rules};
 use runtime::Clock;
-use store::{Change, Position, StoreError, Tables, topic};
+use store::{Change, Position, StoreError, Tables, Tenure, topic};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wire::proto::market::v1::market_operator_client::MarketOperatorClient;
@@ -17,7 +17,7 @@ const BATCH: usize = 256;
 /// Real time before the market is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Submits bids until `stop`.
+/// Submits bids until `stop`, or until the office is lost.
 ///
 /// # Errors
 /// [`Error`] when the log or the tables are lost.
@@ -26,6 +26,7 @@ pub(crate) async fn run(
     tables: Tables,
     clock: Clock,
     operator: Channel,
+    tenure: &Tenure,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let mut market = MarketOperatorClient::new(operator);
@@ -52,6 +53,10 @@ pub(crate) async fn run(
             open = refuse_late(&tables, open, &clock).await?;
             if open.is_empty() {
                 break;
+            }
+            if !tenure.is_held() {
+                // Whoever holds the office now reads them again: they are not committed.
+                return Ok(());
             }
             match submit(&mut market, &tables, &open).await {
                 Ok(receipts) => {

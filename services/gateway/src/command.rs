@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 /// Persons who must release after a kill.
 const RELEASERS: usize = 2;
 
-/// What the dispatcher may do.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the dispatcher may do. It outlives the process that was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Follow everything.
     #[default]

@@ -62,9 +62,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Checks everything that the types leave open.
+    ///
     /// # Errors
     /// [`Error::Config`] naming the key.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), Error> {
         let positive = [
             ("cycle_seconds", self.cycle_seconds),
             ("least_real_cycle_ms", self.least_real_cycle_ms),

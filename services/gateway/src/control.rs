@@ -7,11 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::activation::Delivery;
 use market::Area;
 use runtime::Clock;
-use store::{Change, NewRecord, StoreError, Tables, topic};
+use store::{Change, NewRecord, StoreError, Tables, Tenure, topic};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use wire::proto::dispatch::v1 as proto;
 
+use crate::command::Order;
 use crate::config::Pace;
 use crate::cycle::{Decision, Dispatcher};
 use crate::view::Shared;
@@ -24,6 +25,8 @@ const WATCHED: usize = 256;
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
     dispatcher: Arc<Mutex<Dispatcher>>,
+    /// Held by whoever changes the order: one after the other, each stored before the next.
+    ordering: Arc<tokio::sync::Mutex<()>>,
     cycles: broadcast::Sender<proto::Cycle>,
     shared: Shared,
     clock: Clock,
@@ -31,6 +34,7 @@ pub(crate) struct Control {
     tables: Tables,
     pace: Pace,
     least_real: Duration,
+    tenure: Tenure,
 }
 
 impl Control {
@@ -38,6 +42,10 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of the process that the dispatcher acts through"
+    )]
     pub(crate) async fn load(
         area: Area,
         pace: Pace,
@@ -46,17 +54,27 @@ impl Control {
         clock: Clock,
         log: store::Log,
         tables: Tables,
+        tenure: Tenure,
     ) -> Result<Self, StoreError> {
         let now = clock.now();
-        let deliveries: Vec<Delivery> = tables
-            .kept(GROUP)
-            .await?
-            .into_iter()
+        let kept = tables.kept(GROUP).await?;
+        let deliveries: Vec<Delivery> = kept
+            .iter()
             .filter(|(key, _)| key.starts_with(records::DELIVERY))
-            .filter_map(|(_, body)| serde_json::from_str(&body).ok())
+            .filter_map(|(_, body)| serde_json::from_str(body).ok())
             .collect();
+        let mut dispatcher = Dispatcher::new(area, pace, now, deliveries);
+        if let Some((_, body)) = kept.iter().find(|(key, _)| key == records::ORDER) {
+            dispatcher.order = serde_json::from_str(body).unwrap_or_else(|error| {
+                tracing::error!(%error, "the order in force does not read: taken for a kill");
+                let mut order = Order::default();
+                order.kill();
+                order
+            });
+        }
         Ok(Self {
-            dispatcher: Arc::new(Mutex::new(Dispatcher::new(area, pace, now, deliveries))),
+            dispatcher: Arc::new(Mutex::new(dispatcher)),
+            ordering: Arc::default(),
             cycles: broadcast::Sender::new(WATCHED),
             shared,
             clock,
@@ -64,6 +82,7 @@ impl Control {
             tables,
             pace,
             least_real,
+            tenure,
         })
     }
 
@@ -81,8 +100,25 @@ impl Control {
         self.clock
     }
 
-    pub(crate) const fn log(&self) -> &store::Log {
-        &self.log
+    /// Changes the order in force. What is told about it and the order itself are stored before they have an effect; the name of
+    /// the new order is answered.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they were not stored; the order is as before.
+    pub(crate) async fn order(
+        &self,
+        told: NewRecord,
+        change: impl FnOnce(&mut Order) + Send,
+    ) -> Result<&'static str, StoreError> {
+        let _one_at_a_time = self.ordering.lock().await;
+        let mut order = self.dispatcher().order.clone();
+        change(&mut order);
+        let kept = records::body(records::ORDER.to_owned(), &order);
+        let stored = Change::default().records([told]).keep(GROUP, kept);
+        self.tables.apply(stored).await?;
+        let name = order.name();
+        self.dispatcher().order = order;
+        Ok(name)
     }
 
     /// Runs until `stop`. `wake` changes with each signal.
@@ -130,15 +166,30 @@ impl Control {
         };
         metrics::histogram!("shoal_dispatch_decision_seconds")
             .record((self.clock.monotonic_ms() - began) / 1e3);
+        let term = self
+            .tenure
+            .term()
+            .map(|(office, number)| proto::Term { office, number });
         let setpoints: Vec<NewRecord> = decision
             .setpoints
             .iter()
-            .map(|s| NewRecord {
-                topic: topic::SETPOINTS,
-                key: s.evse.as_str().to_owned(),
-                payload: wire::encode(&proto::Setpoint::from(s)),
+            .map(|s| {
+                let told = proto::Setpoint {
+                    term: term.clone(),
+                    ..s.into()
+                };
+                NewRecord {
+                    topic: topic::SETPOINTS,
+                    key: s.evse.as_str().to_owned(),
+                    payload: wire::encode(&told),
+                }
             })
             .collect();
+        // A process that slept may have been succeeded while it decided.
+        if !self.tenure.is_held() {
+            metrics::counter!("shoal_dispatch_cycles_void_total").increment(1);
+            return Ok(());
+        }
         if !setpoints.is_empty() {
             self.log.append(setpoints).await?;
         }

@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod control;
 mod cycle;
+mod office;
 mod quarter;
 mod ready;
 mod records;
@@ -14,24 +15,18 @@ mod settle;
 mod view;
 mod wanted;
 
-use std::time::Duration;
-
 pub use config::Config;
 
-use chrono::TimeDelta;
 use runtime::Clock;
+use runtime::front::{self, Seat};
 use runtime::latency::Probe;
 use runtime::pipe::{Listener, PipeError};
-use store::{Log, LogError, StoreError, Tables};
+use store::{Candidate, Log, LogError, StoreError, Tables};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Server};
-use wire::proto::dispatch::v1::dispatch_service_server::DispatchServiceServer;
-use wire::proto::market::v1::market_service_server::MarketServiceServer;
+use tonic::transport::Channel;
 
-use crate::control::Control;
-use crate::results::Results;
-use crate::settle::Settler;
+use crate::office::Office;
 use crate::view::Shared;
 
 /// Group under which offsets are committed and records are kept.
@@ -52,6 +47,27 @@ pub struct Deps {
     pub latency: Probe,
     /// Where `MarketService` and `DispatchService` are served.
     pub listener: Listener,
+    /// One gateway of an area decides at a time.
+    pub candidate: Candidate,
+    /// How the one that decides is reached.
+    pub dial: Dial,
+}
+
+/// Makes a channel to an address; none if it is no address.
+pub struct Dial(pub Box<dyn Fn(&str) -> Option<Channel> + Send + Sync>);
+
+impl Dial {
+    /// For a gateway without rivals.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self(Box::new(|_| None))
+    }
+}
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 /// What ends the gateway.
@@ -79,6 +95,9 @@ pub enum Error {
 
 /// Runs the gateway until `stop`; then what is over is settled provisionally. Set-points sent expire by themselves.
 ///
+/// With rivals it waits until it is elected, follows fleet and plans meanwhile, and passes calls on to who is. Once the office is lost
+/// nothing is decided any more, and it waits again.
+///
 /// # Errors
 /// [`Error`] for settings that cannot be used, or when the log, the tables or the server are lost. A market that cannot be reached is
 /// asked again for ever.
@@ -91,105 +110,94 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         operator,
         latency,
         listener,
+        candidate,
+        dial,
     } = deps;
-    let now = clock.now();
-    let shared = Shared::load(config.area, &tables, now).await?;
-    let pace = config.pace(clock.speed());
-    let least_real =
-        Duration::from_millis(u64::from(config.least_real_cycle_ms)).min(clock.real(pace.cycle));
-    let control = Control::load(
-        config.area,
-        pace,
-        least_real,
-        shared.clone(),
-        clock,
-        log.clone(),
-        tables.clone(),
-    )
-    .await?;
-    let settler = Settler {
-        area: config.area,
-        tables: tables.clone(),
-        clock,
-        after: TimeDelta::minutes(i64::from(config.settle_after_minutes)),
-        correct_after: TimeDelta::hours(i64::from(config.correct_after_hours)),
-    };
-    let results = Results::load(tables.clone(), shared.clone(), now).await?;
+    let shared = Shared::load(config.area, &tables, clock.now()).await?;
+    let (seat, seated) = watch::channel(Seat::Nobody);
     let ended = stop.child_token();
-    let router = Server::builder()
-        .add_service(MarketServiceServer::new(serve::Market {
-            area: config.area,
-            clock,
-            tables: tables.clone(),
-            settler: settler.clone(),
-        }))
-        .add_service(DispatchServiceServer::new(serve::Dispatch {
-            control: control.clone(),
-            latency: latency.clone(),
-            stop: ended.clone(),
-        }));
-    let (wake, woken) = watch::channel(0);
-    tracing::info!(area = %config.area, cycle = %pace.cycle, "gateway of {}: one cycle each {}", config.area, pace.cycle);
+    // Whoever ends, ends all.
     let ending = |task: Result<(), Error>| {
-        // Whoever ends, ends all.
         ended.cancel();
         task
     };
-    let (a, b, c, d, e, f, g, h) = tokio::join!(
+    let office = Office {
+        config: config.clone(),
+        clock,
+        log: log.clone(),
+        tables: tables.clone(),
+        operator,
+        latency,
+        shared: shared.clone(),
+    };
+    let (a, b, c, d) = tokio::join!(
+        async { ending(answer(listener, seated, &ended).await) },
         async {
-            ending(
-                listener
-                    .serve(router, ended.clone())
-                    .await
-                    .map_err(Error::from),
-            )
+            let following = shared
+                .clone()
+                .follow_fleet(log.clone(), tables, ended.clone());
+            ending(following.await.map_err(Error::from))
         },
         async {
-            ending(
+            let following =
                 shared
                     .clone()
-                    .follow_fleet(log.clone(), tables.clone(), ended.clone())
-                    .await
-                    .map_err(Error::from),
-            )
+                    .follow_plans(config.area, log.clone(), clock, ended.clone());
+            ending(following.await.map_err(Error::from))
         },
-        async {
-            ending(
-                shared
-                    .clone()
-                    .follow_plans(config.area, log.clone(), clock, ended.clone())
-                    .await
-                    .map_err(Error::from),
-            )
-        },
-        async {
-            ending(
-                bids::run(
-                    log.clone(),
-                    tables.clone(),
-                    clock,
-                    operator.clone(),
-                    ended.clone(),
-                )
-                .await,
-            )
-        },
-        async { ending(results.run(operator.clone(), ended.clone()).await) },
-        async {
-            ending(
-                results::signals(
-                    shared.clone(),
-                    operator.clone(),
-                    latency,
-                    clock,
-                    wake,
-                    ended.clone(),
-                )
-                .await,
-            )
-        },
-        async { ending(control.run(woken, ended.clone()).await) },
-        async { ending(settler.run(ended.clone()).await) },
+        async { ending(stand(&office, &candidate, &dial, &seat, &ended).await) },
     );
-    a.and(b).and(c).and(d).and(e).and(f).and(g).and(h)
+    a.and(b).and(c).and(d)
+}
+
+/// Serves whoever has the seat; from the first time on that somebody has.
+async fn answer(
+    listener: Listener,
+    mut seated: watch::Receiver<Seat>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    tokio::select! {
+        _ = seated.wait_for(|seat| !matches!(seat, Seat::Nobody)) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    let routes = front::routes(seated);
+    Ok(listener.serve(routes, stop.clone()).await?)
+}
+
+/// Stands for the office, holds it as long as it may, and stands again.
+async fn stand(
+    office: &Office,
+    candidate: &Candidate,
+    dial: &Dial,
+    seat: &watch::Sender<Seat>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    loop {
+        let tenure = tokio::select! {
+            tenure = candidate.elected(|address| {
+                seat.send_replace(dial.0(address).map_or(Seat::Nobody, Seat::There));
+            }) => tenure,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let ended = stop.child_token();
+        let held = office.hold(&tenure, seat, &ended);
+        let lost = async {
+            tenure.lost().await;
+            tracing::warn!(
+                "the office of the dispatcher is lost: nothing is decided here any more"
+            );
+            ended.cancel();
+            std::future::pending().await
+        };
+        let held = tokio::select! {
+            held = held => held,
+            never = lost => never,
+        };
+        seat.send_replace(Seat::Nobody);
+        tenure.resign().await;
+        held?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) const AVAILABILITY: &str = "availability/";
 pub(crate) const DELIVERY: &str = "delivery/";
 /// Prefix of frozen baselines.
 pub(crate) const BASELINE: &str = "baseline/";
+/// What operators ordered last.
+pub(crate) const ORDER: &str = "order";
 
 pub(crate) fn imbalance_key(start: DateTime<Utc>) -> String {
     format!("{IMBALANCE}{}", start.timestamp())

@@ -258,21 +258,17 @@ impl DispatchService for Dispatch {
             key: asked.by.clone(),
             payload: wire::encode(&asked),
         };
-        self.control
-            .log()
-            .append(vec![record])
-            .await
-            .map_err(|e| Status::unavailable(e.to_string()))?;
-        let state = {
-            let mut dispatcher = self.control.dispatcher();
-            match kind {
-                Kind::Hold => dispatcher.order.hold(until),
-                Kind::Release => dispatcher.order.release(asked.by.trim()),
-                Kind::Kill => dispatcher.order.kill(),
+        let state = self
+            .control
+            .order(record, |order| match kind {
+                Kind::Hold => order.hold(until),
+                Kind::Release => order.release(asked.by.trim()),
+                Kind::Kill => order.kill(),
                 Kind::Unspecified => {}
-            }
-            dispatcher.order.name().to_owned()
-        };
+            })
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?
+            .to_owned();
         tracing::warn!(
             "{} ordered {kind:?} ({}): dispatch is {state}",
             asked.by,

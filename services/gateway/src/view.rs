@@ -99,16 +99,34 @@ impl Shared {
         tables: &Tables,
         now: DateTime<Utc>,
     ) -> Result<Self, StoreError> {
-        let mut view = View::default();
-        view.take_sites(tables.sites().await?);
-        for award in tables.awards_between(now - REMEMBERED, now + AHEAD).await? {
-            view.position.apply(award);
+        let shared = Self::default();
+        shared.refresh(area, tables, now).await?;
+        Ok(shared)
+    }
+
+    /// Takes in what the tables remember and this view does not.
+    pub(crate) async fn refresh(
+        &self,
+        area: Area,
+        tables: &Tables,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let sites = tables.sites().await?;
+        let awards = tables.awards_between(now - REMEMBERED, now + AHEAD).await?;
+        let plan = tables.latest_plan(area).await?;
+        let kept = tables.kept(crate::GROUP).await?;
+        let mut view = self.lock();
+        view.take_sites(sites);
+        for award in awards {
+            if !view.knows(&award) {
+                view.position.apply(award);
+            }
         }
-        if let Some((plan, schedules)) = tables.latest_plan(area).await? {
+        if let Some((plan, schedules)) = plan {
             let said_at = plan.solved_at;
             view.take_plan(plan, schedules, said_at);
         }
-        for (key, body) in tables.kept(crate::GROUP).await? {
+        for (key, body) in kept {
             if !key.starts_with(crate::records::IMBALANCE) {
                 continue;
             }
@@ -119,7 +137,7 @@ impl Shared {
                 Err(e) => tracing::warn!(key, "an imbalance price does not read: {e}"),
             }
         }
-        Ok(Self(Arc::new(Mutex::new(view))))
+        Ok(())
     }
 
     /// Follows the fleet until `stop`.

@@ -297,7 +297,20 @@ async fn a_held_dispatcher_ignores_calls_and_a_killed_one_charges_plainly() {
         .until("everybody charges", async || in_force(&world).await == all)
         .await;
     assert_eq!(order(Kind::Release, "ann").await.unwrap(), "killed");
-    assert_eq!(order(Kind::Release, "ben").await.unwrap(), "running");
+    // A kill and who has released it outlive the process.
+    running.stop().await;
+    let running = world.start();
+    let mut client = DispatchServiceClient::new(running.channel.clone());
+    let release = |by: &str| proto::CommandRequest {
+        kind: Kind::Release.into(),
+        by: by.to_owned(),
+        reason: "test".to_owned(),
+        expires_at_micros: None,
+    };
+    for (by, state) in [("ann", "killed"), ("ben", "running")] {
+        let answer = client.command(release(by)).await.unwrap();
+        assert_eq!(answer.into_inner().state, state);
+    }
     running.stop().await;
 }
 

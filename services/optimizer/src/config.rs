@@ -72,8 +72,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What makes no sense, if anything.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks everything that the types leave open.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
         if !(1..=72).contains(&self.horizon_hours) {
             return Err(format!(
                 "horizon_hours is {}, expected 1 to 72",

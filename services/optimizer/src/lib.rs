@@ -90,7 +90,7 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         config,
     });
     let service = PlanServiceServer::new(serve::Service(shared.newest.subscribe()));
-    let router = tonic::transport::Server::builder().add_service(service);
+    let router = tonic::service::Routes::new(service);
     let ended = stop.child_token();
     let planner = tokio::spawn(planner::run(shared.clone(), ended.clone()));
     let bidder = tokio::spawn(bidder::run(shared.clone(), ended.clone()));

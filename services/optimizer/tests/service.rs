@@ -14,7 +14,8 @@ use shoal_optimizer::{Config, Deps};
 use store::{Change, NewRecord, Store, topic};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Server};
+use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use units::{Band, Currency, Interval, Power, Price, Series};
 use wire::forecast::Published;
@@ -212,9 +213,9 @@ async fn running(stop: &CancellationToken, speed: f64) -> (Channel, Store, Clock
     let (fleet, fleet_listener) = Pipe::new("fleet");
     let (forecast, forecast_listener) = Pipe::new("forecast");
     let (plan, listener) = Pipe::new("plan");
-    let fleet_router = Server::builder().add_service(FleetServiceServer::new(Depot));
+    let fleet_router = Routes::new(FleetServiceServer::new(Depot));
     tokio::spawn(fleet_listener.serve(fleet_router, stop.clone()));
-    let forecast_router = Server::builder().add_service(ForecastServiceServer::new(Forecaster));
+    let forecast_router = Routes::new(ForecastServiceServer::new(Forecaster));
     tokio::spawn(forecast_listener.serve(forecast_router, stop.clone()));
     let clock = Clock::accelerated(start(), speed);
     let deps = Deps {

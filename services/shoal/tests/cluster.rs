@@ -10,14 +10,15 @@
 #[path = "../../../crates/store/tests/support/mod.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader};
+mod processes;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{Evse, Mode, Protocol, Setpoint, Site};
 use futures_util::{SinkExt as _, StreamExt as _};
+use processes::{serve, shoal};
 use runtime::Clock;
 use serde_json::{Value, json};
 use store::{KafkaOptions, NewRecord, Options, Store, topic};
@@ -35,54 +36,10 @@ use wire::proto::fleet::v1::{EvseState, GetFleetRequest, RegisterRequest};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A running service; killed when the test ends early.
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn shoal(settings: &Path) -> Command {
-    let mut shoal = Command::new(env!("CARGO_BIN_EXE_shoal"));
-    shoal.env("SHOAL_CONFIG", settings).stdin(Stdio::null());
-    shoal
-}
-
-/// Starts a service and waits until it says after `mark` where it is reached.
-fn serve(settings: &Path, role: &str, process: &str, mark: &str) -> Process {
-    let mut child = shoal(settings)
-        .args(["serve", role])
-        .env("SHOAL_LOG__PROCESS", process)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut said = Vec::new();
-    let address = loop {
-        let Some(Ok(line)) = lines.next() else {
-            panic!("{process} does not say where it is: {said:#?}");
-        };
-        if let Some((_, rest)) = line.split_once(mark) {
-            break rest.split('/').next().unwrap().to_owned();
-        }
-        said.push(line);
-    };
-    // Nobody may be stopped by a full pipe.
-    std::thread::spawn(move || lines.for_each(drop));
-    Process { child, address }
-}
-
 fn settings(dir: &Path, kafka: &KafkaOptions) -> PathBuf {
     let file = dir.join("shoal.toml");
     let text = format!(
-        "[admin]\nlisten = \"127.0.0.1:0\"\n[grpc]\nlisten = \"127.0.0.1:0\"\n[store]\ndir = {:?}\n\
+        "[admin]\nlisten = \"127.0.0.1:0\"\n[grpc]\ntelemetry_ingest = \"127.0.0.1:0\"\n[store]\ndir = {:?}\n\
          [log]\nbrokers = {:?}\nprefix = {:?}\npartitions = 3\nreplication = 1\n\
          [edge]\nlisten = \"127.0.0.1:0\"\nreplicas = true\n",
         dir.join("data"),

@@ -12,7 +12,7 @@ use runtime::Clock;
 use runtime::pipe::{Listener, PipeError};
 use store::{Log, LogError, StoreError, Tables};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use wire::proto::fleet::v1::fleet_service_server::FleetServiceServer;
 
 use crate::consumer::Consumer;
@@ -73,7 +73,7 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         tables: deps.tables.clone(),
         stop: stop.clone(),
     };
-    let router = Server::builder().add_service(FleetServiceServer::new(server));
+    let router = Routes::new(FleetServiceServer::new(server));
     let consumer = Consumer::new(config, live, deps.clock, &deps.log, deps.tables).await?;
     let ended = stop.child_token();
     let serving = async {

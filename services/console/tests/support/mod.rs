@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::proto::dispatch::v1::dispatch_service_server::{DispatchService, DispatchServiceServer};
 use wire::proto::dispatch::v1::*;
@@ -151,23 +151,12 @@ fn serve(
 ) {
     let w = world.clone();
     let routers = [
-        (
-            fleet,
-            Server::builder().add_service(fleet::server(w.clone())),
-        ),
-        (
-            forecast,
-            Server::builder().add_service(ForecastServiceServer::new(w.clone())),
-        ),
-        (
-            plan,
-            Server::builder().add_service(PlanServiceServer::new(w.clone())),
-        ),
+        (fleet, Routes::new(fleet::server(w.clone()))),
+        (forecast, Routes::new(ForecastServiceServer::new(w.clone()))),
+        (plan, Routes::new(PlanServiceServer::new(w.clone()))),
         (
             gateway,
-            Server::builder()
-                .add_service(market::server(w.clone()))
-                .add_service(DispatchServiceServer::new(w)),
+            Routes::new(market::server(w.clone())).add_service(DispatchServiceServer::new(w)),
         ),
     ];
     for (listener, router) in routers {

@@ -11,14 +11,15 @@ use market::{Area, Award, AwardId, Bid, BidId, Direction, Offer, Product, Rules}
 use runtime::Clock;
 use runtime::latency::Probe;
 use runtime::pipe::Pipe;
-use shoal_gateway::{Config, Deps};
-use store::{Change, NewRecord, Position, Store, topic};
+use shoal_gateway::{Config, Deps, Dial};
+use store::{Candidate, Change, NewRecord, Position, Store, topic};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Server};
+use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use units::{Currency, Power, Price};
 use uuid::Uuid;
@@ -186,7 +187,7 @@ impl World {
         fake.seen.lock().unwrap().dice = seed;
         let (operator, listener) = Pipe::new("operator");
         let stop_market = CancellationToken::new();
-        let router = Server::builder().add_service(MarketOperatorServer::new(fake.clone()));
+        let router = Routes::new(MarketOperatorServer::new(fake.clone()));
         tokio::spawn(listener.serve(router, stop_market.clone()));
         Self {
             store,
@@ -208,6 +209,8 @@ impl World {
             operator: self.operator.channel(),
             latency: self.probe.clone(),
             listener,
+            candidate: Candidate::alone(),
+            dial: Dial::nobody(),
         };
         let task = tokio::spawn(shoal_gateway::run(Config::default(), deps, stop.clone()));
         Running {

@@ -11,7 +11,8 @@ use runtime::tasks::{Duty, Tasks};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Server};
+use tonic::service::Routes;
+use tonic::transport::Channel;
 use wire::proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use wire::proto::fleet::v1::{EvseState, GetFleetRequest};
 use wire::proto::market::v1::market_operator_server::MarketOperatorServer;
@@ -92,7 +93,7 @@ pub(super) fn start(parts: Parts, pipes: Pipes, stop: &CancellationToken) -> (Ta
         run.await;
         Ok::<(), runtime::pipe::PipeError>(())
     });
-    let router = Server::builder().add_service(MarketOperatorServer::new(operator));
+    let router = Routes::new(MarketOperatorServer::new(operator));
     tasks.spawn(
         "market operator",
         Duty::Essential,
@@ -151,6 +152,8 @@ pub(super) fn start(parts: Parts, pipes: Pipes, stop: &CancellationToken) -> (Ta
         operator: pipes.operator.0.channel(),
         latency,
         listener: pipes.gateway.1,
+        candidate: store::Candidate::alone(),
+        dial: shoal_gateway::Dial::nobody(),
     };
     let config = shoal_gateway::Config {
         area,

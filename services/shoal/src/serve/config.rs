@@ -9,19 +9,25 @@ use serde::Deserialize;
 use store::KafkaOptions;
 
 use super::Role;
+use super::links::Asked;
 use crate::cli::CliError;
 
 /// Port of health and metrics, beside that of charge points.
 const ADMIN_PORT: u16 = 9221;
-/// Port of gRPC, beside it.
-const GRPC_PORT: u16 = 9222;
+/// Ports of gRPC, beside it.
+const FLEET_PORT: u16 = 9222;
+const FORECAST_PORT: u16 = 9223;
+const PLAN_PORT: u16 = 9224;
+const GATEWAY_PORT: u16 = 9225;
+/// Port of the console.
+const WEB_PORT: u16 = 9230;
 /// Longer than any service needs to close its connections, shorter than the half minute after which schedulers kill.
 const GRACE_SECONDS: u64 = 20;
 /// A longer one is a typing error: nobody waits an hour for a restart.
 const LONGEST_GRACE_SECONDS: u64 = 3_600;
 
 /// Settings of a process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(super) process: Process,
@@ -30,8 +36,15 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     pub(super) logging: Logging,
     pub(super) grpc: Grpc,
+    pub(super) peers: Peers,
+    pub(super) tls: Option<runtime::tls::Files>,
+    pub(super) web: Web,
     pub(super) edge: shoal_edge::Config,
     pub(super) telemetry_ingest: shoal_telemetry_ingest::Config,
+    pub(super) forecaster: shoal_forecaster::Config,
+    pub(super) optimizer: shoal_optimizer::Config,
+    pub(super) gateway: shoal_gateway::Config,
+    pub(super) console: shoal_console::Config,
 }
 
 /// The process as a whole.
@@ -143,18 +156,110 @@ impl Log {
     }
 }
 
-/// What services ask each other.
+/// Where this process is asked over gRPC; port 0 takes a free one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Grpc {
-    /// Address of the services of this process that are asked over gRPC; port 0 takes a free one.
-    pub(super) listen: SocketAddr,
+    telemetry_ingest: SocketAddr,
+    forecaster: SocketAddr,
+    optimizer: SocketAddr,
+    gateway: SocketAddr,
+    /// Where other gateways reach that of this process, like `http://10.0.0.7:9225`; the address it listens on by default.
+    pub(super) advertise: Option<String>,
 }
 
 impl Default for Grpc {
     fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, GRPC_PORT)),
+            telemetry_ingest: local(FLEET_PORT),
+            forecaster: local(FORECAST_PORT),
+            optimizer: local(PLAN_PORT),
+            gateway: local(GATEWAY_PORT),
+            advertise: None,
+        }
+    }
+}
+
+impl Grpc {
+    /// What can be asked, the key of its setting, where.
+    pub(super) const fn listeners(&self) -> [(Asked, &'static str, SocketAddr); 4] {
+        [
+            (Asked::Fleet, "grpc.telemetry_ingest", self.telemetry_ingest),
+            (Asked::Forecast, "grpc.forecaster", self.forecaster),
+            (Asked::Plan, "grpc.optimizer", self.optimizer),
+            (Asked::Gateway, "grpc.gateway", self.gateway),
+        ]
+    }
+}
+
+/// Where others are asked, like `http://forecaster:9223`. What is not said is asked in this process if it is served here, and
+/// on this machine otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Peers {
+    telemetry_ingest: Option<String>,
+    forecaster: Option<String>,
+    optimizer: Option<String>,
+    gateway: Option<String>,
+    /// The market and the grid operator.
+    operator: Option<String>,
+}
+
+impl Peers {
+    /// Last part of the key of a setting.
+    pub(super) const fn key(&self, asked: Asked) -> &'static str {
+        match asked {
+            Asked::Fleet => "telemetry_ingest",
+            Asked::Forecast => "forecaster",
+            Asked::Plan => "optimizer",
+            Asked::Gateway => "gateway",
+            Asked::Operator => "operator",
+        }
+    }
+
+    fn said(&self, asked: Asked) -> Option<&String> {
+        match asked {
+            Asked::Fleet => self.telemetry_ingest.as_ref(),
+            Asked::Forecast => self.forecaster.as_ref(),
+            Asked::Plan => self.optimizer.as_ref(),
+            Asked::Gateway => self.gateway.as_ref(),
+            Asked::Operator => self.operator.as_ref(),
+        }
+    }
+
+    /// Address of another process; none where `asked` is served `here` and no address is said.
+    pub(super) fn address(
+        &self,
+        asked: Asked,
+        grpc: &Grpc,
+        here: bool,
+        secured: bool,
+    ) -> Option<String> {
+        let local = || {
+            let listeners = grpc.listeners();
+            let (.., address) = listeners.into_iter().find(|(other, ..)| *other == asked)?;
+            let scheme = if secured { "https" } else { "http" };
+            Some(format!("{scheme}://{address}"))
+        };
+        self.said(asked)
+            .cloned()
+            .or_else(|| if here { None } else { local() })
+    }
+}
+
+/// The console in the browser.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Web {
+    /// Its address; port 0 takes a free one.
+    pub(super) listen: SocketAddr,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, WEB_PORT)),
         }
     }
 }
@@ -191,6 +296,28 @@ pub(crate) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliErr
                     return refuse(wrong.to_string());
                 }
             }
+            Role::Forecaster => {
+                if let Err(wrong) = config.forecaster.check() {
+                    return refuse(format!("forecaster.{wrong}"));
+                }
+            }
+            Role::Optimizer => {
+                if let Err(wrong) = config.optimizer.check() {
+                    return refuse(format!("optimizer.{wrong}"));
+                }
+            }
+            Role::Gateway => {
+                if let Err(wrong) = config.gateway.check() {
+                    return refuse(wrong.to_string());
+                }
+                if config.peers.said(Asked::Operator).is_none() {
+                    return refuse(
+                        "peers.operator: missing, expected http://HOST:PORT of the market and the grid operator (shoal.market.v1.MarketOperator)"
+                            .to_owned(),
+                    );
+                }
+            }
+            Role::Console => {}
             Role::Edge => {
                 if let Err(wrong) = config.edge.validate() {
                     let (key, value, expected) = (wrong.key, wrong.value, wrong.expected);
@@ -247,11 +374,22 @@ mod tests {
                 ": log.replication: met 0, expected 1 to 9",
             ),
             ("[log]\nprefix = \"a b\"\n", ": log.prefix: met \"a b\""),
+            ("[grpc]\nlisten = \"127.0.0.1:1\"\n", ": grpc.listen: "),
             ("[edge\n", ":1: "),
         ] {
             let said = refused(text);
             assert!(said.starts_with(expected), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn a_gateway_needs_to_know_its_operator() {
+        let error = load(None, &[Role::Gateway]).unwrap_err();
+        assert_eq!(error.status(), 2);
+        assert!(
+            error.to_string().contains("peers.operator: missing"),
+            "{error}"
+        );
     }
 
     #[test]

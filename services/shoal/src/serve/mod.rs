@@ -7,17 +7,16 @@
 
 pub(crate) mod config;
 mod folder;
+mod links;
+mod parts;
 
 use std::error::Error as StdError;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 
 use runtime::Clock;
 use runtime::admin::{self, Health};
 use runtime::latency::Probe;
-use runtime::pipe::Listener;
 use runtime::tasks::{Duty, Tasks, stop_on_signal};
 use serde::Serialize;
 use store::Store;
@@ -26,29 +25,47 @@ use tokio_util::sync::CancellationToken;
 
 use self::config::Config;
 use self::folder::Folder;
+use self::links::Links;
+use self::parts::Parts;
 use crate::cli::CliError;
 use crate::output::Output;
-
-/// Files that a process has open beside its connections: database, log, admin port, libraries.
-const OTHER_FILES: u64 = 256;
 
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Role {
     /// Fleet state and metered intervals from readings; one process of this role at a time
     TelemetryIngest,
+    /// Availability, energy and prices ahead
+    Forecaster,
+    /// Plans and bids
+    Optimizer,
+    /// Markets and grid operators; of several processes one decides, the others stand by
+    Gateway,
+    /// Operations console in the browser
+    Console,
     /// Charge points: OCPP 1.6, 2.0.1 and 2.1
     Edge,
 }
 
 impl Role {
     /// Every one there is, in the order in which they start.
-    const ALL: [Self; 2] = [Self::TelemetryIngest, Self::Edge];
+    const ALL: [Self; 6] = [
+        Self::TelemetryIngest,
+        Self::Forecaster,
+        Self::Optimizer,
+        Self::Gateway,
+        Self::Console,
+        Self::Edge,
+    ];
 
     /// As it stands in the configuration and in messages.
     const fn name(self) -> &'static str {
         match self {
             Self::TelemetryIngest => "telemetry-ingest",
+            Self::Forecaster => "forecaster",
+            Self::Optimizer => "optimizer",
+            Self::Gateway => "gateway",
+            Self::Console => "console",
             Self::Edge => "edge",
         }
     }
@@ -103,80 +120,14 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     output.result(&served, || "stopped in order".to_owned())
 }
 
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// A service with its sockets open; it works once its future is polled.
-struct Bound {
-    role: Role,
-    addresses: Vec<SocketAddr>,
-    run: Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>,
-}
-
-/// What services are made of.
-struct Parts {
-    config: Config,
-    store: Store,
-    clock: Clock,
-    latency: Probe,
-    stop: CancellationToken,
-}
-
-impl Parts {
-    /// Opens the sockets of a service.
-    async fn bind(&self, role: Role) -> Result<Bound, CliError> {
-        match role {
-            Role::TelemetryIngest => {
-                let listen = self.config.grpc.listen;
-                let (socket, address) = socket("grpc.listen", listen).await?;
-                tracing::info!(%address, "the fleet is told at grpc://{address}/");
-                let deps = shoal_telemetry_ingest::Deps {
-                    clock: self.clock,
-                    log: self.store.log(),
-                    tables: self.store.tables(),
-                    listener: Listener::socket(role.name(), socket),
-                };
-                let config = self.config.telemetry_ingest.clone();
-                let run = shoal_telemetry_ingest::run(config, deps, self.stop.clone());
-                Ok(Bound {
-                    role,
-                    addresses: vec![address],
-                    run: boxed(run),
-                })
-            }
-            Role::Edge => {
-                room_for(self.config.edge.max_connections);
-                let deps = shoal_edge::Deps {
-                    clock: self.clock,
-                    log: self.store.log(),
-                    tables: self.store.tables(),
-                    latency: self.latency.clone(),
-                };
-                let edge = shoal_edge::Edge::bind(self.config.edge.clone(), deps)
-                    .await
-                    .map_err(|e| CliError::failed(&e))?;
-                Ok(Bound {
-                    role,
-                    addresses: vec![edge.address()],
-                    run: boxed(edge.run(self.stop.clone())),
-                })
-            }
-        }
-    }
-}
-
-fn boxed<E: Into<BoxError> + 'static>(
-    run: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> {
-    Box::pin(async move { run.await.map_err(Into::into) })
-}
-
 async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
     let metrics = runtime::telemetry::metrics().map_err(|e| CliError::failed(&e))?;
     let (door, admin) = socket("admin.listen", config.admin.listen).await?;
     tracing::info!(address = %admin, "health and metrics are served at http://{admin}/readyz and /metrics");
     let (store, _folder) = store(&config, roles).await?;
     let grace = config.process.grace();
-    let parts = Parts {
+    let mut parts = Parts {
+        links: Links::open(&config, roles).await?,
         config,
         store,
         clock: Clock::system(),
@@ -247,22 +198,6 @@ async fn socket(key: &str, listen: SocketAddr) -> Result<(TcpListener, SocketAdd
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     Ok((listener, address))
-}
-
-/// Lets the process open as many files as `connections` need, as far as the system allows.
-fn room_for(connections: usize) {
-    let wanted = (connections as u64).saturating_add(OTHER_FILES);
-    match rlimit::increase_nofile_limit(wanted) {
-        Ok(granted) if granted < wanted => tracing::warn!(
-            granted,
-            wanted,
-            "{granted} files may be open, {wanted} are needed for edge.max_connections: raise the limit of the process (ulimit -Hn)"
-        ),
-        Ok(_) => {}
-        Err(error) => {
-            tracing::warn!(%error, "the limit of open files cannot be raised: {error}");
-        }
-    }
 }
 
 /// An error with its causes in one line.
