@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fleet::setpoint::Outcome;
 use fleet::{Setpoint, Telemetry};
 use serde::{Deserialize, Serialize};
-use store::{Position, Store, topic};
+use store::{Log, Position, Store, topic};
 use wire::proto::dispatch::v1 as dispatch;
 use wire::proto::telemetry::v1 as telemetry;
 
@@ -131,7 +131,15 @@ impl Books {
     /// Status 1 if it cannot be read.
     pub(crate) async fn add_log(&mut self, dir: &Path) -> Result<(), Failure> {
         let open = Store::open(dir).await;
-        let log = open.map_err(|e| Failure::of("the server's log", &e))?.log();
+        let store = open.map_err(|e| Failure::of("the server's log", &e))?;
+        self.add_records(&store.log()).await
+    }
+
+    /// Adds what is on a log.
+    ///
+    /// # Errors
+    /// Status 1 if it cannot be read.
+    pub(crate) async fn add_records(&mut self, log: &Log) -> Result<(), Failure> {
         // Set-points first: answers refer to them.
         for topic in [topic::SETPOINTS, topic::READINGS] {
             let unread = |e| Failure::of("the server's log", &e);

@@ -5,6 +5,7 @@ mod counts;
 mod crew;
 mod drive;
 mod failure;
+mod faults;
 mod keys;
 mod ledger;
 mod life;
@@ -49,6 +50,8 @@ enum Verb {
     Stations(stations::Args),
     /// Start the edge, load it, break it, and compare its log with what stations know
     Edge(EdgeArgs),
+    /// Start the whole platform over a real broker, kill it at random under load, and compare what it holds with what is known
+    Faults(faults::Args),
     /// One generator process (started by the verbs above)
     #[command(hide = true)]
     Worker(worker::Args),
@@ -107,6 +110,11 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             Verb::Edge(args) => {
                 let document = edge(args).await?;
                 print(cli.json, &document, report::of_edge)?;
+                Ok(u8::from(!document.unmet.is_empty()))
+            }
+            Verb::Faults(args) => {
+                let document = faults::run(args).await?;
+                print(cli.json, &document, report::of_faults)?;
                 Ok(u8::from(!document.unmet.is_empty()))
             }
             Verb::Worker(args) => worker::run(args).await.map(|()| 0),

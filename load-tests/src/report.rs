@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::counts::Quantiles;
 use crate::crew::Done;
 use crate::machine::Machine;
-use crate::{drive, stations};
+use crate::{drive, faults, stations};
 
 /// A figure, or that there is none.
 fn shown(value: Option<f64>, digits: usize) -> String {
@@ -79,6 +79,54 @@ pub(crate) fn of_stations(document: &stations::Document) -> String {
         );
     }
     text + &fleet(&document.fleet)
+}
+
+/// The tables of `shoal-load faults`.
+pub(crate) fn of_faults(document: &faults::Document) -> String {
+    let mut text = machine(&document.machine);
+    let d = document;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}: {} stations, {:.0} s, {} kills",
+        d.scenario, d.stations, d.seconds, d.kills
+    );
+    for killed in &d.killed {
+        let _ = writeln!(
+            text,
+            "{:<18} {:>3} times, served again after at most {:.1} s",
+            killed.name, killed.times, killed.back_seconds
+        );
+    }
+    let _ = writeln!(
+        text,
+        "telemetry      {} taken, {} lost, {} told again",
+        d.telemetry.taken, d.telemetry.lost, d.telemetry.doubled
+    );
+    let _ = writeln!(
+        text,
+        "energy         {} readings, {} intervals ({} differ), {} stays ({} differ)",
+        d.energy.readings,
+        d.energy.intervals,
+        d.energy.intervals_different,
+        d.energy.stays,
+        d.energy.stays_different
+    );
+    let _ = writeln!(
+        text,
+        "bids           {} published, {} taken, {} missing, {} repeated before their receipt, {} after it",
+        d.bids.published, d.bids.taken, d.bids.missing, d.bids.repeated, d.bids.sent_again
+    );
+    let _ = writeln!(
+        text,
+        "awards         {} told, {} not stored, {} not dispatched",
+        d.awards.told, d.awards.not_stored, d.awards.not_dispatched
+    );
+    text += &fleet(&d.fleet);
+    for unmet in &d.unmet {
+        let _ = writeln!(text, "NOT MET        {unmet}");
+    }
+    text
 }
 
 /// The table of `shoal-load edge`: the curve, then the last run in full.

@@ -12,6 +12,9 @@ use crate::failure::Failure;
 /// More stations than one host has addresses and memory for.
 const MOST_STATIONS: usize = 1_000_000;
 
+/// Services of which the platform has one process each.
+const SERVICES: [&str; 4] = ["telemetry-ingest", "forecaster", "optimizer", "console"];
+
 /// One scenario.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +36,9 @@ pub(crate) struct Scenario {
     /// For `shoal-load edge` alone.
     #[serde(default)]
     pub(crate) expect: Expect,
+    /// For `shoal-load faults` alone.
+    #[serde(default)]
+    pub(crate) platform: Platform,
 }
 
 const fn one() -> u64 {
@@ -200,6 +206,74 @@ impl Default for Edge {
     }
 }
 
+/// The processes that `shoal-load faults` starts and kills; the broker is one of them.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Platform {
+    pub(crate) edges: usize,
+    pub(crate) gateways: usize,
+    /// One process each, of telemetry-ingest, forecaster, optimizer, console.
+    pub(crate) services: Vec<String>,
+    /// Kills over the time of the run.
+    pub(crate) kills: usize,
+    /// Mean time before what was killed is started again.
+    pub(crate) down_seconds: f64,
+    /// Between bids published, and between reserve granted.
+    pub(crate) bids_every_seconds: f64,
+    pub(crate) awards_every_seconds: f64,
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self {
+            edges: 2,
+            gateways: 2,
+            services: SERVICES.map(str::to_owned).to_vec(),
+            kills: 0,
+            down_seconds: 1.0,
+            bids_every_seconds: 2.0,
+            awards_every_seconds: 20.0,
+        }
+    }
+}
+
+impl Platform {
+    fn check(&self) -> Result<(), String> {
+        const HOUR: f64 = 3_600.0;
+        for (key, count) in [("edges", self.edges), ("gateways", self.gateways)] {
+            if !(1..=16).contains(&count) {
+                return Err(format!("platform.{key}: met {count}, expected 1 to 16"));
+            }
+        }
+        let unknown = self
+            .services
+            .iter()
+            .find(|name| !SERVICES.contains(&name.as_str()));
+        if let Some(unknown) = unknown {
+            let known = SERVICES.join(", ");
+            return Err(format!(
+                "platform.services: met {unknown:?}, expected some of {known}"
+            ));
+        }
+        if !self.services.iter().any(|name| name == "telemetry-ingest") {
+            return Err("platform.services: expected telemetry-ingest among them".to_owned());
+        }
+        within("platform.down_seconds", self.down_seconds, 0.0, HOUR)?;
+        within(
+            "platform.bids_every_seconds",
+            self.bids_every_seconds,
+            0.01,
+            HOUR,
+        )?;
+        within(
+            "platform.awards_every_seconds",
+            self.awards_every_seconds,
+            0.1,
+            HOUR,
+        )
+    }
+}
+
 /// Bars that a run must meet; those not given are not judged.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -256,6 +330,7 @@ impl Scenario {
         self.check_versions()?;
         self.check_numbers()?;
         self.security.check()?;
+        self.platform.check()?;
         if self.edge.replicas == 0 {
             return Err("edge.replicas: met 0, expected at least 1".to_owned());
         }

@@ -119,7 +119,8 @@ fn numbers(scenario: &Scenario, replica: usize) -> Vec<usize> {
         .collect()
 }
 
-fn evse(scenario: &Scenario, number: usize) -> Result<Evse, Failure> {
+/// The outlet of a station, as it is registered.
+pub(crate) fn evse(scenario: &Scenario, number: usize) -> Result<Evse, Failure> {
     let identity = scenario.identity(number);
     let named = |error: &dyn std::fmt::Display| {
         Failure::Input(format!("fleet.identity: met {identity}: {error}"))

@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a failed test says where"
+    clippy::print_stdout,
+    reason = "a failed test says where, one that is skipped why"
 )]
 
 use std::io::{BufRead, BufReader};
@@ -200,4 +201,39 @@ fn bad_input_is_refused_with_its_place() {
         let said = refused(&stations.output().unwrap());
         assert!(said.contains(expected) && said.contains(url), "{said}");
     }
+}
+
+#[test]
+fn a_platform_whose_processes_are_killed_loses_nothing_and_counts_nothing_twice() {
+    let Some(kafka) = std::env::var_os("SHOAL_KAFKA_HOME") else {
+        println!("skipped: SHOAL_KAFKA_HOME is not set, so there is no Apache Kafka to kill");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = written(
+        dir.path(),
+        "name = \"faults\"\nseed = 11\n\
+         [fleet]\nstations = 30\nconnects_per_second = 20\nhold_seconds = 30\ndrain_seconds = 120\n\
+         [behaviour]\nmeter_seconds = 2\nplugged_share = 0.8\nstay_seconds = 30\naway_seconds = 5\n\
+         [faults]\nduplicated_share = 0.05\nswapped_share = 0.05\n\
+         [platform]\nservices = [\"telemetry-ingest\"]\nkills = 8\ndown_seconds = 0.5\nbids_every_seconds = 1\nawards_every_seconds = 5\n",
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kafka.sh");
+    let output = load()
+        .args(["faults", "--json"])
+        .arg(scenario)
+        .arg("--kafka")
+        .arg(kafka)
+        .arg("--kafka-script")
+        .arg(script)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {output:?}: {said}"));
+    assert_eq!(output.status.code(), Some(0), "{document:#}");
+    assert_eq!(count(&document, "kills"), 8, "{document:#}");
+    assert!(count(&document["telemetry"], "taken") > 200, "{document:#}");
+    assert!(count(&document["bids"], "taken") > 40, "{document:#}");
+    assert!(count(&document["awards"], "told") > 3, "{document:#}");
 }

@@ -1,0 +1,400 @@
+//! The processes: a broker and one or more of each service.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use runtime::pipe::{Listener, peer};
+use serde::Serialize;
+use store::{KafkaOptions, Options, Store};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+use wire::proto::market::v1::market_operator_server::MarketOperatorServer;
+
+use super::market::Market;
+use crate::failure::Failure;
+use crate::scenario::Scenario;
+
+/// A process that was started serves by then, on a machine that has other things to do.
+const START: Duration = Duration::from_secs(180);
+/// A process that was told to stop has this long.
+const STOP: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often a process was killed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Killed {
+    pub(crate) name: String,
+    pub(crate) times: usize,
+    /// From the start until it served again, the longest.
+    pub(crate) back_seconds: f64,
+}
+
+/// One process that may be killed.
+struct Member {
+    killed: Killed,
+    kind: Kind,
+}
+
+enum Kind {
+    Service {
+        role: &'static str,
+        settings: Vec<(&'static str, String)>,
+        ready: u16,
+        child: Option<Child>,
+    },
+    Broker,
+}
+
+/// All of them.
+pub(super) struct Platform {
+    program: PathBuf,
+    script: PathBuf,
+    kafka: PathBuf,
+    dir: PathBuf,
+    options: KafkaOptions,
+    config: PathBuf,
+    members: Vec<Member>,
+    edges: Vec<u16>,
+    fleet: Channel,
+    gateways: Vec<Channel>,
+    pub(super) market: Market,
+    stop: CancellationToken,
+}
+
+impl Platform {
+    /// Starts the broker, makes the topics, then starts the services.
+    pub(super) async fn start(
+        scenario: &Scenario,
+        program: &Path,
+        script: &Path,
+        kafka: &Path,
+        dir: &Path,
+    ) -> Result<Self, Failure> {
+        let address = broker(script, kafka, dir, "up").await?;
+        let options = KafkaOptions {
+            replication: 1,
+            ..KafkaOptions::new(&address)
+        };
+        let data = dir.join("data");
+        store::migrate(&data, &options)
+            .await
+            .map_err(|e| Failure::of("topics", &e))?;
+        let market = Market::default();
+        let stop = CancellationToken::new();
+        let operator = operator(&market, &stop).await?;
+        let ports: Vec<u16> = (0..4).map(|_| free_port()).collect::<Result<_, _>>()?;
+        let config = dir.join("shoal.toml");
+        let edge = toml::to_string(&scenario.edge.settings)
+            .map_err(|e| Failure::Input(format!("edge.settings: {e}")))?;
+        let text = format!(
+            "[store]\ndir = {data:?}\n[log]\nbrokers = {address:?}\nreplication = 1\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
+             forecaster = \"127.0.0.1:{}\"\noptimizer = \"127.0.0.1:{}\"\n[peers]\ngateway = \"http://127.0.0.1:{}\"\noperator = {operator:?}\n\
+             {}",
+            ports[0],
+            ports[1],
+            ports[2],
+            ports[3],
+            edge_section(&edge),
+        );
+        write(&config, &text)?;
+        let fleet = channel(ports[0])?;
+        let mut platform = Self {
+            program: program.to_owned(),
+            script: script.to_owned(),
+            kafka: kafka.to_owned(),
+            dir: dir.to_owned(),
+            options,
+            config,
+            members: vec![Member::new("broker", Kind::Broker)],
+            edges: Vec::new(),
+            fleet,
+            gateways: Vec::new(),
+            market,
+            stop,
+        };
+        platform.add_services(scenario, ports[3])?;
+        for member in 1..platform.members.len() {
+            platform.start_again(member).await?;
+        }
+        Ok(platform)
+    }
+
+    fn add_services(&mut self, scenario: &Scenario, gateway: u16) -> Result<(), Failure> {
+        for role in ["telemetry-ingest", "forecaster", "optimizer", "console"] {
+            if scenario.platform.services.iter().any(|said| said == role) {
+                self.add(role, role.to_owned(), vec![])?;
+            }
+        }
+        for n in 0..scenario.platform.gateways {
+            let port = if n == 0 { gateway } else { free_port()? };
+            self.gateways.push(channel(port)?);
+            let listen = ("SHOAL_GRPC__GATEWAY", format!("127.0.0.1:{port}"));
+            self.add("gateway", format!("gateway-{n}"), vec![listen])?;
+        }
+        for n in 0..scenario.platform.edges {
+            let port = free_port()?;
+            self.edges.push(port);
+            let listen = ("SHOAL_EDGE__LISTEN", format!("127.0.0.1:{port}"));
+            self.add("edge", format!("edge-{n}"), vec![listen])?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        role: &'static str,
+        name: String,
+        mut settings: Vec<(&'static str, String)>,
+    ) -> Result<(), Failure> {
+        let ready = free_port()?;
+        settings.push(("SHOAL_ADMIN__LISTEN", format!("127.0.0.1:{ready}")));
+        settings.push(("SHOAL_WEB__LISTEN", "127.0.0.1:0".to_owned()));
+        settings.push(("SHOAL_LOG__PROCESS", name.clone()));
+        let kind = Kind::Service {
+            role,
+            settings,
+            ready,
+            child: None,
+        };
+        self.members.push(Member::new(&name, kind));
+        Ok(())
+    }
+
+    /// How many may be killed.
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn killed(&self) -> Vec<Killed> {
+        self.members.iter().map(|m| m.killed.clone()).collect()
+    }
+
+    /// Where stations connect to.
+    pub(super) fn urls(&self, scenario: &Scenario) -> Vec<String> {
+        let scheme = if scenario.security.is_encrypted() {
+            "wss"
+        } else {
+            "ws"
+        };
+        let url = |port| format!("{scheme}://127.0.0.1:{port}/ocpp/{{id}}");
+        self.edges.iter().map(url).collect()
+    }
+
+    pub(super) fn fleet(&self) -> Channel {
+        self.fleet.clone()
+    }
+
+    pub(super) fn gateways(&self) -> &[Channel] {
+        &self.gateways
+    }
+
+    /// The log and the tables, as a process beside the others has them.
+    pub(super) async fn store(&self) -> Result<Store, Failure> {
+        let data = self.dir.join("data");
+        let open = Store::over_kafka(&data, self.options.clone(), "trader", Options::default());
+        open.await.map_err(|e| Failure::of("log and tables", &e))
+    }
+
+    /// SIGKILL.
+    pub(super) async fn kill(&mut self, member: usize) -> Result<(), Failure> {
+        let member = &mut self.members[member];
+        member.killed.times += 1;
+        tracing::info!("{} is killed", member.killed.name);
+        let gone = |e: std::io::Error| Failure::Failed(format!("a process cannot be killed: {e}"));
+        match &mut member.kind {
+            Kind::Service { child, .. } => {
+                if let Some(child) = child {
+                    if let Some(status) = child.try_wait().map_err(gone)? {
+                        return Err(Failure::Failed(format!(
+                            "{} ended by itself with {status}",
+                            member.killed.name
+                        )));
+                    }
+                    child.kill().await.map_err(gone)?;
+                }
+            }
+            Kind::Broker => {
+                let file = self.dir.join("broker/pid");
+                let pid = std::fs::read_to_string(&file)
+                    .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
+                let mut kill = Command::new("kill");
+                kill.args(["-KILL", pid.trim()]);
+                kill.status().await.map_err(gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts one that was killed, and waits until it serves.
+    pub(super) async fn start_again(&mut self, member: usize) -> Result<(), Failure> {
+        let since = Instant::now();
+        if matches!(self.members[member].kind, Kind::Broker) {
+            broker(&self.script, &self.kafka, &self.dir, "up").await?;
+        } else {
+            self.serve(member).await?;
+        }
+        let killed = &mut self.members[member].killed;
+        killed.back_seconds = killed.back_seconds.max(since.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn serve(&mut self, member: usize) -> Result<(), Failure> {
+        let member = &mut self.members[member];
+        let name = &member.killed.name;
+        let Kind::Service {
+            role,
+            settings,
+            ready,
+            child,
+        } = &mut member.kind
+        else {
+            return Ok(());
+        };
+        let file = self.dir.join(format!("{name}.log"));
+        let failed = |e: std::io::Error| Failure::Failed(format!("{name} cannot be started: {e}"));
+        let said = File::options()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .map_err(failed)?;
+        let started = Command::new(&self.program)
+            .args(["serve", role, "--config"])
+            .arg(&self.config)
+            .envs(settings.iter().map(|(key, value)| (*key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let running = child.insert(started);
+        let deadline = Instant::now() + START;
+        while !is_ready(*ready).await {
+            if let Some(status) = running.try_wait().map_err(failed)? {
+                return Err(Failure::Failed(format!(
+                    "{name} ended with {status}, see {}",
+                    file.display()
+                )));
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Failed(format!(
+                    "{name} does not serve after {START:?}"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Ends everything, services before the broker.
+    pub(super) async fn stop(mut self) -> Result<(), Failure> {
+        self.stop.cancel();
+        for member in self.members.iter_mut().rev() {
+            let Kind::Service { child, .. } = &mut member.kind else {
+                continue;
+            };
+            let Some(child) = child else { continue };
+            if let Some(pid) = child.id() {
+                let mut stop = Command::new("kill");
+                let _ = stop.args(["-TERM", &pid.to_string()]).status().await;
+            }
+            if tokio::time::timeout(STOP, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+        broker(&self.script, &self.kafka, &self.dir, "down")
+            .await
+            .map(drop)
+    }
+}
+
+impl Member {
+    fn new(name: &str, kind: Kind) -> Self {
+        Self {
+            killed: Killed {
+                name: name.to_owned(),
+                times: 0,
+                back_seconds: 0.0,
+            },
+            kind,
+        }
+    }
+}
+
+/// Tables of `[edge]` keep their place below it.
+fn edge_section(settings: &str) -> String {
+    let mut text = "[edge]\nreplicas = true\n".to_owned();
+    for line in settings.lines() {
+        text += &line
+            .strip_prefix('[')
+            .map_or_else(|| format!("{line}\n"), |inner| format!("[edge.{inner}\n"));
+    }
+    text
+}
+
+async fn operator(market: &Market, stop: &CancellationToken) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("socket of the market: {e}"));
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    let routes = Routes::new(MarketOperatorServer::new(market.clone()));
+    tokio::spawn(Listener::socket("market", socket).serve(routes, stop.clone()));
+    Ok(format!("http://{address}"))
+}
+
+/// Runs the script; what it prints on `up` is the address.
+async fn broker(script: &Path, kafka: &Path, dir: &Path, verb: &str) -> Result<String, Failure> {
+    let shown = script.display();
+    let mut command = Command::new(script);
+    command.arg(verb);
+    if verb == "up" {
+        command.arg(kafka);
+    }
+    let ran = command
+        .arg(dir.join("broker"))
+        .stderr(Stdio::inherit())
+        .output()
+        .await;
+    let output = ran.map_err(|e| Failure::Input(format!("--kafka-script: {shown}: {e}")))?;
+    if !output.status.success() {
+        return Err(Failure::Failed(format!(
+            "{shown} {verb}: {}",
+            output.status
+        )));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn free_port() -> Result<u16, Failure> {
+    let failed = |e: std::io::Error| Failure::Failed(format!("no free port: {e}"));
+    let socket = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
+    Ok(socket.local_addr().map_err(failed)?.port())
+}
+
+fn channel(port: u16) -> Result<Channel, Failure> {
+    peer(&format!("http://127.0.0.1:{port}"), None).map_err(|e| Failure::of("address", &e))
+}
+
+async fn is_ready(port: u16) -> bool {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let ask = async {
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        let request = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer.starts_with("HTTP/1.1 200"))
+    };
+    ask.await.unwrap_or(false)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(file, text).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))
+}
