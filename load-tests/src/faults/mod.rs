@@ -179,10 +179,11 @@ async fn play(
 async fn kill(scenario: &Scenario, platform: &mut Platform, since: Instant) -> Result<(), Failure> {
     let mut dice = ChaCha8Rng::seed_from_u64(scenario.seed);
     let said = &scenario.platform;
-    let every = scenario.hold().div_f64((said.kills + 1) as f64);
+    #[expect(clippy::cast_precision_loss, reason = "kills of a run")]
+    let number = |n: usize| n as f64;
+    let every = scenario.hold().div_f64(number(said.kills) + 1.0);
     for n in 0..said.kills {
-        #[expect(clippy::cast_precision_loss, reason = "kills of a run")]
-        let at = (n as f64) + dice.random_range(0.6..1.4);
+        let at = number(n) + dice.random_range(0.6..1.4);
         tokio::time::sleep_until(since + every.mul_f64(at)).await;
         let victim = dice.random_range(0..platform.members());
         let down = seconds(dice.random_range(0.0..2.0 * said.down_seconds.max(0.001)));

@@ -42,13 +42,16 @@ struct Member {
 }
 
 enum Kind {
-    Service {
-        role: &'static str,
-        settings: Vec<(&'static str, String)>,
-        ready: u16,
-        child: Option<Child>,
-    },
+    Service(Box<Service>),
     Broker,
+}
+
+struct Service {
+    role: &'static str,
+    settings: Vec<(&'static str, String)>,
+    /// Port that says whether it serves.
+    ready: u16,
+    child: Option<Child>,
 }
 
 /// All of them.
@@ -128,20 +131,20 @@ impl Platform {
     fn add_services(&mut self, scenario: &Scenario, gateway: u16) -> Result<(), Failure> {
         for role in ["telemetry-ingest", "forecaster", "optimizer", "console"] {
             if scenario.platform.services.iter().any(|said| said == role) {
-                self.add(role, role.to_owned(), vec![])?;
+                self.add(role, role, vec![])?;
             }
         }
         for n in 0..scenario.platform.gateways {
             let port = if n == 0 { gateway } else { free_port()? };
             self.gateways.push(channel(port)?);
             let listen = ("SHOAL_GRPC__GATEWAY", format!("127.0.0.1:{port}"));
-            self.add("gateway", format!("gateway-{n}"), vec![listen])?;
+            self.add("gateway", &format!("gateway-{n}"), vec![listen])?;
         }
         for n in 0..scenario.platform.edges {
             let port = free_port()?;
             self.edges.push(port);
             let listen = ("SHOAL_EDGE__LISTEN", format!("127.0.0.1:{port}"));
-            self.add("edge", format!("edge-{n}"), vec![listen])?;
+            self.add("edge", &format!("edge-{n}"), vec![listen])?;
         }
         Ok(())
     }
@@ -149,20 +152,20 @@ impl Platform {
     fn add(
         &mut self,
         role: &'static str,
-        name: String,
+        name: &str,
         mut settings: Vec<(&'static str, String)>,
     ) -> Result<(), Failure> {
         let ready = free_port()?;
         settings.push(("SHOAL_ADMIN__LISTEN", format!("127.0.0.1:{ready}")));
         settings.push(("SHOAL_WEB__LISTEN", "127.0.0.1:0".to_owned()));
-        settings.push(("SHOAL_LOG__PROCESS", name.clone()));
-        let kind = Kind::Service {
+        settings.push(("SHOAL_LOG__PROCESS", name.to_owned()));
+        let kind = Kind::Service(Box::new(Service {
             role,
             settings,
             ready,
             child: None,
-        };
-        self.members.push(Member::new(&name, kind));
+        }));
+        self.members.push(Member::new(name, kind));
         Ok(())
     }
 
@@ -208,8 +211,8 @@ impl Platform {
         tracing::info!("{} is killed", member.killed.name);
         let gone = |e: std::io::Error| Failure::Failed(format!("a process cannot be killed: {e}"));
         match &mut member.kind {
-            Kind::Service { child, .. } => {
-                if let Some(child) = child {
+            Kind::Service(service) => {
+                if let Some(child) = &mut service.child {
                     if let Some(status) = child.try_wait().map_err(gone)? {
                         return Err(Failure::Failed(format!(
                             "{} ended by itself with {status}",
@@ -247,13 +250,7 @@ impl Platform {
     async fn serve(&mut self, member: usize) -> Result<(), Failure> {
         let member = &mut self.members[member];
         let name = &member.killed.name;
-        let Kind::Service {
-            role,
-            settings,
-            ready,
-            child,
-        } = &mut member.kind
-        else {
+        let Kind::Service(service) = &mut member.kind else {
             return Ok(());
         };
         let file = self.dir.join(format!("{name}.log"));
@@ -264,18 +261,18 @@ impl Platform {
             .open(&file)
             .map_err(failed)?;
         let started = Command::new(&self.program)
-            .args(["serve", role, "--config"])
+            .args(["serve", service.role, "--config"])
             .arg(&self.config)
-            .envs(settings.iter().map(|(key, value)| (*key, value)))
+            .envs(service.settings.iter().map(|(key, value)| (*key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said)
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let running = child.insert(started);
+        let running = service.child.insert(started);
         let deadline = Instant::now() + START;
-        while !is_ready(*ready).await {
+        while !is_ready(service.ready).await {
             if let Some(status) = running.try_wait().map_err(failed)? {
                 return Err(Failure::Failed(format!(
                     "{name} ended with {status}, see {}",
@@ -296,10 +293,12 @@ impl Platform {
     pub(super) async fn stop(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         for member in self.members.iter_mut().rev() {
-            let Kind::Service { child, .. } = &mut member.kind else {
+            let Kind::Service(service) = &mut member.kind else {
                 continue;
             };
-            let Some(child) = child else { continue };
+            let Some(child) = &mut service.child else {
+                continue;
+            };
             if let Some(pid) = child.id() {
                 let mut stop = Command::new("kill");
                 let _ = stop.args(["-TERM", &pid.to_string()]).status().await;

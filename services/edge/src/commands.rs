@@ -176,7 +176,6 @@ mod tests {
     #[test]
     fn an_identifier_is_first_once_and_memory_is_bounded() {
         let mut seen = Seen::default();
-        let mut terms = Terms::default();
         let id = |n: usize| format!("sp-{n}").parse::<SetpointId>().unwrap();
         assert!(seen.first(&id(0)) && !seen.first(&id(0)));
         for n in 1..=REMEMBERED {

@@ -53,14 +53,22 @@ pub struct Deps {
     pub dial: Dial,
 }
 
+type Reach = dyn Fn(&str) -> Option<Channel> + Send + Sync;
+
 /// Makes a channel to an address; none if it is no address.
-pub struct Dial(pub Box<dyn Fn(&str) -> Option<Channel> + Send + Sync>);
+pub struct Dial(Box<Reach>);
 
 impl Dial {
+    /// Reaches an address by `reach`.
+    #[must_use]
+    pub fn new(reach: impl Fn(&str) -> Option<Channel> + Send + Sync + 'static) -> Self {
+        Self(Box::new(reach))
+    }
+
     /// For a gateway without rivals.
     #[must_use]
     pub fn nobody() -> Self {
-        Self(Box::new(|_| None))
+        Self::new(|_| None)
     }
 }
 

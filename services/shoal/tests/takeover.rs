@@ -2,8 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test ends at the first surprise, and says what it measured"
+    reason = "a test ends at the first surprise"
 )]
 
 #[path = "../../../crates/store/tests/support/mod.rs"]

@@ -107,7 +107,7 @@ impl Parts {
             latency: self.latency.clone(),
             listener,
             candidate: self.candidate(address),
-            dial: shoal_gateway::Dial(Box::new(self.links.dial())),
+            dial: shoal_gateway::Dial::new(self.links.dial()),
         };
         let config = self.config.gateway.clone();
         let run = shoal_gateway::run(config, deps, self.stop.clone());

@@ -1,4 +1,10 @@
 //! Services as processes of the built program.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "helpers of tests; each uses its own part"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
