@@ -88,13 +88,13 @@ pub(crate) fn of_faults(document: &faults::Document) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{}: {} stations, {:.0} s, {} kills",
-        d.scenario, d.stations, d.seconds, d.kills
+        "{}: {} stations, {:.0} s, {} kills, {} upgrades",
+        d.scenario, d.stations, d.seconds, d.kills, d.upgrades
     );
     for killed in &d.killed {
         let _ = writeln!(
             text,
-            "{:<18} {:>3} times, served again after at most {:.1} s",
+            "{:<18} killed {:>3} times, served again after at most {:.1} s",
             killed.name, killed.times, killed.back_seconds
         );
     }

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// The program whose services are killed; by default the one beside this
     #[arg(long, value_name = "FILE")]
     shoal: Option<PathBuf>,
+    /// Instead of killing: end each service in order, one at a time, and start it again from this program
+    #[arg(long, value_name = "FILE")]
+    upgrade_to: Option<PathBuf>,
     /// Keep logs and ledgers of the run here
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -63,6 +66,7 @@ pub(crate) struct Document {
     pub(crate) all_connected: bool,
     pub(crate) killed: Vec<Killed>,
     pub(crate) kills: usize,
+    pub(crate) upgrades: usize,
     pub(crate) fleet: Done,
     pub(crate) telemetry: Balance,
     pub(crate) energy: Energy,
@@ -91,7 +95,7 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
     let machine = Machine::here();
     let mut platform =
         Platform::start(&scenario, &program, &args.kafka_script, &args.kafka, &dir).await?;
-    let played = play(&scenario, &mut platform, &dir).await;
+    let played = play(&scenario, &mut platform, args.upgrade_to.as_deref(), &dir).await;
     let stopped = platform.stop().await;
     let document = Document {
         scenario: scenario.name.clone(),
@@ -118,6 +122,7 @@ fn program(said: Option<&Path>) -> Result<PathBuf, Failure> {
 async fn play(
     scenario: &Scenario,
     platform: &mut Platform,
+    upgrade_to: Option<&Path>,
     dir: &Path,
 ) -> Result<Document, Failure> {
     let store = platform.store().await?;
@@ -135,7 +140,11 @@ async fn play(
     let connected = crew.all_connected(ramp + PATIENCE).await;
     crew.say(Command::Begin).await?;
     let since = Instant::now();
-    kill(scenario, platform, since).await?;
+    if let Some(program) = upgrade_to {
+        upgrade(scenario, platform, program, since).await?;
+    } else {
+        kill(scenario, platform, since).await?;
+    }
     stop.cancel();
     let published = trading
         .await
@@ -163,6 +172,7 @@ async fn play(
         seconds: took,
         all_connected: connected.is_some(),
         kills: platform.killed().iter().map(|k| k.times).sum(),
+        upgrades: platform.killed().iter().map(|k| k.upgrades).sum(),
         killed: platform.killed(),
         fleet,
         telemetry,
@@ -171,7 +181,21 @@ async fn play(
         awards,
         unmet: Vec::new(),
     };
-    document.unmet = unmet(scenario, &document);
+    document.unmet = unmet(&document);
+    let wanted = scenario.platform.kills;
+    if upgrade_to.is_some() {
+        if document.fleet.figures.refused > 0 {
+            let refused = document.fleet.figures.refused;
+            document
+                .unmet
+                .push(format!("{refused} calls of stations were refused"));
+        }
+    } else if document.kills < wanted {
+        let kills = document.kills;
+        document
+            .unmet
+            .push(format!("{kills} kills, expected {wanted}"));
+    }
     Ok(document)
 }
 
@@ -195,7 +219,25 @@ async fn kill(scenario: &Scenario, platform: &mut Platform, since: Instant) -> R
     Ok(())
 }
 
-fn unmet(scenario: &Scenario, document: &Document) -> Vec<String> {
+/// Ends one service after the other in order and starts it from `program`, evenly over the time of the run. The broker stays.
+async fn upgrade(
+    scenario: &Scenario,
+    platform: &mut Platform,
+    program: &Path,
+    since: Instant,
+) -> Result<(), Failure> {
+    platform.take_program(program);
+    let services = 1..platform.members();
+    let count = u32::try_from(services.len() + 1).unwrap_or(u32::MAX);
+    for (service, n) in services.zip(1..) {
+        tokio::time::sleep_until(since + scenario.hold() * n / count).await;
+        platform.upgrade(service).await?;
+    }
+    tokio::time::sleep_until(since + scenario.hold()).await;
+    Ok(())
+}
+
+fn unmet(document: &Document) -> Vec<String> {
     let mut unmet = Vec::new();
     let mut none = |what: &str, met: u64| {
         if met > 0 {
@@ -227,12 +269,6 @@ fn unmet(scenario: &Scenario, document: &Document) -> Vec<String> {
     );
     if !document.all_connected {
         unmet.push("not every station was connected at the beginning".to_owned());
-    }
-    if document.kills < scenario.platform.kills {
-        unmet.push(format!(
-            "{} kills, expected {}",
-            document.kills, scenario.platform.kills
-        ));
     }
     unmet
 }

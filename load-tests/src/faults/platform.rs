@@ -31,6 +31,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Killed {
     pub(crate) name: String,
     pub(crate) times: usize,
+    pub(crate) upgrades: usize,
     /// From the start until it served again, the longest.
     pub(crate) back_seconds: f64,
 }
@@ -234,6 +235,20 @@ impl Platform {
         Ok(())
     }
 
+    /// What is started from now on is started from `program`.
+    pub(super) fn take_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// Ends a service in order and starts it again.
+    pub(super) async fn upgrade(&mut self, member: usize) -> Result<(), Failure> {
+        tracing::info!("{} is upgraded", self.members[member].killed.name);
+        self.members[member].end().await?;
+        self.start_again(member).await?;
+        self.members[member].killed.upgrades += 1;
+        Ok(())
+    }
+
     /// Starts one that was killed, and waits until it serves.
     pub(super) async fn start_again(&mut self, member: usize) -> Result<(), Failure> {
         let since = Instant::now();
@@ -293,19 +308,8 @@ impl Platform {
     pub(super) async fn stop(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         for member in self.members.iter_mut().rev() {
-            let Kind::Service(service) = &mut member.kind else {
-                continue;
-            };
-            let Some(child) = &mut service.child else {
-                continue;
-            };
-            if let Some(pid) = child.id() {
-                let mut stop = Command::new("kill");
-                let _ = stop.args(["-TERM", &pid.to_string()]).status().await;
-            }
-            if tokio::time::timeout(STOP, child.wait()).await.is_err() {
-                let _ = child.kill().await;
-            }
+            // Whoever does not end in time is killed with this process.
+            let _ = member.end().await;
         }
         broker(&self.script, &self.kafka, &self.dir, "down")
             .await
@@ -314,11 +318,37 @@ impl Platform {
 }
 
 impl Member {
+    /// Asks a service to end, and waits for it.
+    async fn end(&mut self) -> Result<(), Failure> {
+        let name = &self.killed.name;
+        let Kind::Service(service) = &mut self.kind else {
+            return Ok(());
+        };
+        let Some(child) = &mut service.child else {
+            return Ok(());
+        };
+        let failed = |e: std::io::Error| Failure::Failed(format!("{name} cannot be ended: {e}"));
+        if let Some(pid) = child.id() {
+            let mut stop = Command::new("kill");
+            stop.args(["-TERM", &pid.to_string()]);
+            stop.status().await.map_err(failed)?;
+        }
+        match tokio::time::timeout(STOP, child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(Failure::Failed(format!("{name} ended with {status}"))),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(Failure::Failed(format!(
+                "{name} did not end within {STOP:?}"
+            ))),
+        }
+    }
+
     fn new(name: &str, kind: Kind) -> Self {
         Self {
             killed: Killed {
                 name: name.to_owned(),
                 times: 0,
+                upgrades: 0,
                 back_seconds: 0.0,
             },
             kind,
