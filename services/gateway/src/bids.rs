@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use market::{Bid, BidStatus, Rules};
 use runtime::Clock;
-use store::{Change, Position, StoreError, Tables, Tenure, topic};
+use store::{Change, Position, Record, StoreError, Tables, Tenure, topic};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wire::proto::market::v1::market_operator_client::MarketOperatorClient;
@@ -36,49 +36,75 @@ pub(crate) async fn run(
             batch = bids.next_batch(BATCH) => batch?,
             () = stop.cancelled() => return Ok(()),
         };
-        let mut open = Vec::new();
-        for record in &batch {
-            match wire::decode::<wire::proto::market::v1::Bid>(&record.payload)
-                .and_then(Bid::try_from)
-            {
-                Ok(bid) => open.extend(unsent(&tables, bid).await?),
-                Err(e) => tracing::error!(
-                    bid.id = record.key,
-                    "a bid does not read and is not sent: {e}"
-                ),
-            }
-        }
-        open.dedup_by_key(|bid| bid.id);
-        while !open.is_empty() {
-            open = refuse_late(&tables, open, &clock).await?;
-            if open.is_empty() {
-                break;
-            }
-            if !tenure.is_held() {
-                // Whoever holds the office now reads them again: they are not committed.
-                return Ok(());
-            }
-            match submit(&mut market, &tables, &open).await {
-                Ok(receipts) => {
-                    receipt(&tables, &open, receipts).await?;
-                    break;
+        // Log or tables may be away for a while: everything is keyed and may be done again.
+        loop {
+            match hand_over(&mut market, &tables, &clock, tenure, &stop, &batch).await {
+                Ok(true) => break,
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, bids = batch.len(), "bids are looked at again");
                 }
-                Err(Failed::Store(e)) => return Err(e.into()),
-                Err(Failed::Market(status)) => {
-                    tracing::warn!(
-                        bids = open.len(),
-                        "the market did not take the bids, they are sent again: {}",
-                        status.message()
-                    );
-                    tokio::select! {
-                        () = tokio::time::sleep(AGAIN) => {}
-                        () = stop.cancelled() => return Ok(()),
-                    }
-                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = stop.cancelled() => return Ok(()),
             }
         }
         bids.commit(&Position::after(&batch)).await?;
     }
+}
+
+/// Sends those of a batch that the market does not have, until it has them. False if that has to be left to whoever comes next.
+async fn hand_over(
+    market: &mut MarketOperatorClient<Channel>,
+    tables: &Tables,
+    clock: &Clock,
+    tenure: &Tenure,
+    stop: &CancellationToken,
+    batch: &[Record],
+) -> Result<bool, StoreError> {
+    let mut open = Vec::new();
+    for record in batch {
+        match wire::decode::<wire::proto::market::v1::Bid>(&record.payload).and_then(Bid::try_from)
+        {
+            Ok(bid) => open.extend(unsent(tables, bid).await?),
+            Err(e) => tracing::error!(
+                bid.id = record.key,
+                "a bid does not read and is not sent: {e}"
+            ),
+        }
+    }
+    open.dedup_by_key(|bid| bid.id);
+    while !open.is_empty() {
+        open = refuse_late(tables, open, clock).await?;
+        if open.is_empty() {
+            break;
+        }
+        if !tenure.is_held() {
+            // Whoever holds the office now reads them again: they are not committed.
+            return Ok(false);
+        }
+        match submit(market, tables, &open).await {
+            Ok(receipts) => {
+                receipt(tables, &open, receipts).await?;
+                break;
+            }
+            Err(Failed::Store(e)) => return Err(e),
+            Err(Failed::Market(status)) => {
+                tracing::warn!(
+                    bids = open.len(),
+                    "the market did not take the bids, they are sent again: {}",
+                    status.message()
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = stop.cancelled() => return Ok(false),
+                }
+            }
+        }
+    }
+    Ok(true)
 }
 
 enum Failed {

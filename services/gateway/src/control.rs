@@ -10,6 +10,7 @@ use runtime::Clock;
 use store::{Change, NewRecord, StoreError, Tables, Tenure, topic};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use units::Interval;
 use wire::proto::dispatch::v1 as proto;
 
 use crate::command::Order;
@@ -27,6 +28,8 @@ pub(crate) struct Control {
     dispatcher: Arc<Mutex<Dispatcher>>,
     /// Held by whoever changes the order: one after the other, each stored before the next.
     ordering: Arc<tokio::sync::Mutex<()>>,
+    /// Records that could not be stored yet.
+    unsaved: Arc<Mutex<Vec<(String, String)>>>,
     cycles: broadcast::Sender<proto::Cycle>,
     shared: Shared,
     clock: Clock,
@@ -75,6 +78,7 @@ impl Control {
         Ok(Self {
             dispatcher: Arc::new(Mutex::new(dispatcher)),
             ordering: Arc::default(),
+            unsaved: Arc::default(),
             cycles: broadcast::Sender::new(WATCHED),
             shared,
             clock,
@@ -124,7 +128,8 @@ impl Control {
     /// Runs until `stop`. `wake` changes with each signal.
     ///
     /// # Errors
-    /// [`Error`] when the log or the tables are lost. On restart the dispatcher continues from fleet state, plan and awards.
+    /// [`Error`] when the log or the tables refuse for good. While they are away each cycle decides anew. On restart the dispatcher
+    /// continues from fleet state, plan and awards.
     pub(crate) async fn run(
         self,
         mut wake: watch::Receiver<u64>,
@@ -153,7 +158,14 @@ impl Control {
             last = Some(tokio::time::Instant::now());
             let now = self.clock.now();
             due = now + self.pace.cycle;
-            self.cycle(now).await?;
+            match self.cycle(now).await {
+                Err(error) if error.is_retryable() => {
+                    metrics::counter!("shoal_dispatch_cycles_failed_total").increment(1);
+                    tracing::error!(%error, "a cycle had no effect, the next one decides anew: {error}");
+                    self.dispatcher().tell_all_again();
+                }
+                done => done?,
+            }
         }
     }
 
@@ -190,22 +202,47 @@ impl Control {
             metrics::counter!("shoal_dispatch_cycles_void_total").increment(1);
             return Ok(());
         }
-        if !setpoints.is_empty() {
-            self.log.append(setpoints).await?;
-        }
+        let told = if setpoints.is_empty() {
+            Ok(())
+        } else {
+            self.log.append(setpoints).await
+        };
         measure(&decision);
+        // What was seen is kept whether or not it could be acted on.
         self.keep(&decision, now).await?;
+        told?;
         // Nobody watching is no fault.
         let _ = self.cycles.send(decision.message);
         Ok(())
     }
 
-    /// Records of the quarter hour that ended, and the baseline of the one that began.
+    /// Stores the records of the quarter hour that ended and the baseline of the one that began; what cannot be stored now is stored
+    /// with a later cycle.
     async fn keep(&self, decision: &Decision, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let Some(began) = decision.began else {
+        let mut kept = std::mem::take(&mut *self.unsaved());
+        if let Some(began) = decision.began {
+            self.of_the_quarter(decision, began, now, &mut kept);
+        }
+        if kept.is_empty() {
             return Ok(());
-        };
-        let mut kept = Vec::new();
+        }
+        let stored = self
+            .tables
+            .apply(Change::default().keep(GROUP, kept.iter().cloned()))
+            .await;
+        if stored.is_err() {
+            *self.unsaved() = kept;
+        }
+        stored
+    }
+
+    fn of_the_quarter(
+        &self,
+        decision: &Decision,
+        began: Interval,
+        now: DateTime<Utc>,
+        kept: &mut Vec<(String, String)>,
+    ) {
         for availability in &decision.closed {
             kept.extend(records::body(
                 records::availability_key(availability.award, availability.interval.start()),
@@ -230,7 +267,10 @@ impl Control {
             .lock()
             .imbalance
             .retain(|start, _| *start > pruned);
-        self.tables.apply(Change::default().keep(GROUP, kept)).await
+    }
+
+    fn unsaved(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

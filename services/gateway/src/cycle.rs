@@ -106,6 +106,11 @@ impl Dispatcher {
         }
     }
 
+    /// Takes nothing that was decided for told: the next cycle tells every EVSE.
+    pub(crate) fn tell_all_again(&mut self) {
+        self.guard = Guard::new(self.pace.threshold, self.pace.expiry / 3);
+    }
+
     /// Decides what every EVSE is told at `now`.
     pub(crate) fn cycle(&mut self, view: &View, now: DateTime<Utc>) -> Decision {
         let mut decision = Decision::default();

@@ -101,14 +101,25 @@ pub enum Error {
     Serve(#[from] PipeError),
 }
 
+impl Error {
+    /// True if the same may succeed later: a broker or the database is away.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_retryable(),
+            Self::Store(error) => error.is_retryable(),
+            Self::Config { .. } | Self::Serve(_) => false,
+        }
+    }
+}
+
 /// Runs the gateway until `stop`; then what is over is settled provisionally. Set-points sent expire by themselves.
 ///
 /// With rivals it waits until it is elected, follows fleet and plans meanwhile, and passes calls on to who is. Once the office is lost
 /// nothing is decided any more, and it waits again.
 ///
 /// # Errors
-/// [`Error`] for settings that cannot be used, or when the log, the tables or the server are lost. A market that cannot be reached is
-/// asked again for ever.
+/// [`Error`] for settings that cannot be used, or when the log, the tables or the server refuse for good. Whoever is away, market, log or
+/// tables, is asked again for ever.
 pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
     config.check()?;
     let Deps {

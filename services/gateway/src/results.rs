@@ -52,10 +52,10 @@ impl Results {
         })
     }
 
-    /// Watches results until `stop`, and asks again from the newest one after a lost connection.
+    /// Watches results until `stop`, and asks again from the newest one stored after a lost connection or when one cannot be stored.
     ///
     /// # Errors
-    /// [`Error`] when the tables are lost.
+    /// [`Error`] when the tables refuse for good.
     pub(crate) async fn run(
         mut self,
         operator: Channel,
@@ -64,13 +64,16 @@ impl Results {
         let mut market = MarketOperatorClient::new(operator);
         loop {
             let ended = tokio::select! {
-                ended = self.watch(&mut market) => ended?,
+                ended = self.watch(&mut market) => ended,
                 () = stop.cancelled() => return Ok(()),
             };
-            tracing::warn!(
-                "results of the market ended and are asked for again: {}",
-                ended.message()
-            );
+            let why = match ended {
+                Ok(status) => status.message().to_owned(),
+                // The one that could not be stored is told again.
+                Err(error) if error.is_retryable() => error.to_string(),
+                Err(error) => return Err(error.into()),
+            };
+            tracing::warn!("results of the market ended and are asked for again: {why}");
             tokio::select! {
                 () = tokio::time::sleep(AGAIN) => {}
                 () = stop.cancelled() => return Ok(()),
@@ -121,8 +124,9 @@ impl Results {
     }
 
     async fn award(&mut self, award: Award) -> Result<(), StoreError> {
-        self.after = self.after.max(award.awarded_at);
+        let published = award.awarded_at;
         if self.shared.lock().knows(&award) {
+            self.after = self.after.max(published);
             return Ok(());
         }
         if self.tables.bid(award.bid).await?.is_none() {
@@ -145,15 +149,17 @@ impl Results {
         );
         metrics::counter!("shoal_awards_total", "product" => award.product.name()).increment(1);
         self.shared.lock().position.apply(award);
+        self.after = self.after.max(published);
         Ok(())
     }
 
     async fn clearing(&mut self, clearing: Clearing) -> Result<(), StoreError> {
-        self.after = self.after.max(clearing.published_at);
-        if !self
-            .prices
-            .insert((clearing.product, clearing.delivery.start()))
-        {
+        let (key, published) = (
+            (clearing.product, clearing.delivery.start()),
+            clearing.published_at,
+        );
+        if self.prices.contains(&key) {
+            self.after = self.after.max(published);
             return Ok(());
         }
         let record = NewRecord {
@@ -164,6 +170,8 @@ impl Results {
         self.tables
             .apply(Change::default().clearings(&[clearing]).records([record]))
             .await?;
+        self.prices.insert(key);
+        self.after = self.after.max(published);
         Ok(())
     }
 
@@ -191,14 +199,14 @@ impl Results {
 
     async fn imbalance(&mut self, price: ImbalancePrice) -> Result<(), StoreError> {
         let start = price.interval.start();
-        let known = self.shared.lock().imbalance.insert(start, price);
-        if known == Some(price) {
+        if self.shared.lock().imbalance.get(&start) == Some(&price) {
             return Ok(());
         }
         let kept = records::body(records::imbalance_key(start), &price);
         self.tables
             .apply(Change::default().keep(GROUP, kept))
             .await?;
+        self.shared.lock().imbalance.insert(start, price);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The settlement job: a statement of the pool and of every site once a delivery day is over.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use market::settlement::{Availability, Day, ImbalancePrice, Metered, Settled, settle};
@@ -13,6 +14,8 @@ use wire::proto::market::v1 as proto;
 
 use crate::{Error, GROUP, records};
 
+/// Real time before a day is settled again that could not be stored.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Days looked back at after a start for days that were not settled.
 const BACK_DAYS: i64 = 7;
 /// Longest delivery: an award of a block that began the day before still counts.
@@ -54,11 +57,28 @@ impl Settler {
                     std::mem::replace(&mut corrected, next)
                 }
             };
-            self.settle(day, self.clock.now()).await?;
+            loop {
+                match self.settle(day, self.clock.now()).await {
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(%error, day = %day.date(), "{} is settled again later", day.date());
+                    }
+                    done => break done?,
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
         }
         let now = self.clock.now();
         for day in [self.day(now).previous(), self.day(now)] {
-            self.settle(day, now).await?;
+            match self.settle(day, now).await {
+                // The next start settles the days before it.
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, day = %day.date(), "{} is left to the next start", day.date());
+                }
+                done => done?,
+            }
         }
         Ok(())
     }
