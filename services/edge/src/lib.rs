@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, ConfigError};
 pub use credentials::{CredentialsError, credentials_line};
-pub use security::{Profile, Security, SecurityError};
+pub use security::{Profile, Security, SecurityError, check_security};
 pub use tls::TlsError;
 pub use tokens::TokensError;
 

@@ -121,6 +121,14 @@ pub(crate) enum Unauthorised {
     Certificate,
 }
 
+/// Reads keys and certificates as the service does when it starts, and forgets them.
+///
+/// # Errors
+/// [`SecurityError`] naming the key of the configuration, or the file and line.
+pub fn check_security(config: &crate::Config) -> Result<(), SecurityError> {
+    Guard::new(&config.security, config.listen).map(drop)
+}
+
 impl Guard {
     /// Reads keys and certificates.
     ///

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::backtest;
 use crate::catalogue;
 use crate::demo;
+use crate::doctor;
 use crate::forecast;
 use crate::import;
 use crate::migrate;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Make the topics and tables that services need
     Migrate(migrate::Args),
+    /// Check settings, clocks, brokers, database, credentials, gate clocks and signs
+    Doctor(doctor::Args),
 }
 
 impl Command {
@@ -67,6 +70,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args, output),
             Self::Serve(args) => serve::run(&args, output),
             Self::Migrate(args) => migrate::run(&args, output),
+            Self::Doctor(args) => doctor::run(&args, output),
         }
     }
 

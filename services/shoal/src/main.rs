@@ -4,6 +4,7 @@ mod backtest;
 mod catalogue;
 mod cli;
 mod demo;
+mod doctor;
 mod forecast;
 mod import;
 mod migrate;

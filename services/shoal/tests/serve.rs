@@ -156,3 +156,60 @@ fn settings_that_cannot_work_are_refused_before_anything_is_opened() {
     assert!(said.contains(&expected), "{said}");
     assert!(!data.exists());
 }
+
+/// What the doctor finds, and its exit status.
+fn doctor(settings: &Path, roles: &[&str]) -> (Vec<(String, String, String)>, Option<i32>) {
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_shoal"));
+    doctor.args(["doctor", "--json", "--config"]).arg(settings);
+    for role in roles {
+        doctor.args(["--role", role]);
+    }
+    let output = doctor.output().unwrap();
+    let document: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let text = |finding: &serde_json::Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let findings = document["findings"].as_array().unwrap().iter();
+    let findings = findings
+        .map(|f| (text(f, "what"), text(f, "verdict"), text(f, "detail")))
+        .collect();
+    (findings, output.status.code())
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_is_content_with_what_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = settings(dir.path());
+    let found = |findings: &[(String, String, String)], what: &str, verdict: &str, part: &str| {
+        let any = findings
+            .iter()
+            .any(|(w, v, d)| w == what && v == verdict && d.contains(part));
+        assert!(any, "{what} {verdict} {part}: {findings:#?}");
+    };
+    let (findings, status) = doctor(&file, &["edge"]);
+    assert_eq!(status, Some(0), "{findings:#?}");
+    found(&findings, "settings", "ok", "edge");
+    found(&findings, "credentials", "ok", "[edge.security]");
+    found(&findings, "gates", "ok", "day_ahead: closes");
+    found(&findings, "database", "warning", "shoal migrate");
+
+    let migrated = Command::new(env!("CARGO_BIN_EXE_shoal"))
+        .args(["migrate", "--config"])
+        .arg(&file)
+        .status();
+    assert!(migrated.unwrap().success());
+    let (findings, status) = doctor(&file, &["edge"]);
+    assert_eq!(status, Some(0), "{findings:#?}");
+    found(&findings, "log", "ok", "beside the tables");
+    found(&findings, "database", "ok", "0 outlets");
+    found(&findings, "signs", "unknown", "no outlet");
+
+    // A gateway without its operator, keys that are not there, a broker that nobody runs.
+    let text = std::fs::read_to_string(&file).unwrap()
+        + "[edge.security]\nprofile = \"basic\"\ncredentials = \"nowhere\"\n[optimizer]\narea = \"DE\"\n[gateway]\narea = \"NL\"\n";
+    std::fs::write(&file, text).unwrap();
+    let (findings, status) = doctor(&file, &[]);
+    assert_eq!(status, Some(1), "{findings:#?}");
+    found(&findings, "settings", "wrong", "peers.operator");
+    found(&findings, "credentials", "wrong", "nowhere");
+    found(&findings, "gates", "wrong", "optimizer.area DE");
+}

@@ -37,13 +37,13 @@ pub(crate) struct Config {
     pub(super) logging: Logging,
     pub(super) grpc: Grpc,
     pub(super) peers: Peers,
-    pub(super) tls: Option<runtime::tls::Files>,
+    pub(crate) tls: Option<runtime::tls::Files>,
     pub(super) web: Web,
-    pub(super) edge: shoal_edge::Config,
+    pub(crate) edge: shoal_edge::Config,
     pub(super) telemetry_ingest: shoal_telemetry_ingest::Config,
     pub(super) forecaster: shoal_forecaster::Config,
-    pub(super) optimizer: shoal_optimizer::Config,
-    pub(super) gateway: shoal_gateway::Config,
+    pub(crate) optimizer: shoal_optimizer::Config,
+    pub(crate) gateway: shoal_gateway::Config,
     pub(super) console: shoal_console::Config,
 }
 

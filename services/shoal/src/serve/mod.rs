@@ -49,7 +49,7 @@ pub(crate) enum Role {
 
 impl Role {
     /// Every one there is, in the order in which they start.
-    const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::TelemetryIngest,
         Self::Forecaster,
         Self::Optimizer,
@@ -59,7 +59,7 @@ impl Role {
     ];
 
     /// As it stands in the configuration and in messages.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::TelemetryIngest => "telemetry-ingest",
             Self::Forecaster => "forecaster",
