@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 use steps::Step;
 
 const USAGE: &str =
-    "usage: cargo xtask test [--only STEP]...   STEP: fmt, clippy, test, browser, notebook
+    "usage: cargo xtask test [--only STEP]...   STEP: fmt, clippy, test, chart, browser, notebook
        cargo xtask scenario DIR
        cargo xtask bench scale [--vehicles N]...";
 

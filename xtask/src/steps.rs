@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask test`.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -14,16 +14,18 @@ pub(crate) enum Step {
     Fmt,
     Clippy,
     Test,
+    Chart,
     Browser,
     Notebook,
 }
 
 impl Step {
     /// In the order they run: what fails fast comes first.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Fmt,
         Self::Clippy,
         Self::Test,
+        Self::Chart,
         Self::Browser,
         Self::Notebook,
     ];
@@ -33,6 +35,7 @@ impl Step {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::Test => "test",
+            Self::Chart => "chart",
             Self::Browser => "browser",
             Self::Notebook => "notebook",
         }
@@ -43,6 +46,7 @@ impl Step {
             Self::Fmt => "is the code formatted",
             Self::Clippy => "lints of all targets",
             Self::Test => "tests of all crates, with the independent solver and a real Kafka",
+            Self::Chart => "the Helm chart, its alert rules and dashboards",
             Self::Browser => "the console in headless Chromium",
             Self::Notebook => "a small back-test, read by the notebooks",
         }
@@ -78,6 +82,7 @@ impl Step {
                 tests.env("SHOAL_KAFKA_HOME", kafka);
                 run(tests)
             }
+            Self::Chart => chart(places),
             Self::Browser => {
                 install::chromium()?;
                 // One browser at a time: two cores do not feed four of them.
@@ -91,18 +96,40 @@ impl Step {
     }
 }
 
+/// Renders the chart with helm and checks what comes out, with the program that is to read its settings.
+fn chart(places: &Places) -> anyhow::Result<()> {
+    let python = install::python(places)?;
+    let helm = install::helm(places, &python)?;
+    let promtool = install::promtool(places)?;
+    let program = program(places)?;
+    let mut tests = Command::new(python);
+    tests.current_dir(&places.root);
+    tests.args(["-m", "pytest", "--quiet", "-p", "no:cacheprovider"]);
+    tests.arg("xtask/chart");
+    tests.env("PYTHONDONTWRITEBYTECODE", "1");
+    tests.env("SHOAL_CHART", places.root.join("helm/shoal"));
+    tests.env("SHOAL_HELM", helm);
+    tests.env("SHOAL_PROMTOOL", promtool);
+    tests.env("SHOAL_BIN", program);
+    run(tests)
+}
+
+/// The program `shoal` as the tests build it: a build of its own would choose other features of shared crates and take minutes.
+fn program(places: &Places) -> anyhow::Result<PathBuf> {
+    run(cargo(
+        places,
+        &["test", "--locked", "--quiet", "--workspace", "--no-run"],
+    ))?;
+    Ok(places.target.join("debug/shoal"))
+}
+
 /// Back-tests the small scenario and executes the notebooks on the result.
 fn notebook(places: &Places) -> anyhow::Result<()> {
     let python = install::python(places)?;
     let folder = places.target.join("xtask/notebook");
     let file = scenario::write(&folder)?;
     let out = folder.join("out");
-    // As the tests build it: a build of its own would choose other features of shared crates and take minutes.
-    run(cargo(
-        places,
-        &["test", "--locked", "--quiet", "--workspace", "--no-run"],
-    ))?;
-    let mut backtest = Command::new(places.target.join("debug/shoal"));
+    let mut backtest = Command::new(program(places)?);
     backtest.arg("backtest");
     backtest.arg(&file).arg("--out").arg(&out);
     run(backtest)?;

@@ -1,0 +1,23 @@
+{{- /* What every process of ours speaks to: names, the brokers, the database. */ -}}
+{{- define "shoal.reach" -}}
+{{- $policy := .Values.networkPolicy -}}
+- to: {{- toYaml $policy.dns | nindent 4 }}
+  ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+- ports:
+    {{- $ports := list }}
+    {{- range $broker := splitList "," .Values.config.log.brokers }}
+    {{- $ports = append $ports (trim $broker | include "shoal.port") }}
+    {{- end }}
+    {{- range uniq $ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+  {{- with $policy.kafka }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- if .Values.database.existingSecret }}
+- ports: [{protocol: TCP, port: {{ .Values.database.port }}}]
+  {{- with $policy.database }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
