@@ -208,6 +208,15 @@ def test_who_asks_whom_may_pass_on_both_sides(file):
             assert out and into, f"{role} asks {asked} at {port}"
 
 
+@pytest.mark.parametrize(("url", "port"), [("https://o.example", 443), ("http://o.example/a:1", 80), ("http://[2001:db8::1]:9300", 9300), ("https://o:8443/v1", 8443)])
+def test_the_gateway_reaches_the_port_of_its_operator(url, port):
+    grpc = {"listen": None, "telemetry_ingest": "0.0.0.0:9222", "gateway": "0.0.0.0:9225"}
+    made = template_of({"config": {"peers": {"operator": url}, "grpc": grpc}, "gateway": {"enabled": True}})
+    assert made.returncode == 0, made.stderr
+    policies = [each for each in yaml.safe_load_all(made.stdout) if each["kind"] == "NetworkPolicy" and component(each) == "gateway"]
+    assert port in [p["port"] for rule in policies[0]["spec"]["egress"] for p in rule["ports"]]
+
+
 def selects(peers, role):
     return any(p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component") == role for p in peers)
 

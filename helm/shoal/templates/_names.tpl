@@ -32,3 +32,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "shoal.port" -}}
 {{- regexFind "[0-9]+$" (default "" .) -}}
 {{- end -}}
+
+{{- /* The port of http://host:9300, http://host/ or https://host. */ -}}
+{{- define "shoal.portOfUrl" -}}
+{{- $said := regexFind "^https?://[^/]*:[0-9]+" . | include "shoal.port" -}}
+{{- default (ternary "443" "80" (hasPrefix "https:" .)) $said -}}
+{{- end -}}

@@ -57,7 +57,7 @@ tolerations: {{ toYaml . | nindent 2 }}
 - name: {{ .name }}
   secret:
     secretName: {{ .secret }}
-    defaultMode: 0440
+    defaultMode: {{ 0440 }}
 {{- end -}}
 
 {{- define "shoal.pod" -}}
