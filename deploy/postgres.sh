@@ -2,11 +2,11 @@
 # One PostgreSQL server of Debian's on loopback, for trying out and for tests. Not for production: no TLS.
 #
 #   postgres.sh find             prints the newest folder of its programs
-#   postgres.sh up    HOME DIR   starts a server that keeps its data in DIR; prints its address, with the password, when it answers
+#   postgres.sh up    HOME DIR   starts a server that keeps its data in DIR; prints its address when it answers
 #   postgres.sh down  DIR        stops the server of DIR, by its process id
 #   postgres.sh run   HOME DIR   as up, but in the foreground: ends with its standard input or a signal, and stops the server
 #
-# HOME is the folder that `find` prints, or `-` for it. The port is a free one unless POSTGRES_PORT is set. A server started again on
+# HOME is the folder that `find` prints, or `-` for it. The password is in DIR/password. The port is a free one unless POSTGRES_PORT is set. A server started again on
 # DIR keeps port, password and data; after a death it recovers first. PostgreSQL refuses to run as root: started by root it runs
 # as the user postgres, or nobody without one, who then owns DIR and must be able to reach it.
 set -euo pipefail
@@ -73,6 +73,7 @@ prepare() {
     port=${POSTGRES_PORT:-$(free_port)}
     password=$(head -c 18 /dev/urandom | base64 | tr '+/' '-_')
     (umask 077 && printf '%s\n' "$password" >"$dir/password")
+    # Read by whoever makes the cluster; afterwards ours alone.
     [ "$(id -u)" != 0 ] || chown "$(owner):" "$dir/password"
     "${as[@]}" "$home/initdb" --pgdata "$dir/data" --username "$name" --pwfile "$dir/password" --auth scram-sha-256 \
         --encoding UTF8 --locale C >"$dir/initdb.log" 2>&1 || fail "the cluster could not be made: $(tail -n 3 "$dir/initdb.log")"
@@ -86,9 +87,9 @@ log_timezone = 'UTC'
 END
     echo "CREATE DATABASE $name;" | "${as[@]}" "$home/postgres" --single -D "$dir/data" postgres >>"$dir/initdb.log" 2>&1 ||
         fail "the database could not be made: $(tail -n 3 "$dir/initdb.log")"
-    rm "$dir/password"
+    [ "$(id -u)" != 0 ] || chown root: "$dir/password"
     # Last: a folder with an address is whole.
-    (umask 077 && echo "postgres://$name:$password@127.0.0.1:$port/$name" >"$dir/url")
+    echo "postgres://$name@127.0.0.1:$port/$name" >"$dir/url"
 }
 
 # Starts the server of DIR in the background and waits until it answers.

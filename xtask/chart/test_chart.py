@@ -1,6 +1,7 @@
 """The chart as helm renders it, for each values file: is it a cluster that may run, and is nonsense refused?"""
 
 import copy
+import functools
 import json
 import re
 import shutil
@@ -184,7 +185,7 @@ def test_nothing_goes_in_or_out_but_what_is_named(file):
         for rule in policy["egress"]:
             assert rule["ports"], f"{role} reaches every port of {rule.get('to')}"
     brokers = {int(broker.rpartition(":")[2]) for broker in values(file)["config"]["log"]["brokers"].split(",")}
-    tables = {values(file)["database"]["port"]} if values(file)["database"]["existingSecret"] else set()
+    tables = {5432} if values(file)["config"]["store"].get("url") else set()
     for role, policy in policies.items():
         reached = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
         assert reached >= brokers | tables | {53}, role
@@ -228,6 +229,8 @@ def test_settings_are_the_values_and_whole_numbers_stay_whole(file):
         sections = {section: value for section, value in config.items() if section not in ("peers", "tls")}
         for section, value in sections.items():
             said = copy.deepcopy(value)
+            if section == "store" and "url" in said:
+                assert said.pop("password_file") == "/etc/shoal/database/password"
             if section == "edge":
                 asked = wanted["edge"].get("security", {})
                 said["security"] = {k: v for k, v in said["security"].items() if k in asked}
@@ -249,8 +252,9 @@ def same(one, other):
 
 @each_file
 def test_no_secret_stands_in_the_settings(file):
-    text = json.dumps([each for each in objects(file) if each["kind"] == "ConfigMap" and "shoal.toml" in each["data"]])
-    assert "postgres://" not in text and "password" not in text.lower()
+    for config in settings(file).values():
+        assert "password" not in config["store"]
+        assert not re.search("://[^/@]*:[^/@]*@", json.dumps(config)), "an address holds a password"
 
 
 def known_roles():
@@ -275,14 +279,18 @@ def test_the_program_takes_the_settings(file, tmp_path):
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for role, config in settings(file).items():
-            if role not in known or not set(config) <= sections_known():
+            if role not in known or not set(config) <= keys_known("nobody"):
                 continue
+            if not set(config["store"]) <= keys_known("store.nobody"):
+                pytest.skip(f"this program does not read all of {set(config['store'])} in [store]")
+            (tmp_path / "password").write_text("word\n")
+            password = {"SHOAL_STORE__PASSWORD_FILE": str(tmp_path / "password")} if "url" in config["store"] else {}
             written = tmp_path / f"{role}.toml"
             (text,) = [e["data"]["shoal.toml"] for e in of_kind(file, "ConfigMap") if component(e) == role and "shoal.toml" in e["data"]]
             written.write_text(text)
             ran = subprocess.run(
                 [PROGRAM, "serve", role, "--config", written],
-                env={"SHOAL_ADMIN__LISTEN": address, "PATH": "/nowhere"},
+                env={"SHOAL_ADMIN__LISTEN": address, "PATH": "/nowhere", **password},
                 capture_output=True,
                 text=True,
                 timeout=120,
@@ -291,10 +299,12 @@ def test_the_program_takes_the_settings(file, tmp_path):
             assert ran.returncode == 1 and "admin.listen" in ran.stderr, f"{role}: status {ran.returncode}: {ran.stderr}"
 
 
-def sections_known():
-    """Sections that this program reads: it names an unknown one when it refuses it."""
-    ran = subprocess.run([PROGRAM, "serve", "edge"], env={"SHOAL_NOBODY__KEY": "1"}, capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode == 2, "an unknown section is refused"
+@functools.cache
+def keys_known(unknown):
+    """Keys that this program reads beside an unknown one: it names them when it refuses that one."""
+    variable = "SHOAL_" + (unknown if "." in unknown else f"{unknown}.key").upper().replace(".", "__")
+    ran = subprocess.run([PROGRAM, "serve", "edge"], env={variable: "1"}, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2 and "nobody" in ran.stderr, "an unknown key is refused"
     return set(re.findall(r"`([a-z_]+)`", ran.stderr)) - {"nobody"}
 
 
@@ -311,6 +321,7 @@ SLIPS = [
     ({"config": {"Log": {}}}, "Log"),
     ({"config": {"edge": {"security": {"profile": "tls"}}}}, "profile"),
     ({"config": {"store": {"url": "postgres://me:word@db/shoal"}}}, "url"),
+    ({"config": {"store": {"password": "word"}}}, "password"),
     ({"edge": {"replicas": 0}}, "replicas"),
     ({"edge": {"replicas": "three"}}, "replicas"),
     ({"edge": {"service": {"port": 70000}}}, "port"),
@@ -325,6 +336,8 @@ CONTRADICTIONS = [
     ({"config": {"admin": {"listen": "127.0.0.1:9221"}}}, "config.admin.listen"),
     ({"config": {"edge": {"listen": "0.0.0.0:9221"}}}, "has the port of config.admin.listen"),
     ({"edge": {"replicas": 2}, "config": {"edge": {"replicas": False}}}, "config.edge.replicas"),
+    ({"config": {"store": {"url": "postgres://me@db/shoal"}}}, "database.existingSecret"),
+    ({"database": {"existingSecret": "word"}}, "config.store.url"),
     ({"edge": {"secrets": {"tls": ""}}}, "edge.secrets.tls"),
     ({"edge": {"secrets": {"credentials": ""}}}, "edge.secrets.credentials"),
     ({"config": {"edge": {"security": {"profile": "mutual-tls"}}}}, "edge.secrets.clientCa"),
@@ -447,4 +460,4 @@ def test_notes_say_what_runs_and_where_stations_connect(file, tmp_path):
     assert "wss://HOST:443/ocpp/STATION" in text
     for key, role in ROLES.items():
         assert values(file)[key]["enabled"] == bool(re.search(rf"^  {role}\b", text, re.M)), role
-    assert ("PostgreSQL, address in the secret" in text) == bool(values(file)["database"]["existingSecret"])
+    assert ("SQLite" in text) != ("with the password in the secret shoal-postgres" in text)

@@ -27,6 +27,9 @@
 {{- fail (printf "%s.autoscaling: minReplicas %d is above maxReplicas %d" $key (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- end -}}
 {{- end -}}
+{{- if ne (eq (include "shoal.database" .) "") (eq $values.database.existingSecret "") -}}
+{{- fail "config.store.url and database.existingSecret: one without the other, expected both for PostgreSQL or none for SQLite" -}}
+{{- end -}}
 {{- if $values.edge.enabled -}}
 {{- include "shoal.checks.edge" $root -}}
 {{- end -}}

@@ -33,8 +33,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- regexFind "[0-9]+$" (default "" .) -}}
 {{- end -}}
 
-{{- /* The port of http://host:9300, http://host/ or https://host. */ -}}
+{{- /* The port of http://host:9300, https://host or postgres://user@host/database. */ -}}
 {{- define "shoal.portOfUrl" -}}
-{{- $said := regexFind "^https?://[^/]*:[0-9]+" . | include "shoal.port" -}}
-{{- default (ternary "443" "80" (hasPrefix "https:" .)) $said -}}
+{{- $said := regexFind "^[a-z]+://[^/?]*:[0-9]+" . | include "shoal.port" -}}
+{{- default (get (dict "http" "80" "https" "443" "postgres" "5432" "postgresql" "5432") (splitList ":" . | first)) $said -}}
 {{- end -}}

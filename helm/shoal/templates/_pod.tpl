@@ -40,17 +40,9 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- /* Tables on PostgreSQL: the address comes from a secret and goes nowhere else. */ -}}
-{{- define "shoal.databaseEnv" -}}
-{{- with .Values.database }}
-{{- if .existingSecret }}
-- name: SHOAL_STORE__URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
-{{- end }}
-{{- end }}
+{{- /* Not empty if the tables are on PostgreSQL. */ -}}
+{{- define "shoal.database" -}}
+{{- dig "store" "url" "" .Values.config -}}
 {{- end -}}
 
 {{- define "shoal.secretVolume" -}}
@@ -68,7 +60,7 @@ tolerations: {{ toYaml . | nindent 2 }}
 {{- $grace := dig "process" "grace_seconds" 20 $root.Values.config | int -}}
 {{- $admin := dig "admin" "listen" "" $root.Values.config | include "shoal.port" -}}
 {{- $port := include "shoal.listen" . | include "shoal.port" -}}
-{{- $shared := not $root.Values.database.existingSecret -}}
+{{- $shared := not (include "shoal.database" $root) -}}
 metadata:
   labels: {{- include "shoal.podLabels" (dict "root" $root "role" $service.role) | nindent 4 }}
   annotations:
@@ -121,9 +113,6 @@ spec:
         - name: SHOAL_GRPC__ADVERTISE
           value: {{ printf "%s://$(POD_NAME).%s-pods.%s.svc:%s" (include "shoal.scheme" $root) $name $root.Release.Namespace $port | quote }}
         {{- end }}
-        {{- with include "shoal.databaseEnv" $root | trim }}
-        {{- . | nindent 8 }}
-        {{- end }}
       ports:
         - {name: admin, containerPort: {{ $admin }}, protocol: TCP}
         - {name: {{ include "shoal.speaks" . }}, containerPort: {{ $port }}, protocol: TCP}
@@ -150,6 +139,9 @@ spec:
         - {name: settings, mountPath: /etc/shoal/shoal.toml, subPath: shoal.toml, readOnly: true}
         - {name: data, mountPath: {{ $root.Values.config.store.dir }}}
         - {name: tmp, mountPath: /tmp}
+        {{- if not $shared }}
+        - {name: database, mountPath: /etc/shoal/database, readOnly: true}
+        {{- end }}
         {{- if $root.Values.serviceTls.existingSecret }}
         - {name: service-tls, mountPath: /etc/shoal/service-tls, readOnly: true}
         {{- end }}
@@ -169,6 +161,9 @@ spec:
       {{- end }}
     - name: tmp
       emptyDir: {sizeLimit: 64Mi}
+    {{- if not $shared }}
+    {{- include "shoal.secretVolume" (dict "name" "database" "secret" $root.Values.database.existingSecret) | nindent 4 }}
+    {{- end }}
     {{- with $root.Values.serviceTls.existingSecret }}
     {{- include "shoal.secretVolume" (dict "name" "service-tls" "secret" .) | nindent 4 }}
     {{- end }}

@@ -14,8 +14,8 @@
   {{- with $policy.kafka }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
-{{- if .Values.database.existingSecret }}
-- ports: [{protocol: TCP, port: {{ .Values.database.port }}}]
+{{- with include "shoal.database" . }}
+- ports: [{protocol: TCP, port: {{ include "shoal.portOfUrl" . }}}]
   {{- with $policy.database }}
   to: {{- toYaml . | nindent 4 }}
   {{- end }}

@@ -15,6 +15,10 @@ service does not restart it: an edge that restarts lets go of thousands of stati
 {{- $files := dict "certificate" "/etc/shoal/service-tls/tls.crt" "key" "/etc/shoal/service-tls/tls.key" "ca" "/etc/shoal/service-tls/ca.crt" -}}
 {{- $_ := set $config "tls" (mergeOverwrite $files (default dict $config.tls)) -}}
 {{- end -}}
+{{- if include "shoal.database" $root -}}
+{{- $file := printf "/etc/shoal/database/%s" $root.Values.database.key -}}
+{{- $_ := set $config "store" (mergeOverwrite (dict "password_file" $file) $config.store) -}}
+{{- end -}}
 {{- if .key -}}
 {{- $service := index $services .key -}}
 {{- if eq .key "edge" -}}
