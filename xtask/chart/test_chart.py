@@ -211,8 +211,7 @@ def test_who_asks_whom_may_pass_on_both_sides(file):
 
 @pytest.mark.parametrize(("url", "port"), [("https://o.example", 443), ("http://o.example/a:1", 80), ("http://[2001:db8::1]:9300", 9300), ("https://o:8443/v1", 8443)])
 def test_the_gateway_reaches_the_port_of_its_operator(url, port):
-    grpc = {"listen": None, "telemetry_ingest": "0.0.0.0:9222", "gateway": "0.0.0.0:9225"}
-    made = template_of({"config": {"peers": {"operator": url}, "grpc": grpc}, "gateway": {"enabled": True}})
+    made = template_of({"config": {"peers": {"operator": url}}})
     assert made.returncode == 0, made.stderr
     policies = [each for each in yaml.safe_load_all(made.stdout) if each["kind"] == "NetworkPolicy" and component(each) == "gateway"]
     assert port in [p["port"] for rule in policies[0]["spec"]["egress"] for p in rule["ports"]]
@@ -332,7 +331,7 @@ SLIPS = [
 
 # What a schema cannot see: settings that contradict each other.
 CONTRADICTIONS = [
-    ({"edge": {"enabled": False}, "telemetryIngest": {"enabled": False}}, "no service is enabled"),
+    ({key: {"enabled": False} for key in ROLES}, "no service is enabled"),
     ({"config": {"admin": {"listen": "127.0.0.1:9221"}}}, "config.admin.listen"),
     ({"config": {"edge": {"listen": "0.0.0.0:9221"}}}, "has the port of config.admin.listen"),
     ({"edge": {"replicas": 2}, "config": {"edge": {"replicas": False}}}, "config.edge.replicas"),
@@ -346,7 +345,7 @@ CONTRADICTIONS = [
     ({"telemetryIngest": {"autoscaling": {"enabled": True}}}, "telemetryIngest: more than one replica"),
     ({"telemetryIngest": {"sharesPartitions": True, "autoscaling": {"enabled": True, "maxReplicas": 25}}}, "config.log.partitions"),
     ({"edge": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas 9 is above maxReplicas 8"),
-    ({"console": {"enabled": True}}, "config.web.listen"),
+    ({"config": {"web": None}}, "config.web.listen"),
 ]
 
 
