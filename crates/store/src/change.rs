@@ -1,6 +1,6 @@
 //! Rows, records and commits that happen together or not at all.
 
-use fleet::{Evse, MeterInterval, SessionState, Site};
+use fleet::{Evse, MeterInterval, Reading, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 
 use crate::lease::Lease;
@@ -119,6 +119,12 @@ impl Change {
     #[must_use]
     pub fn sessions(self, sessions: &[SessionState]) -> Self {
         self.with(Rows::Sessions(sessions.to_vec()))
+    }
+
+    /// Samples of meters, by EVSE and instant.
+    #[must_use]
+    pub fn readings(self, readings: &[Reading]) -> Self {
+        self.with(Rows::Readings(readings.to_vec()))
     }
 
     /// Metered intervals, by EVSE and start; an older version never replaces a newer one.

@@ -5,25 +5,21 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use units::{Currency, Interval, Money, Price};
 
+use crate::database::{Column, Row};
 use crate::error::{StoreError, db};
 
 /// One row of `table`.
 pub(crate) struct Columns<'r> {
     pub(crate) table: &'static str,
-    pub(crate) row: &'r SqliteRow,
+    pub(crate) row: &'r Row,
 }
 
 impl Columns<'_> {
     /// A column as the database holds it.
-    pub(crate) fn raw<T>(&self, column: &'static str) -> Result<T, StoreError>
-    where
-        T: for<'d> sqlx::Decode<'d, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-    {
-        self.row.try_get(column).map_err(db("column of a row"))
+    pub(crate) fn raw<T: Column>(&self, column: &'static str) -> Result<T, StoreError> {
+        self.row.get(column).map_err(db("column of a row"))
     }
 
     fn corrupt(&self, column: &'static str, value: &str, expected: &'static str) -> StoreError {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::DateTime;
-use sqlx::{Row, SqlitePool};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::change::Change;
+use crate::database::{Pool, Row, sql};
 use crate::error::{LogError, StoreError, db};
 use crate::tail::{Head, Heads, Hot};
 use crate::writer::{Job, to_i64};
@@ -20,7 +20,7 @@ pub(crate) const PARTITION: u32 = 0;
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     jobs: mpsc::Sender<Job>,
-    readers: SqlitePool,
+    readers: Pool,
     heads: Arc<Heads>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn apply(jobs: &mpsc::Sender<Job>, change: Change) -> Result<()
 }
 
 impl Log {
-    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: SqlitePool, heads: Arc<Heads>) -> Self {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, heads: Arc<Heads>) -> Self {
         Self {
             jobs,
             readers,
@@ -104,16 +104,15 @@ impl Log {
         before: u64,
         max: usize,
     ) -> Result<Vec<Record>, LogError> {
-        let rows = sqlx::query(
+        let read = sql(
             "SELECT log_offset, record_key, payload, appended_at FROM log \
              WHERE topic = $1 AND log_offset > $2 AND log_offset < $3 ORDER BY log_offset LIMIT $4",
         )
         .bind(topic.name())
         .bind(to_i64(after))
         .bind(to_i64(before))
-        .bind(i64::try_from(max).unwrap_or(i64::MAX))
-        .fetch_all(&self.readers)
-        .await;
+        .bind(i64::try_from(max).unwrap_or(i64::MAX));
+        let rows = self.readers.fetch(read).await;
         rows.and_then(|rows| rows.iter().map(|row| record(topic, row)).collect())
             .map_err(|source| LogError::Read {
                 topic,
@@ -123,13 +122,13 @@ impl Log {
     }
 }
 
-fn record(topic: Topic, row: &sqlx::sqlite::SqliteRow) -> Result<Record, sqlx::Error> {
-    let offset: i64 = row.try_get(0)?;
-    let appended: i64 = row.try_get(3)?;
+fn record(topic: Topic, row: &Row) -> Result<Record, sqlx::Error> {
+    let offset: i64 = row.get("log_offset")?;
+    let appended: i64 = row.get("appended_at")?;
     Ok(Record {
         topic,
-        key: row.try_get(1)?,
-        payload: Bytes::from(row.try_get::<Vec<u8>, _>(2)?),
+        key: row.get("record_key")?,
+        payload: Bytes::from(row.get::<Vec<u8>>("payload")?),
         partition: PARTITION,
         offset: offset.unsigned_abs(),
         appended_at: DateTime::from_timestamp_micros(appended).unwrap_or_default(),

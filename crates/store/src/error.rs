@@ -1,9 +1,12 @@
 //! What can go wrong with the database and the log.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use sqlx::postgres::PgDatabaseError;
 
+use crate::database::Uncommitted;
 use crate::{Position, Topic};
 
 /// A database or a log that cannot be opened, read or written.
@@ -22,6 +25,50 @@ pub enum StoreError {
     /// The schema cannot be brought up to date.
     #[error("migration of the database")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// An address of a PostgreSQL database that is none.
+    #[error(
+        "address of the tables {what}; expected postgres://USER@HOST:PORT/DATABASE, and the password apart from it"
+    )]
+    Address {
+        /// What is wrong with it; shows no password.
+        what: String,
+    },
+    /// No connection to the server of the tables.
+    #[error("tables at {place}")]
+    Unreachable {
+        /// User, server and database.
+        place: String,
+        /// Why not.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Tables that this release cannot use.
+    #[error("tables at {place}: {what}")]
+    Schema {
+        /// Where.
+        place: String,
+        /// What is met and what would do.
+        what: String,
+    },
+    /// The connection was lost while a change was stored, and the server could not be asked since what became of it.
+    #[error(
+        "the database went away in the middle of a commit: it is not known whether the change was stored"
+    )]
+    Unanswered {
+        /// How it was noticed.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// The database does not answer.
+    #[error("the database is away; nothing was stored")]
+    Away {
+        /// How it was noticed.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// Tables that were opened without a log take rows only.
+    #[error("records and positions cannot be stored: the tables were opened without a log")]
+    NoLog,
     /// A statement was refused.
     #[error("database: {what}")]
     Database {
@@ -120,7 +167,8 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Database { .. } => true,
+            Self::Database { source, .. } | Self::Unreachable { source, .. } => may_pass(source),
+            Self::Unanswered { .. } | Self::Away { .. } => true,
             Self::Kafka { source, .. } => !matches!(
                 source.rdkafka_error_code(),
                 Some(
@@ -134,6 +182,9 @@ impl StoreError {
             ),
             Self::Folder { .. }
             | Self::Migrate(_)
+            | Self::Address { .. }
+            | Self::Schema { .. }
+            | Self::NoLog
             | Self::Corrupt { .. }
             | Self::Topics(_)
             | Self::Topic { .. }
@@ -142,6 +193,20 @@ impl StoreError {
             | Self::Fenced { .. }
             | Self::Rewritten { .. }
             | Self::Closed => false,
+        }
+    }
+}
+
+impl From<Uncommitted> for StoreError {
+    fn from(why: Uncommitted) -> Self {
+        match why {
+            Uncommitted::Refused(source) => Self::Database {
+                what: "commit",
+                source,
+            },
+            Uncommitted::Unanswered(_, source) => Self::Unanswered {
+                source: Arc::new(source),
+            },
         }
     }
 }
@@ -195,6 +260,52 @@ impl LogError {
             Self::NoGroup { .. } => false,
         }
     }
+}
+
+/// True if the same statement may succeed later: the server is away or full, the other side of a deadlock has gone on. What a
+/// server says about the statement itself it will say again.
+pub(crate) fn may_pass(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Database(refused) = error {
+        let Some(refused) = refused.try_downcast_ref::<PgDatabaseError>() else {
+            // SQLite refuses for a full disk and a held file.
+            return true;
+        };
+        // Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html; 25P03: the session slept in its
+        // transaction; 23514: a partition was dropped in between.
+        return is_away(error)
+            || matches!(refused.code().get(..2), Some("40" | "55"))
+            || matches!(refused.code(), "25P03" | "23514");
+    }
+    !matches!(
+        error,
+        sqlx::Error::Configuration(_)
+            | sqlx::Error::InvalidArgument(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::Migrate(_)
+    )
+}
+
+/// True if a server cannot be asked at all, whatever the statement: no connection (class 08), no resources (53), it is being
+/// stopped or started (57), it has lost its disk (58).
+pub(crate) fn is_away(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Database(refused) = error {
+        let refused = refused.try_downcast_ref::<PgDatabaseError>();
+        let class = refused.and_then(|refused| refused.code().get(..2));
+        return matches!(class, Some("08" | "53" | "57" | "58"));
+    }
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+    )
 }
 
 /// Names what was tried when the database refuses.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+mod alone;
 mod change;
+mod database;
 mod decode;
 mod embedded;
 mod error;
@@ -20,11 +22,12 @@ mod upsert;
 mod writer;
 
 pub use change::Change;
+pub use database::{PostgresOptions, TablesIn};
 pub use error::{LogError, StoreError};
 pub use kafka::{KafkaOptions, TopicFound};
 pub use lease::{Candidate, Lease, Tenure};
 pub use log::{Log, Subscription};
-pub use open::{Options, Store, migrate};
+pub use open::{Keep, Options, Store, migrate, migrate_tables};
 pub use position::Position;
 pub use rows::ForecastRow;
 pub use tables::Tables;

@@ -4,31 +4,43 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::mpsc;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{mpsc, oneshot};
 use units::Clock;
 
+use crate::alone::Alone;
+use crate::database::{Pool, TablesIn, postgres};
 use crate::embedded;
-use crate::error::{StoreError, db};
+use crate::error::StoreError;
 use crate::kafka::{self, Kafka, KafkaOptions, TopicFound};
 use crate::log::Log;
 use crate::outbox::Outbox;
 use crate::retain::Retainer;
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 use crate::tail::Heads;
 use crate::topic::{self, Retention};
 use crate::writer::{Embedded, QUEUE, Writer, newest_offsets};
 
-/// Connections that read at the same time.
-const READERS: u32 = 4;
+/// Between two rounds that take old rows away and make partitions ahead: pieces are days, and made days ahead.
+const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 
-/// How long a statement waits for another process that holds the database.
-const BUSY: Duration = Duration::from_secs(10);
+/// How long rows of time series are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Samples of meters. They are what metered intervals are made of; a month suffices to look into a complaint.
+    pub readings: TimeDelta,
+    /// Metered intervals. Settlements are corrected and audited for up to three years.
+    pub intervals: TimeDelta,
+}
 
-/// Name of the database in its folder.
-const FILE: &str = "shoal.db";
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            readings: TimeDelta::days(31),
+            intervals: TimeDelta::days(1_100),
+        }
+    }
+}
 
 /// What can be chosen when a store is opened.
 #[derive(Clone)]
@@ -37,6 +49,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Says what the embedded log keeps of a topic, by its name.
     pub retention: fn(&str) -> Retention,
+    /// Says what a store over Kafka keeps in its tables; the embedded one keeps all.
+    pub keep: Keep,
 }
 
 impl std::fmt::Debug for Options {
@@ -51,6 +65,7 @@ impl Default for Options {
         Self {
             clock: Arc::new(MachineClock),
             retention: topic::retention,
+            keep: Keep::default(),
         }
     }
 }
@@ -67,14 +82,59 @@ impl Clock for MachineClock {
     }
 }
 
-/// Makes what a store over Kafka needs: topics that are missing, and the tables of `dir/shoal.db`. What is there stays. Answers all
-/// topics, in the order of their declaration.
+/// Makes what a store over Kafka needs: the tables, and topics that are missing. What is there stays; it may be ended at any moment
+/// and run again. Answers all topics, in the order of their declaration.
 ///
 /// # Errors
 /// [`StoreError`] if the database cannot be used, no broker answers, or a topic that was there has too few partitions.
-pub async fn migrate(dir: &Path, kafka: &KafkaOptions) -> Result<Vec<TopicFound>, StoreError> {
-    open_files(dir).await?;
+pub async fn migrate(
+    tables: impl Into<TablesIn>,
+    kafka: &KafkaOptions,
+) -> Result<Vec<TopicFound>, StoreError> {
+    migrate_tables(&tables.into()).await?;
     kafka::made(kafka).await
+}
+
+/// Brings the tables up to date, and makes partitions ahead. What is there stays; it may be ended at any moment and run again, and
+/// the release before may go on using the tables.
+///
+/// # Errors
+/// [`StoreError`] if the database cannot be used.
+pub async fn migrate_tables(tables: &TablesIn) -> Result<(), StoreError> {
+    match tables {
+        TablesIn::Folder(dir) => Pool::in_folder(dir).await.map(drop),
+        TablesIn::Postgres(options) => {
+            postgres::migrate(options, Options::default().clock.now()).await
+        }
+    }
+}
+
+/// Connections that write, and that read.
+async fn connect(tables: &TablesIn, source: &str) -> Result<(Pool, Pool), StoreError> {
+    match tables {
+        TablesIn::Folder(dir) => Pool::in_folder(dir).await,
+        TablesIn::Postgres(options) => {
+            let pool = Pool::on_server(options, source).await?;
+            Ok((pool.clone(), pool))
+        }
+    }
+}
+
+impl Tables {
+    /// The tables alone: changes are of rows only, and nobody takes old rows away but [`Tables::housekeep`]. `source` names this
+    /// process to those who look at the server. Tables in a folder are made if absent, on a server they must be there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used, or its tables are not for this release.
+    pub async fn open(tables: impl Into<TablesIn>, source: &str) -> Result<Self, StoreError> {
+        let (writer, readers) = connect(&tables.into(), source).await?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let alone = Alone {
+            pool: writer.clone(),
+        };
+        tokio::spawn(Writer::Alone(alone).run(queue));
+        Ok(Self::new(jobs, readers, writer))
+    }
 }
 
 /// The event log and the tables. Cheap to clone; the writer ends, after what is queued, when the last
@@ -99,29 +159,36 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(dir: &Path, options: Options) -> Result<Self, StoreError> {
-        let (writer, readers) = open_files(dir).await?;
+        let (writer, readers) = Pool::in_folder(dir).await?;
         Self::over(writer, readers, options).await
     }
 
-    /// The log on Kafka, the tables in `dir/shoal.db`, made if absent. `source` names this process among those that share the
-    /// tables, and stays its name when it is started again: it appends what a process of this name left in the outbox.
+    /// The log on Kafka, the tables in a folder, made if absent, or on a PostgreSQL server, made by [`migrate`]. `source` names
+    /// this process among those that share the tables, and stays its name when it is started again: it appends what a process of
+    /// this name left in the outbox.
     ///
     /// # Errors
-    /// [`StoreError`] if the database cannot be used, no broker answers, or a topic is missing or has too few partitions.
+    /// [`StoreError`] if the database cannot be used, its tables are not for this release, no broker answers, or a topic is missing
+    /// or has too few partitions.
     pub async fn over_kafka(
-        dir: &Path,
+        tables: impl Into<TablesIn>,
         kafka: KafkaOptions,
         source: &str,
         options: Options,
     ) -> Result<Self, StoreError> {
-        let (writer, readers) = open_files(dir).await?;
-        let log = Kafka::connect(kafka, options.clock, writer.clone()).await?;
-        let outbox = Outbox::open(writer, log.clone(), source).await?;
+        let (writer, readers) = connect(&tables.into(), source).await?;
+        let log = Kafka::connect(kafka, Arc::clone(&options.clock), writer.clone()).await?;
+        let outbox = Outbox::open(writer.clone(), log.clone(), source).await?;
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Writer::Kafka(outbox).run(queue));
+        let (alive, gone) = oneshot::channel();
+        tokio::spawn(housekeeping(writer.clone(), options, gone));
+        tokio::spawn(async move {
+            Writer::Kafka(outbox).run(queue).await;
+            drop(alive);
+        });
         Ok(Self {
             log: log.into(),
-            tables: Tables::new(jobs, readers),
+            tables: Tables::new(jobs, readers, writer),
         })
     }
 
@@ -138,32 +205,24 @@ impl Store {
     /// # Errors
     /// As [`Store::in_memory`].
     pub async fn in_memory_with(options: Options) -> Result<Self, StoreError> {
-        let shared = pool(1)
-            .connect("sqlite::memory:")
-            .await
-            .map_err(db("open"))?;
-        sqlx::migrate!().run(&shared).await?;
+        let shared = Pool::in_memory().await?;
         Self::over(shared.clone(), shared, options).await
     }
 
-    async fn over(
-        writer: SqlitePool,
-        readers: SqlitePool,
-        options: Options,
-    ) -> Result<Self, StoreError> {
+    async fn over(writer: Pool, readers: Pool, options: Options) -> Result<Self, StoreError> {
         let heads = Arc::new(Heads::default());
         heads.advance(newest_offsets(&readers).await?);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Embedded {
-            pool: writer,
+        let embedded = Embedded {
+            pool: writer.clone(),
             heads: heads.clone(),
             clock: options.clock,
             retention: Retainer::new(options.retention, readers.clone(), jobs.downgrade()),
         };
-        tokio::spawn(Writer::Embedded(writer).run(queue));
+        tokio::spawn(Writer::Embedded(embedded).run(queue));
         Ok(Self {
             log: embedded::Log::new(jobs.clone(), readers.clone(), heads).into(),
-            tables: Tables::new(jobs, readers),
+            tables: Tables::new(jobs, readers, writer),
         })
     }
 
@@ -180,36 +239,15 @@ impl Store {
     }
 }
 
-/// Writes and reads of `dir/shoal.db`, made if absent, with the schema brought up to date.
-async fn open_files(dir: &Path) -> Result<(SqlitePool, SqlitePool), StoreError> {
-    std::fs::create_dir_all(dir).map_err(|source| StoreError::Folder {
-        dir: dir.to_owned(),
-        source,
-    })?;
-    let file = SqliteConnectOptions::new()
-        .filename(dir.join(FILE))
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(BUSY);
-    let writer = pool(1)
-        .connect_with(file.clone())
-        .await
-        .map_err(db("open"))?;
-    sqlx::migrate!().run(&writer).await?;
-    let readers = pool(READERS)
-        .connect_with(file.read_only(true))
-        .await
-        .map_err(db("open for reading"))?;
-    Ok((writer, readers))
-}
-
-fn pool(connections: u32) -> SqlitePoolOptions {
-    // A database in memory is gone with its connection: it is never closed for age or idleness.
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .min_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
+/// Takes away old rows and makes partitions ahead, from the start on, until the store is gone.
+async fn housekeeping(pool: Pool, options: Options, mut gone: oneshot::Receiver<()>) {
+    loop {
+        if let Err(error) = tables::housekeep(&pool, options.clock.now(), options.keep).await {
+            metrics::counter!("shoal_store_housekeeping_failures_total").increment(1);
+            tracing::warn!(error = %error, "old rows stay and partitions are not made ahead for now: {error}");
+        }
+        if tokio::time::timeout(HOUSEKEEPING, &mut gone).await.is_ok() {
+            return;
+        }
+    }
 }

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::NewRecord;
 use crate::change::Change;
-use crate::error::{StoreError, db};
+use crate::database::{Fate, Number, Pool, Row, Transaction, Uncommitted, Values, sql};
+use crate::error::{StoreError, db, is_away};
 use crate::kafka::{Kafka, Started};
 use crate::progress;
-use crate::upsert::{Bound, Upsert, insert};
+use crate::upsert::Upsert;
 use crate::writer::Job;
 
 /// Changes whose records wait for the relay before the writer does: what a cluster that is away may hold up in memory.
@@ -39,14 +39,46 @@ const LEFT_AT_ONCE: i64 = 1_000;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// How often it is asked what became of a doubted commit.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The writer's half: stores rows, positions and records to be appended.
 pub(crate) struct Outbox {
-    pool: SqlitePool,
+    pool: Pool,
     kafka: Kafka,
     /// Whose records these are.
     source: Arc<str>,
     next: i64,
     relay: mpsc::Sender<Parcel>,
+    /// A transaction of which nobody knows yet whether it is stored; nothing is stored before that is known.
+    doubt: Option<Doubt>,
+}
+
+/// Changes whose commit was not answered.
+struct Doubt {
+    number: Number,
+    changes: Vec<Change>,
+    stored: Stored,
+}
+
+/// What the outbox has of changes that were stored together.
+struct Stored {
+    /// Of each change the first and last number of its records, if it has any.
+    numbers: Vec<Option<(i64, i64)>>,
+    /// The number after.
+    next: i64,
+}
+
+/// Changes that were not stored, or not known to be.
+enum Failed {
+    Refused(StoreError),
+    Doubted(Number, Stored, Arc<sqlx::Error>),
+}
+
+impl From<StoreError> for Failed {
+    fn from(refused: StoreError) -> Self {
+        Self::Refused(refused)
+    }
 }
 
 /// Records of one change on their way to the relay.
@@ -65,9 +97,9 @@ enum Duty {
     Asked(oneshot::Sender<Result<(), StoreError>>),
 }
 
-const OUTBOX: Upsert = Upsert {
-    table: "outbox",
-    columns: &[
+const OUTBOX: Upsert = Upsert::new(
+    "outbox",
+    &[
         "source",
         "id",
         "topic",
@@ -75,22 +107,19 @@ const OUTBOX: Upsert = Upsert {
         "payload",
         "written_at",
     ],
-    key: &[],
-    only_if: None,
-};
+    &[],
+);
 
 impl Outbox {
     /// Starts the relay, which begins with what an earlier process called `source` left.
-    pub(crate) async fn open(
-        pool: SqlitePool,
-        kafka: Kafka,
-        source: &str,
-    ) -> Result<Self, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(id) FROM outbox WHERE source = $1")
-            .bind(source.to_owned())
-            .fetch_one(&pool)
-            .await
-            .map_err(db("end of the outbox"))?;
+    pub(crate) async fn open(pool: Pool, kafka: Kafka, source: &str) -> Result<Self, StoreError> {
+        let last =
+            sql("SELECT MAX(id) AS last FROM outbox WHERE source = $1").bind(source.to_owned());
+        let last: Option<i64> = match pool.fetch(last).await {
+            Ok(rows) => rows.first().map_or(Ok(None), |row| row.get("last")),
+            Err(refused) => Err(refused),
+        }
+        .map_err(db("end of the outbox"))?;
         let (parcels, queue) = mpsc::channel(BACKLOG);
         let source: Arc<str> = source.into();
         let relay = Relay {
@@ -105,49 +134,80 @@ impl Outbox {
             source,
             next: last.unwrap_or(0) + 1,
             relay: parcels,
+            doubt: None,
         })
     }
 
     /// Stores a group; if it is refused, each of its changes alone, so that one bad change harms no other.
     pub(crate) async fn serve(&mut self, group: Vec<Job>) {
-        let refused = match self.store(group.iter().map(|job| &job.change)).await {
-            Ok(numbers) => return self.send(group, numbers).await,
-            Err(refused) => refused,
-        };
-        if group.len() == 1 {
-            for (job, refused) in group.into_iter().zip([refused]) {
-                let _ = job.answer.send(Err(refused));
-            }
-            return;
+        if let Err(source) = self.resolve().await {
+            return away(group, source);
         }
-        for job in group {
-            match self.store([&job.change]).await {
-                Ok(numbers) => self.send(vec![job], numbers).await,
-                Err(refused) => {
+        let changes: Vec<&Change> = group.iter().map(|job| &job.change).collect();
+        match self.store(&changes).await {
+            Ok(stored) => self.send(group, stored.numbers).await,
+            Err(Failed::Doubted(number, stored, source)) => {
+                self.doubt(group, number, stored, &source);
+            }
+            Err(Failed::Refused(StoreError::Database { source, .. })) if is_away(&source) => {
+                away(group, source);
+            }
+            Err(Failed::Refused(refused)) if group.len() == 1 => {
+                for (job, refused) in group.into_iter().zip([refused]) {
                     let _ = job.answer.send(Err(refused));
+                }
+            }
+            Err(Failed::Refused(_)) => {
+                for job in group {
+                    Box::pin(self.serve(vec![job])).await;
                 }
             }
         }
     }
 
-    /// Stores what has rows or positions; answers for each change the first and last number of its records in the outbox, if it has any.
-    async fn store(
-        &mut self,
-        changes: impl IntoIterator<Item = &Change>,
-    ) -> Result<Vec<Option<(i64, i64)>>, StoreError> {
-        let changes: Vec<&Change> = changes.into_iter().collect();
+    /// Stores what has rows or positions.
+    async fn store(&mut self, changes: &[&Change]) -> Result<Stored, Failed> {
         if changes.iter().all(|change| change.is_records_only()) {
-            return Ok(vec![None; changes.len()]);
+            return Ok(Stored {
+                numbers: vec![None; changes.len()],
+                next: self.next,
+            });
         }
         let started = std::time::Instant::now();
+        let (within, stored) = self.write(changes).await?;
+        match within.commit().await {
+            Ok(()) => {}
+            Err(Uncommitted::Refused(source)) => {
+                return Err(Failed::Refused(db("commit")(source)));
+            }
+            Err(Uncommitted::Unanswered(number, source)) => {
+                match self.pool.settled(&number).await {
+                    Some(true) => {}
+                    Some(false) => return Err(Failed::Refused(db("commit")(source))),
+                    None => return Err(Failed::Doubted(number, stored, Arc::new(source))),
+                }
+            }
+        }
+        self.next = stored.next;
+        for commit in changes.iter().flat_map(|change| &change.commits) {
+            self.kafka
+                .stored(commit.topic, &commit.group, &commit.position);
+        }
+        metrics::histogram!("shoal_store_commit_seconds").record(started.elapsed());
+        metrics::counter!("shoal_store_changes_total").increment(changes.len() as u64);
+        Ok(stored)
+    }
+
+    /// Everything but the commit. Positions come first: whoever has lost a partition holds up nobody's rows.
+    async fn write(&self, changes: &[&Change]) -> Result<(Transaction, Stored), StoreError> {
         let mut next = self.next;
-        let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
-        let mut within = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(db("begin"))?;
+        let mut within = self.pool.begin().await?;
+        for commit in changes.iter().flat_map(|change| &change.commits) {
+            let epoch = |part| self.kafka.epoch(commit.topic, &commit.group, part);
+            progress::commit_held(&mut within, commit, epoch).await?;
+        }
         let mut numbers = Vec::with_capacity(changes.len());
-        for change in &changes {
+        for change in changes {
             if change.is_records_only() {
                 numbers.push(None);
                 continue;
@@ -155,46 +215,102 @@ impl Outbox {
             for rows in &change.rows {
                 rows.write(&mut within).await?;
             }
-            for commit in &change.commits {
-                let epoch = |part| self.kafka.epoch(commit.topic, &commit.group, part);
-                progress::commit_held(&mut within, commit, epoch).await?;
-            }
             self.put(&mut within, &change.records, next).await?;
             let first = next;
             next += i64::try_from(change.records.len()).unwrap_or(i64::MAX);
             numbers.push((first < next).then_some((first, next - 1)));
         }
-        within.commit().await.map_err(db("commit"))?;
-        drop(connection);
-        self.next = next;
-        for commit in changes.iter().flat_map(|change| &change.commits) {
-            self.kafka
-                .stored(commit.topic, &commit.group, &commit.position);
+        Ok((within, Stored { numbers, next }))
+    }
+
+    /// Says to all callers that nobody knows, and remembers what has to be appended if it was stored.
+    fn doubt(
+        &mut self,
+        group: Vec<Job>,
+        number: Number,
+        stored: Stored,
+        source: &Arc<sqlx::Error>,
+    ) {
+        tracing::error!(error = %source, "the database went away in the middle of a commit: nothing is stored until it says what became of it");
+        self.next = stored.next;
+        let mut changes = Vec::with_capacity(group.len());
+        for job in group {
+            let source = Arc::clone(source);
+            let _ = job.answer.send(Err(StoreError::Unanswered { source }));
+            // Records alone were never part of the transaction, and their caller was told to come again.
+            changes.push(job.change);
         }
-        metrics::histogram!("shoal_store_commit_seconds").record(started.elapsed());
-        metrics::counter!("shoal_store_changes_total").increment(changes.len() as u64);
-        Ok(numbers)
+        self.doubt = Some(Doubt {
+            number,
+            changes,
+            stored,
+        });
+    }
+
+    /// The next change. While it waits for one, it asks what became of a doubted commit.
+    pub(crate) async fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        while self.doubt.is_some() {
+            match tokio::time::timeout(ASK_AGAIN, jobs.recv()).await {
+                Ok(job) => return job,
+                Err(_) => {
+                    if let Err(error) = self.resolve().await {
+                        tracing::debug!(%error, "a commit that was not answered is still in doubt");
+                    }
+                }
+            }
+        }
+        jobs.recv().await
+    }
+
+    /// Ends a doubt: what was stored after all is appended.
+    async fn resolve(&mut self) -> Result<(), sqlx::Error> {
+        let Some(doubt) = &self.doubt else {
+            return Ok(());
+        };
+        let done = match self.pool.fate(&doubt.number).await? {
+            Fate::Done => true,
+            Fate::Undone => false,
+            Fate::Pending => {
+                return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock).into());
+            }
+        };
+        let Some(doubt) = self.doubt.take().filter(|_| done) else {
+            return Ok(());
+        };
+        let at = self.kafka.clock().now();
+        for (change, numbers) in doubt.changes.into_iter().zip(doubt.stored.numbers) {
+            for commit in &change.commits {
+                self.kafka
+                    .stored(commit.topic, &commit.group, &commit.position);
+            }
+            if let Some((first, last)) = numbers {
+                let records = change.records;
+                let duty = Duty::Stored(first, last);
+                self.hand_over(Parcel { records, at, duty }).await;
+            }
+        }
+        Ok(())
     }
 
     async fn put(
         &self,
-        to: &mut SqliteConnection,
+        to: &mut Transaction,
         records: &[NewRecord],
         first: i64,
     ) -> Result<(), StoreError> {
         let now = self.kafka.clock().now().timestamp_micros();
-        let numbered: Vec<(i64, &NewRecord)> = (first..).zip(records).collect();
-        insert(to, &OUTBOX, &numbered, |query: Bound, (id, record)| {
-            query
+        let row = |(id, record): (i64, &NewRecord)| {
+            Values::of(6)
                 .bind(self.source.to_string())
-                .bind(*id)
+                .bind(id)
                 .bind(record.topic.name())
                 .bind(record.key.clone())
-                .bind(record.payload.to_vec())
+                .bind(record.payload.clone())
                 .bind(now)
-        })
-        .await
-        .map_err(db("outbox"))
+        };
+        to.insert(&OUTBOX, (first..).zip(records).map(row).collect())
+            .await
+            .map_err(db("outbox"))
     }
 
     /// Answers what is stored and hands records to the relay, in the order of the changes.
@@ -218,18 +334,32 @@ impl Outbox {
                 at,
                 duty,
             };
-            if self.relay.send(parcel).await.is_err() {
-                tracing::error!(
-                    "the relay of the outbox has ended; its records wait for the next start"
-                );
-            }
+            self.hand_over(parcel).await;
         }
+    }
+
+    async fn hand_over(&self, parcel: Parcel) {
+        if self.relay.send(parcel).await.is_err() {
+            tracing::error!(
+                "the relay of the outbox has ended; its records wait for the next start"
+            );
+        }
+    }
+}
+
+/// Tells all callers that nothing was stored.
+pub(crate) fn away(group: Vec<Job>, source: sqlx::Error) {
+    let source = Arc::new(source);
+    for job in group {
+        let source = Arc::clone(&source);
+        // A caller that gave up needs no answer.
+        let _ = job.answer.send(Err(StoreError::Away { source }));
     }
 }
 
 /// The other half: appends to Kafka.
 struct Relay {
-    pool: SqlitePool,
+    pool: Pool,
     kafka: Kafka,
     source: Arc<str>,
 }
@@ -290,34 +420,35 @@ impl Relay {
         after: i64,
         until: i64,
     ) -> Result<Vec<(i64, DateTime<Utc>, Option<NewRecord>)>, StoreError> {
-        type Row = (i64, String, String, Vec<u8>, i64);
-        let rows: Vec<Row> = sqlx::query_as(
+        let left = sql(
             "SELECT id, topic, record_key, payload, written_at FROM outbox \
              WHERE source = $1 AND id > $2 AND id <= $3 ORDER BY id LIMIT $4",
         )
         .bind(self.source.to_string())
         .bind(after)
         .bind(until)
-        .bind(LEFT_AT_ONCE)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(db("outbox"))?;
-        let read = rows.into_iter().map(|(id, topic, key, payload, at)| {
-            let at = DateTime::from_timestamp_micros(at).unwrap_or_default();
-            let Some(topic) = self.kafka.topic(&topic) else {
-                tracing::error!(
-                    "record {id} of the outbox is for {topic}, which this version does not know"
-                );
-                return (id, at, None);
-            };
-            let record = NewRecord {
-                topic,
-                key,
-                payload: Bytes::from(payload),
-            };
-            (id, at, Some(record))
-        });
-        Ok(read.collect())
+        .bind(LEFT_AT_ONCE);
+        let rows = self.pool.fetch(left).await;
+        rows.and_then(|rows| rows.iter().map(|row| self.waiting(row)).collect())
+            .map_err(db("outbox"))
+    }
+
+    fn waiting(&self, row: &Row) -> Result<(i64, DateTime<Utc>, Option<NewRecord>), sqlx::Error> {
+        let id = row.get("id")?;
+        let at = DateTime::from_timestamp_micros(row.get("written_at")?).unwrap_or_default();
+        let name: String = row.get("topic")?;
+        let Some(topic) = self.kafka.topic(&name) else {
+            tracing::error!(
+                "record {id} of the outbox is for {name}, which this version does not know"
+            );
+            return Ok((id, at, None));
+        };
+        let record = NewRecord {
+            topic,
+            key: row.get("record_key")?,
+            payload: Bytes::from(row.get::<Vec<u8>>("payload")?),
+        };
+        Ok((id, at, Some(record)))
     }
 
     /// Appends all of them in their order. What is stored is appended until it is; from one that was refused on, all that are
@@ -370,28 +501,23 @@ impl Relay {
     async fn set_aside(&self, first: i64, last: i64) {
         metrics::counter!("shoal_outbox_refused_total").increment(1);
         let now = self.kafka.clock().now().timestamp_micros();
-        let aside = sqlx::query(
-            "UPDATE outbox SET source = $1 WHERE source = $2 AND id >= $3 AND id <= $4",
-        )
-        .bind(format!("{}/refused/{now}", self.source))
-        .bind(self.source.to_string())
-        .bind(first)
-        .bind(last)
-        .execute(&self.pool)
-        .await;
-        if let Err(error) = aside {
+        let aside =
+            sql("UPDATE outbox SET source = $1 WHERE source = $2 AND id >= $3 AND id <= $4")
+                .bind(format!("{}/refused/{now}", self.source))
+                .bind(self.source.to_string())
+                .bind(first)
+                .bind(last);
+        if let Err(error) = self.pool.execute(aside).await {
             tracing::error!(%error, "records {first} to {last} of the outbox could not be set aside");
         }
     }
 
     /// Deletes what is appended. If that is refused, the next deletion covers it.
     async fn forget(&self, last: i64) {
-        let deleted = sqlx::query("DELETE FROM outbox WHERE source = $1 AND id <= $2")
+        let delete = sql("DELETE FROM outbox WHERE source = $1 AND id <= $2")
             .bind(self.source.to_string())
-            .bind(last)
-            .execute(&self.pool)
-            .await;
-        if let Err(error) = deleted {
+            .bind(last);
+        if let Err(error) = self.pool.execute(delete).await {
             tracing::warn!(%error, "appended records stay in the outbox for now");
         }
     }

@@ -1,10 +1,9 @@
 //! How far groups are, in the tables: what a group commits together with rows.
 
-use sqlx::{SqliteConnection, SqlitePool};
-
 use crate::change::Commit;
+use crate::database::{Pool, Row, Transaction, Values, sql};
 use crate::error::{StoreError, db};
-use crate::upsert::{Bound, Upsert, insert};
+use crate::upsert::Upsert;
 use crate::writer::to_i64;
 use crate::{Position, Topic};
 
@@ -20,20 +19,19 @@ pub(crate) struct Taken {
 
 /// Where `group` stands in `topic`.
 pub(crate) async fn stored(
-    readers: &SqlitePool,
+    readers: &Pool,
     topic: Topic,
     group: &str,
 ) -> Result<Position, StoreError> {
-    let rows: Vec<(i64, i64)> = sqlx::query_as(
+    let stored = sql(
         "SELECT partition_id, committed FROM log_position WHERE topic = $1 AND group_name = $2",
     )
     .bind(topic.name())
-    .bind(group.to_owned())
-    .fetch_all(readers)
-    .await
-    .map_err(db("committed offset"))?;
+    .bind(group.to_owned());
+    let rows = readers.fetch(stored).await;
     let mut position = Position::default();
-    for (partition, committed) in rows {
+    for row in rows.map_err(db("committed offset"))? {
+        let (partition, committed) = (number(&row, "partition_id")?, number(&row, "committed")?);
         position.advance(
             u32::try_from(partition).unwrap_or(u32::MAX),
             committed.unsigned_abs(),
@@ -42,61 +40,64 @@ pub(crate) async fn stored(
     Ok(position)
 }
 
+fn number(row: &Row, column: &str) -> Result<i64, StoreError> {
+    row.get(column).map_err(db("committed offset"))
+}
+
 /// Takes a partition for a new holder: whoever held it before cannot commit any more.
 pub(crate) async fn take(
-    writer: &SqlitePool,
+    writer: &Pool,
     topic: Topic,
     group: &str,
     partition: u32,
 ) -> Result<Taken, StoreError> {
-    let (committed, epoch): (i64, i64) = sqlx::query_as(
+    let take = sql(
         "INSERT INTO log_position (topic, partition_id, group_name, committed, epoch) VALUES ($1, $2, $3, 0, 1) \
          ON CONFLICT (topic, partition_id, group_name) DO UPDATE SET epoch = log_position.epoch + 1 \
          RETURNING committed, epoch",
     )
     .bind(topic.name())
     .bind(i64::from(partition))
-    .bind(group.to_owned())
-    .fetch_one(writer)
-    .await
-    .map_err(db("taking of a partition"))?;
+    .bind(group.to_owned());
+    let what = db("taking of a partition");
+    let row = match writer.fetch(take).await {
+        Ok(rows) => rows.into_iter().next(),
+        Err(refused) => return Err(what(refused)),
+    };
+    let row = row.ok_or(sqlx::Error::RowNotFound).map_err(what)?;
     Ok(Taken {
         partition,
-        committed: committed.unsigned_abs(),
-        epoch,
+        committed: number(&row, "committed")?.unsigned_abs(),
+        epoch: number(&row, "epoch")?,
     })
 }
 
-const COMMITTED: Upsert = Upsert {
-    table: "log_position",
-    columns: &["topic", "partition_id", "group_name", "committed", "epoch"],
-    key: &["topic", "partition_id", "group_name"],
-    only_if: Some("excluded.committed > log_position.committed"),
-};
+const COMMITTED: Upsert = Upsert::new(
+    "log_position",
+    &["topic", "partition_id", "group_name", "committed", "epoch"],
+    &["topic", "partition_id", "group_name"],
+)
+.versioned("committed");
 
 /// Commits what only this process reads.
-pub(crate) async fn commit(to: &mut SqliteConnection, commit: &Commit) -> Result<(), StoreError> {
-    let parts: Vec<(u32, u64)> = commit.position.partitions().collect();
-    insert(
-        to,
-        &COMMITTED,
-        &parts,
-        |query: Bound, (partition, offset)| {
-            query
-                .bind(commit.topic.name())
-                .bind(i64::from(*partition))
-                .bind(commit.group.clone())
-                .bind(to_i64(*offset))
-                .bind(0_i64)
-        },
-    )
-    .await
-    .map_err(db("commit of an offset"))
+pub(crate) async fn commit(to: &mut Transaction, commit: &Commit) -> Result<(), StoreError> {
+    let row = |(partition, offset)| {
+        Values::of(5)
+            .bind(commit.topic.name())
+            .bind(i64::from(partition))
+            .bind(commit.group.clone())
+            .bind(to_i64(offset))
+            .bind(0_i64)
+    };
+    let rows = commit.position.partitions().map(row).collect();
+    to.insert(&COMMITTED, rows)
+        .await
+        .map_err(db("commit of an offset"))
 }
 
 /// Commits what is held since `epoch`; [`StoreError::Fenced`] if somebody else has taken it.
 pub(crate) async fn commit_held(
-    to: &mut SqliteConnection,
+    to: &mut Transaction,
     commit: &Commit,
     epoch: impl Fn(u32) -> Option<i64>,
 ) -> Result<(), StoreError> {
@@ -107,7 +108,7 @@ pub(crate) async fn commit_held(
             group: commit.group.clone(),
         };
         let held = epoch(partition).ok_or_else(fenced)?;
-        let done = sqlx::query(
+        let commit = sql(
             "UPDATE log_position SET committed = CASE WHEN committed < $1 THEN $1 ELSE committed END \
              WHERE topic = $2 AND partition_id = $3 AND group_name = $4 AND epoch = $5",
         )
@@ -115,11 +116,9 @@ pub(crate) async fn commit_held(
         .bind(commit.topic.name())
         .bind(i64::from(partition))
         .bind(commit.group.clone())
-        .bind(held)
-        .execute(&mut *to)
-        .await
-        .map_err(db("commit of an offset"))?;
-        if done.rows_affected() == 0 {
+        .bind(held);
+        let done = to.execute(commit).await;
+        if done.map_err(db("commit of an offset"))? == 0 {
             return Err(fenced());
         }
     }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqlitePool;
 use tokio::sync::mpsc;
 
 use crate::Topic;
 use crate::change::{Change, Forgotten};
+use crate::database::{Pool, sql};
 use crate::embedded::apply;
 use crate::error::{StoreError, db};
 use crate::topic::Retention;
@@ -21,7 +21,7 @@ const AT_ONCE: u64 = 1_000;
 /// Starts rounds of retention when topics have grown.
 pub(crate) struct Retainer {
     rule: fn(&str) -> Retention,
-    readers: SqlitePool,
+    readers: Pool,
     /// Weak: retention alone does not keep the writer alive.
     jobs: mpsc::WeakSender<Job>,
     last: HashMap<Topic, u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Retainer {
 impl Retainer {
     pub(crate) fn new(
         rule: fn(&str) -> Retention,
-        readers: SqlitePool,
+        readers: Pool,
         jobs: mpsc::WeakSender<Job>,
     ) -> Self {
         Self {
@@ -64,7 +64,7 @@ async fn round(
     topic: Topic,
     newest: u64,
     rule: Retention,
-    readers: &SqlitePool,
+    readers: &Pool,
     jobs: &mpsc::Sender<Job>,
 ) -> Result<(), StoreError> {
     let (last, kept) = match rule {
@@ -83,31 +83,30 @@ async fn round(
     Ok(())
 }
 
-async fn oldest(topic: Topic, readers: &SqlitePool) -> Result<Option<u64>, StoreError> {
-    let oldest: Option<i64> =
-        sqlx::query_scalar("SELECT MIN(log_offset) FROM log WHERE topic = $1")
-            .bind(topic.name())
-            .fetch_one(readers)
-            .await
-            .map_err(db("oldest record"))?;
+async fn oldest(topic: Topic, readers: &Pool) -> Result<Option<u64>, StoreError> {
+    let oldest =
+        sql("SELECT MIN(log_offset) AS oldest FROM log WHERE topic = $1").bind(topic.name());
+    let what = db("oldest record");
+    let oldest: Option<i64> = match readers.fetch(oldest).await {
+        Ok(rows) => rows.first().map_or(Ok(None), |row| row.get("oldest")),
+        Err(refused) => Err(refused),
+    }
+    .map_err(what)?;
     Ok(oldest.map(i64::unsigned_abs))
 }
 
 /// Offsets up to `last` that are the newest of their key, rising.
-async fn newest_per_key(
-    topic: Topic,
-    last: u64,
-    readers: &SqlitePool,
-) -> Result<Vec<u64>, StoreError> {
-    let kept: Vec<i64> = sqlx::query_scalar(
+async fn newest_per_key(topic: Topic, last: u64, readers: &Pool) -> Result<Vec<u64>, StoreError> {
+    let kept = sql(
         "SELECT MAX(log_offset) AS newest FROM log WHERE topic = $1 GROUP BY record_key \
          HAVING MAX(log_offset) <= $2 ORDER BY newest",
     )
     .bind(topic.name())
-    .bind(to_i64(last))
-    .fetch_all(readers)
-    .await
-    .map_err(db("newest record of each key"))?;
+    .bind(to_i64(last));
+    let rows = readers.fetch(kept).await;
+    let kept: Result<Vec<i64>, sqlx::Error> =
+        rows.and_then(|rows| rows.iter().map(|row| row.get("newest")).collect());
+    let kept = kept.map_err(db("newest record of each key"))?;
     Ok(kept.into_iter().map(i64::unsigned_abs).collect())
 }
 

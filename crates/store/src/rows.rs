@@ -2,15 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use fleet::schedule::Schedule;
-use fleet::{Evse, MeterInterval, SessionState, Site};
+use fleet::{Evse, MeterInterval, Reading, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 use serde::Serialize;
-use sqlx::SqliteConnection;
 use units::Interval;
 
+use crate::database::partition::{INTERVAL as BY_MONTH, READING as BY_DAY};
+use crate::database::{Transaction, Values, sql};
 use crate::error::{StoreError, db};
 use crate::lease::Lease;
-use crate::upsert::{Bound, Upsert, insert};
+use crate::upsert::Upsert;
 use crate::writer::to_i64;
 
 /// Plans of one area whose schedules are kept in the table.
@@ -63,6 +64,7 @@ pub(crate) enum Rows {
     Sites(Vec<Site>),
     Evses(Vec<Evse>),
     Sessions(Vec<SessionState>),
+    Readings(Vec<Reading>),
     Intervals(Vec<MeterInterval>),
     Bids(Vec<Bid>),
     BidStatus(Vec<(BidId, BidStatus)>),
@@ -83,6 +85,7 @@ impl Rows {
             Self::Sites(rows) => rows.is_empty(),
             Self::Evses(rows) => rows.is_empty(),
             Self::Sessions(rows) => rows.is_empty(),
+            Self::Readings(rows) => rows.is_empty(),
             Self::Intervals(rows) => rows.is_empty(),
             Self::Bids(rows) => rows.is_empty(),
             Self::BidStatus(rows) => rows.is_empty(),
@@ -95,13 +98,17 @@ impl Rows {
         }
     }
 
-    pub(crate) async fn write(&self, to: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, to: &mut Transaction) -> Result<(), StoreError> {
         let (what, written) = match self {
             Self::Sites(rows) => ("upsert of sites", insert(to, &SITE, rows, site).await),
             Self::Evses(rows) => ("upsert of EVSEs", insert(to, &EVSE, rows, evse).await),
             Self::Sessions(rows) => (
                 "upsert of sessions",
                 insert(to, &SESSION, rows, session).await,
+            ),
+            Self::Readings(rows) => (
+                "upsert of readings",
+                insert(to, &READING, rows, reading).await,
             ),
             Self::Intervals(rows) => (
                 "upsert of metered intervals",
@@ -124,50 +131,44 @@ impl Rows {
                 insert(to, &FORECAST, rows, forecast).await,
             ),
             Self::Kept(rows) => ("state of a consumer", kept(to, rows).await),
-            Self::Lease(row) => (
-                "lease of an office",
-                insert(to, &LEASE, std::slice::from_ref(row), lease).await,
-            ),
+            Self::Lease(row) => ("lease of an office", lease(to, row).await),
         };
         written.map_err(db(what))
     }
 }
 
 /// The next term of an office goes to who asks first; within a term only its holder goes on.
-const LEASE: Upsert = Upsert {
-    table: "lease",
-    columns: &["office", "holder", "address", "term", "beat"],
-    key: &["office"],
-    only_if: Some(
-        "excluded.term = lease.term + 1 \
+async fn lease(to: &mut Transaction, lease: &Lease) -> Result<(), sqlx::Error> {
+    let upsert = sql(
+        "INSERT INTO lease (office, holder, address, term, beat) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (office) DO UPDATE SET holder = excluded.holder, address = excluded.address, term = excluded.term, beat = excluded.beat \
+         WHERE excluded.term = lease.term + 1 \
          OR (excluded.term = lease.term AND excluded.holder = lease.holder AND excluded.beat > lease.beat)",
-    ),
-};
-
-fn lease(query: Bound, lease: &Lease) -> Bound {
-    query
+    );
+    let upsert = upsert
         .bind(lease.office.clone())
         .bind(lease.holder.clone())
         .bind(lease.address.clone())
         .bind(to_i64(lease.term))
-        .bind(to_i64(lease.beat))
+        .bind(to_i64(lease.beat));
+    to.execute(upsert).await.map(drop)
 }
 
-const SITE: Upsert = Upsert::new(
+pub(crate) const SITE: Upsert = Upsert::new(
     "site",
     &["id", "name", "import_limit_watts", "export_limit_watts"],
     &["id"],
 );
 
-fn site(query: Bound, site: &Site) -> Bound {
-    query
+fn site(site: &Site) -> Values {
+    Values::of(16)
         .bind(site.id.to_string())
         .bind(site.name.clone())
         .bind(site.import_limit.watts())
         .bind(site.export_limit.watts())
 }
 
-const EVSE: Upsert = Upsert::new(
+pub(crate) const EVSE: Upsert = Upsert::new(
     "evse",
     &[
         "id",
@@ -183,8 +184,8 @@ const EVSE: Upsert = Upsert::new(
     &["id"],
 );
 
-fn evse(query: Bound, evse: &Evse) -> Bound {
-    query
+fn evse(evse: &Evse) -> Values {
+    Values::of(16)
         .bind(evse.id.to_string())
         .bind(evse.station.to_string())
         .bind(evse.site.to_string())
@@ -196,7 +197,7 @@ fn evse(query: Bound, evse: &Evse) -> Bound {
         .bind(evse.discharge_efficiency.share())
 }
 
-const SESSION: Upsert = Upsert::new(
+pub(crate) const SESSION: Upsert = Upsert::new(
     "session",
     &[
         "id",
@@ -212,9 +213,9 @@ const SESSION: Upsert = Upsert::new(
     &["id"],
 );
 
-fn session(query: Bound, state: &SessionState) -> Bound {
+fn session(state: &SessionState) -> Values {
     let session = &state.session;
-    query
+    Values::of(16)
         .bind(session.id.to_string())
         .bind(session.evse.to_string())
         .bind(session.site.to_string())
@@ -226,9 +227,35 @@ fn session(query: Bound, state: &SessionState) -> Bound {
         .bind(state.soc.map(units::Soc::share))
 }
 
-const INTERVAL: Upsert = Upsert {
-    table: "meter_interval",
-    columns: &[
+pub(crate) const READING: Upsert = Upsert::new(
+    "reading",
+    &[
+        "evse",
+        "sampled_at",
+        "session",
+        "power_watts",
+        "import_register_joules",
+        "export_register_joules",
+        "soc_ratio",
+    ],
+    &["evse", "sampled_at"],
+)
+.partitioned(BY_DAY);
+
+fn reading(reading: &Reading) -> Values {
+    Values::of(7)
+        .bind(reading.evse.to_string())
+        .bind(reading.at.timestamp_micros())
+        .bind(reading.session.as_ref().map(ToString::to_string))
+        .bind(reading.power.map(units::Power::watts))
+        .bind(reading.import_register.map(units::Energy::joules))
+        .bind(reading.export_register.map(units::Energy::joules))
+        .bind(reading.soc.map(units::Soc::share))
+}
+
+pub(crate) const INTERVAL: Upsert = Upsert::new(
+    "meter_interval",
+    &[
         "evse",
         "starts_at",
         "ends_at",
@@ -238,12 +265,13 @@ const INTERVAL: Upsert = Upsert {
         "covered_seconds",
         "version",
     ],
-    key: &["evse", "starts_at"],
-    only_if: Some("excluded.version >= meter_interval.version"),
-};
+    &["evse", "starts_at"],
+)
+.versioned("version")
+.partitioned(BY_MONTH);
 
-fn interval(query: Bound, row: &MeterInterval) -> Bound {
-    query
+fn interval(row: &MeterInterval) -> Values {
+    Values::of(16)
         .bind(row.evse.to_string())
         .bind(row.interval.start().timestamp_micros())
         .bind(row.interval.end().timestamp_micros())
@@ -254,7 +282,7 @@ fn interval(query: Bound, row: &MeterInterval) -> Bound {
         .bind(i64::from(row.version))
 }
 
-const BID: Upsert = Upsert::new(
+pub(crate) const BID: Upsert = Upsert::new(
     "bid",
     &[
         "id",
@@ -276,8 +304,8 @@ const BID: Upsert = Upsert::new(
     &["id"],
 );
 
-fn bid(query: Bound, bid: &Bid) -> Bound {
-    query
+fn bid(bid: &Bid) -> Values {
+    Values::of(16)
         .bind(bid.id.to_string())
         .bind(bid.area.code())
         .bind(bid.product.name())
@@ -295,18 +323,17 @@ fn bid(query: Bound, bid: &Bid) -> Bound {
         .bind(word(&bid.status))
 }
 
-async fn status(to: &mut SqliteConnection, rows: &[(BidId, BidStatus)]) -> Result<(), sqlx::Error> {
+async fn status(to: &mut Transaction, rows: &[(BidId, BidStatus)]) -> Result<(), sqlx::Error> {
     for (bid, status) in rows {
-        sqlx::query("UPDATE bid SET status = $1 WHERE id = $2")
+        let update = sql("UPDATE bid SET status = $1 WHERE id = $2")
             .bind(word(status))
-            .bind(bid.to_string())
-            .execute(&mut *to)
-            .await?;
+            .bind(bid.to_string());
+        to.execute(update).await?;
     }
     Ok(())
 }
 
-const AWARD: Upsert = Upsert::new(
+pub(crate) const AWARD: Upsert = Upsert::new(
     "award",
     &[
         "id",
@@ -324,8 +351,8 @@ const AWARD: Upsert = Upsert::new(
     &["id"],
 );
 
-fn award(query: Bound, award: &Award) -> Bound {
-    query
+fn award(award: &Award) -> Values {
+    Values::of(16)
         .bind(award.id.to_string())
         .bind(award.bid.to_string())
         .bind(award.area.code())
@@ -339,7 +366,7 @@ fn award(query: Bound, award: &Award) -> Bound {
         .bind(award.awarded_at.timestamp_micros())
 }
 
-const CLEARING: Upsert = Upsert::new(
+pub(crate) const CLEARING: Upsert = Upsert::new(
     "clearing",
     &[
         "area",
@@ -353,8 +380,8 @@ const CLEARING: Upsert = Upsert::new(
     &["area", "product", "starts_at"],
 );
 
-fn clearing(query: Bound, clearing: &Clearing) -> Bound {
-    query
+fn clearing(clearing: &Clearing) -> Values {
+    Values::of(16)
         .bind(clearing.area.code())
         .bind(clearing.product.name())
         .bind(clearing.delivery.start().timestamp_micros())
@@ -364,7 +391,7 @@ fn clearing(query: Bound, clearing: &Clearing) -> Bound {
         .bind(clearing.published_at.timestamp_micros())
 }
 
-const STATEMENT: Upsert = Upsert::new(
+pub(crate) const STATEMENT: Upsert = Upsert::new(
     "statement",
     &[
         "account",
@@ -379,8 +406,8 @@ const STATEMENT: Upsert = Upsert::new(
     &["account", "area", "starts_at", "version"],
 );
 
-fn statement(query: Bound, statement: &Statement) -> Bound {
-    query
+fn statement(statement: &Statement) -> Values {
+    Values::of(16)
         .bind(statement.account.clone())
         .bind(statement.area.code())
         .bind(statement.day.start().timestamp_micros())
@@ -391,7 +418,7 @@ fn statement(query: Bound, statement: &Statement) -> Bound {
         .bind(statement.total.currency().code())
 }
 
-const FORECAST: Upsert = Upsert::new(
+pub(crate) const FORECAST: Upsert = Upsert::new(
     "forecast",
     &[
         "id",
@@ -406,8 +433,8 @@ const FORECAST: Upsert = Upsert::new(
     &["id"],
 );
 
-fn forecast(query: Bound, row: &ForecastRow) -> Bound {
-    query
+fn forecast(row: &ForecastRow) -> Values {
+    Values::of(16)
         .bind(row.id.clone())
         .bind(row.series.clone())
         .bind(row.model.clone())
@@ -424,20 +451,19 @@ const KEPT: Upsert = Upsert::new(
     &["group_name", "state_key"],
 );
 
-async fn kept(
-    to: &mut SqliteConnection,
-    rows: &[(String, String, String)],
-) -> Result<(), sqlx::Error> {
-    insert(to, &KEPT, rows, |query: Bound, (group, key, body)| {
-        query
+async fn kept(to: &mut Transaction, rows: &[(String, String, String)]) -> Result<(), sqlx::Error> {
+    insert(to, &KEPT, rows, |(group, key, body)| {
+        Values::of(3)
             .bind(group.clone())
             .bind(key.clone())
             .bind(body.clone())
     })
     .await?;
-    if rows.iter().any(|(_, _, body)| body.is_empty()) {
-        sqlx::query("DELETE FROM consumer_state WHERE body = ''")
-            .execute(to)
+    for (group, key, _) in rows.iter().filter(|(_, _, body)| body.is_empty()) {
+        let forget = sql(
+            "DELETE FROM consumer_state WHERE group_name = $1 AND state_key = $2 AND body = ''",
+        );
+        to.execute(forget.bind(group.clone()).bind(key.clone()))
             .await?;
     }
     Ok(())
@@ -451,28 +477,33 @@ const SCHEDULES: Upsert = Upsert::new(
     &["plan"],
 );
 
-async fn plan(to: &mut SqliteConnection, row: &PlanRow) -> Result<(), sqlx::Error> {
-    let bind = |body: fn(&PlanRow) -> &str| {
-        move |query: Bound, row: &PlanRow| {
-            query
-                .bind(row.id.clone())
-                .bind(row.area)
-                .bind(row.solved_at)
-                .bind(body(row).to_owned())
-        }
+async fn plan(to: &mut Transaction, row: &PlanRow) -> Result<(), sqlx::Error> {
+    let with = |body: &str| {
+        Values::of(4)
+            .bind(row.id.clone())
+            .bind(row.area)
+            .bind(row.solved_at)
+            .bind(body.to_owned())
     };
-    let rows = std::slice::from_ref(row);
-    insert(to, &PLAN, rows, bind(|row| &row.plan)).await?;
-    insert(to, &SCHEDULES, rows, bind(|row| &row.schedules)).await?;
-    sqlx::query(
+    to.insert(&PLAN, vec![with(&row.plan)]).await?;
+    to.insert(&SCHEDULES, vec![with(&row.schedules)]).await?;
+    let older = sql(
         "DELETE FROM plan_schedules WHERE area = $1 AND plan NOT IN \
          (SELECT plan FROM plan_schedules WHERE area = $1 ORDER BY solved_at DESC, plan DESC LIMIT $2)",
-    )
-    .bind(row.area)
-    .bind(PLANS_WITH_SCHEDULES)
-    .execute(to)
-    .await?;
+    );
+    to.execute(older.bind(row.area).bind(PLANS_WITH_SCHEDULES))
+        .await?;
     Ok(())
+}
+
+/// Writes each of `rows` as `values` says.
+async fn insert<T>(
+    to: &mut Transaction,
+    upsert: &Upsert,
+    rows: &[T],
+    values: impl Fn(&T) -> Values,
+) -> Result<(), sqlx::Error> {
+    to.insert(upsert, rows.iter().map(values).collect()).await
 }
 
 #[expect(

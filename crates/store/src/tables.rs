@@ -2,20 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use fleet::schedule::Schedule;
-use fleet::{Evse, MeterInterval, Protocol, Session, SessionState, Site};
+use fleet::{Evse, EvseId, MeterInterval, Protocol, Reading, Session, SessionState, Site};
 use market::{Area, Award, Bid, BidId, BidStatus, Clearing, Plan, Product, Statement};
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::AssertSqlSafe;
 use tokio::sync::mpsc;
 use units::{Efficiency, Energy, Power, Soc};
 
 use crate::change::Change;
+use crate::database::{Pool, Sql, partition, sql};
 use crate::decode::Columns;
 use crate::embedded::apply;
 use crate::error::{StoreError, db};
 use crate::lease::Lease;
-use crate::rows::ForecastRow;
+use crate::open::Keep;
+use crate::rows::{self, ForecastRow};
+use crate::upsert::Upsert;
 use crate::writer::Job;
 
 /// The tables. Cheap to clone.
@@ -24,10 +25,19 @@ use crate::writer::Job;
 #[derive(Debug, Clone)]
 pub struct Tables {
     jobs: mpsc::Sender<Job>,
-    readers: SqlitePool,
+    readers: Pool,
+    writer: Pool,
 }
 
-type Sql = Query<'static, Sqlite, SqliteArguments>;
+/// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals (UTC).
+pub(crate) async fn housekeep(
+    pool: &Pool,
+    now: DateTime<Utc>,
+    keep: Keep,
+) -> Result<(), StoreError> {
+    partition::housekeep(pool, &partition::READING, now, keep.readings).await?;
+    partition::housekeep(pool, &partition::INTERVAL, now, keep.intervals).await
+}
 
 macro_rules! upserts {
     ($($(#[$doc:meta])* $one:ident, $many:ident, $change:ident, $row:ty;)*) => {
@@ -60,6 +70,8 @@ upserts! {
     upsert_evse, upsert_evses, evses, Evse;
     /// Stores a stay as far as it went, by id.
     upsert_session, upsert_sessions, sessions, SessionState;
+    /// Stores a sample of a meter, by EVSE and instant.
+    upsert_reading, upsert_readings, readings, Reading;
     /// Stores a metered interval, by EVSE and start; an older version never replaces a newer one.
     upsert_interval, upsert_intervals, intervals, MeterInterval;
     /// Stores a bid, by id.
@@ -75,8 +87,21 @@ upserts! {
 }
 
 impl Tables {
-    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: SqlitePool) -> Self {
-        Self { jobs, readers }
+    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, writer: Pool) -> Self {
+        Self {
+            jobs,
+            readers,
+            writer,
+        }
+    }
+
+    /// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals
+    /// (UTC). A store over Kafka does so every hour.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database refuses; what was not taken away is met again by the next call.
+    pub async fn housekeep(&self, now: DateTime<Utc>, keep: Keep) -> Result<(), StoreError> {
+        housekeep(&self.writer, now, keep).await
     }
 
     /// Stores a change whole or not at all.
@@ -112,10 +137,8 @@ impl Tables {
         query: Sql,
         decode: impl Fn(&Columns<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = query
-            .fetch_all(&self.readers)
-            .await
-            .map_err(db("read of a table"))?;
+        let rows = self.readers.fetch(query).await;
+        let rows = rows.map_err(db("read of a table"))?;
         rows.iter()
             .map(|row| decode(&Columns { table, row }))
             .collect()
@@ -126,7 +149,7 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub async fn lease(&self, office: &str) -> Result<Option<Lease>, StoreError> {
-        let query = sqlx::query("SELECT * FROM lease WHERE office = $1").bind(office.to_owned());
+        let query = sql("SELECT * FROM lease WHERE office = $1").bind(office.to_owned());
         let found = self.read("lease", query, |row| {
             Ok(Lease {
                 office: row.raw("office")?,
@@ -144,7 +167,7 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub async fn sites(&self) -> Result<Vec<Site>, StoreError> {
-        let query = sqlx::query("SELECT * FROM site ORDER BY id");
+        let query = select(&rows::SITE, "ORDER BY id");
         self.read("site", query, site).await
     }
 
@@ -153,7 +176,7 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub async fn evses(&self) -> Result<Vec<Evse>, StoreError> {
-        let query = sqlx::query("SELECT * FROM evse ORDER BY id");
+        let query = select(&rows::EVSE, "ORDER BY id");
         self.read("evse", query, evse).await
     }
 
@@ -166,8 +189,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<SessionState>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM session WHERE plugged_in < $2 AND (unplugged IS NULL OR unplugged > $1) \
+        let query = select(
+            &rows::SESSION,
+            "WHERE plugged_in < $2 AND (unplugged IS NULL OR unplugged > $1) \
              ORDER BY plugged_in, id",
         );
         self.read("session", between(query, from, to), session)
@@ -179,9 +203,29 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     pub async fn open_sessions(&self) -> Result<Vec<SessionState>, StoreError> {
-        let query =
-            sqlx::query("SELECT * FROM session WHERE unplugged IS NULL ORDER BY plugged_in, id");
+        let query = select(
+            &rows::SESSION,
+            "WHERE unplugged IS NULL ORDER BY plugged_in, id",
+        );
         self.read("session", query, session).await
+    }
+
+    /// Samples of one meter, by their instant.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub async fn readings_between(
+        &self,
+        evse: &EvseId,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let query = select(
+            &rows::READING,
+            "WHERE sampled_at >= $1 AND sampled_at < $2 AND evse = $3 ORDER BY sampled_at",
+        );
+        let query = between(query, from, to).bind(evse.to_string());
+        self.read("reading", query, reading).await
     }
 
     /// Metered intervals, newest version of each.
@@ -193,8 +237,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<MeterInterval>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM meter_interval WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, evse",
+        let query = select(
+            &rows::INTERVAL,
+            "WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, evse",
         );
         self.read("meter_interval", between(query, from, to), interval)
             .await
@@ -209,8 +254,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Bid>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM bid WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, product, id",
+        let query = select(
+            &rows::BID,
+            "WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, product, id",
         );
         self.read("bid", between(query, from, to), bid).await
     }
@@ -220,7 +266,7 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub async fn bid(&self, id: BidId) -> Result<Option<Bid>, StoreError> {
-        let query = sqlx::query("SELECT * FROM bid WHERE id = $1").bind(id.to_string());
+        let query = select(&rows::BID, "WHERE id = $1").bind(id.to_string());
         Ok(self.read("bid", query, bid).await?.pop())
     }
 
@@ -233,8 +279,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Award>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM award WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, product, id",
+        let query = select(
+            &rows::AWARD,
+            "WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, product, id",
         );
         self.read("award", between(query, from, to), award).await
     }
@@ -248,8 +295,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Clearing>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM clearing WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, area, product",
+        let query = select(
+            &rows::CLEARING,
+            "WHERE starts_at >= $1 AND starts_at < $2 ORDER BY starts_at, area, product",
         );
         self.read("clearing", between(query, from, to), clearing)
             .await
@@ -264,10 +312,11 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Statement>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM statement AS s WHERE starts_at >= $1 AND starts_at < $2 AND version = \
-             (SELECT MAX(version) FROM statement AS n WHERE n.account = s.account AND n.area = s.area \
-              AND n.starts_at = s.starts_at) ORDER BY starts_at, account, area",
+        let query = select(
+            &rows::STATEMENT,
+            "WHERE starts_at >= $1 AND starts_at < $2 AND version = \
+             (SELECT MAX(version) FROM statement AS n WHERE n.account = statement.account AND n.area = statement.area \
+              AND n.starts_at = statement.starts_at) ORDER BY starts_at, account, area",
         );
         self.read("statement", between(query, from, to), statement)
             .await
@@ -281,7 +330,7 @@ impl Tables {
         &self,
         area: Area,
     ) -> Result<Option<(Plan, Vec<Schedule>)>, StoreError> {
-        let query = sqlx::query(
+        let query = sql(
             "SELECT plan.body AS body, plan_schedules.body AS schedules FROM plan \
              JOIN plan_schedules ON plan_schedules.plan = plan.id \
              WHERE plan.area = $1 ORDER BY plan.solved_at DESC, plan.id DESC LIMIT 1",
@@ -305,7 +354,7 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<Plan>, StoreError> {
-        let query = sqlx::query(
+        let query = sql(
             "SELECT body FROM plan WHERE solved_at >= $1 AND solved_at < $2 ORDER BY solved_at, id",
         );
         self.read("plan", between(query, from, to), |row| {
@@ -324,8 +373,9 @@ impl Tables {
         from: DateTime<Utc>,
         to: DateTime<Utc>,
     ) -> Result<Vec<ForecastRow>, StoreError> {
-        let query = sqlx::query(
-            "SELECT * FROM forecast WHERE starts_at < $2 AND ends_at > $1 AND series = $3 ORDER BY issued_at, id",
+        let query = select(
+            &rows::FORECAST,
+            "WHERE starts_at < $2 AND ends_at > $1 AND series = $3 ORDER BY issued_at, id",
         );
         let query = between(query, from, to).bind(series.to_owned());
         self.read("forecast", query, forecast).await
@@ -336,14 +386,22 @@ impl Tables {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub async fn kept(&self, group: &str) -> Result<Vec<(String, String)>, StoreError> {
-        sqlx::query_as(
+        let query = sql(
             "SELECT state_key, body FROM consumer_state WHERE group_name = $1 ORDER BY state_key",
         )
-        .bind(group.to_owned())
-        .fetch_all(&self.readers)
-        .await
-        .map_err(db("state of a consumer"))
+        .bind(group.to_owned());
+        let both = |row: &Columns<'_>| Ok((row.raw("state_key")?, row.raw("body")?));
+        self.read("consumer_state", query, both).await
     }
+}
+
+/// All columns of a table by name: a statement that was prepared before a newer release added one stays what it was.
+fn select(from: &Upsert, rest: &str) -> Sql {
+    let columns = from.columns.join(", ");
+    sql(AssertSqlSafe(format!(
+        "SELECT {columns} FROM {} {rest}",
+        from.table
+    )))
 }
 
 fn between(query: Sql, from: DateTime<Utc>, to: DateTime<Utc>) -> Sql {
@@ -403,6 +461,25 @@ fn session(row: &Columns<'_>) -> Result<SessionState, StoreError> {
             needs: needs.map(|_| row.json("needs", "needs")).transpose()?,
         },
         added: added.map(Energy::from_joules),
+        soc: soc
+            .map(|_| row.fraction("soc_ratio", Soc::try_new))
+            .transpose()?,
+    })
+}
+
+fn reading(row: &Columns<'_>) -> Result<Reading, StoreError> {
+    let joules = |column| -> Result<Option<Energy>, StoreError> {
+        Ok(row.raw::<Option<i64>>(column)?.map(Energy::from_joules))
+    };
+    let power: Option<i64> = row.raw("power_watts")?;
+    let soc: Option<f64> = row.raw("soc_ratio")?;
+    Ok(Reading {
+        evse: row.parse("evse", "EVSE id")?,
+        session: row.parse_opt("session", "session id")?,
+        at: row.instant("sampled_at")?,
+        power: power.map(Power::from_watts),
+        import_register: joules("import_register_joules")?,
+        export_register: joules("export_register_joules")?,
         soc: soc
             .map(|_| row.fraction("soc_ratio", Soc::try_new))
             .transpose()?,

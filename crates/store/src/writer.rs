@@ -4,17 +4,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 use units::Clock;
 
+use crate::alone::Alone;
 use crate::change::{Change, Forgotten};
+use crate::database::{Pool, Row, Transaction, Values, sql};
 use crate::embedded::PARTITION;
 use crate::error::{StoreError, db};
 use crate::outbox::Outbox;
 use crate::retain::Retainer;
 use crate::tail::Heads;
-use crate::upsert::{Bound, Upsert, insert};
+use crate::upsert::Upsert;
 use crate::{Record, Topic, progress};
 
 /// Changes that wait for the writer before callers have to.
@@ -39,10 +40,12 @@ pub(crate) enum Writer {
     Embedded(Embedded),
     /// Records go to Kafka, through the outbox where rows come with them.
     Kafka(Outbox),
+    /// There is no log: rows only.
+    Alone(Alone),
 }
 
 pub(crate) struct Embedded {
-    pub(crate) pool: SqlitePool,
+    pub(crate) pool: Pool,
     pub(crate) heads: Arc<Heads>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) retention: Retainer,
@@ -51,7 +54,7 @@ pub(crate) struct Embedded {
 impl Writer {
     /// Runs until every sender is gone.
     pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.recv().await {
+        while let Some(first) = self.next(&mut jobs).await {
             let mut records = first.change.records.len();
             let mut group = vec![first];
             while group.len() < GROUP && records < GROUP_RECORDS {
@@ -63,10 +66,19 @@ impl Writer {
         }
     }
 
+    /// The next change; none when every sender is gone.
+    async fn next(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        match self {
+            Self::Kafka(outbox) => outbox.next(jobs).await,
+            Self::Embedded(_) | Self::Alone(_) => jobs.recv().await,
+        }
+    }
+
     async fn serve(&mut self, group: Vec<Job>) {
         match self {
             Self::Embedded(writer) => writer.serve(group).await,
             Self::Kafka(outbox) => outbox.serve(group).await,
+            Self::Alone(writer) => writer.serve(group).await,
         }
     }
 }
@@ -120,11 +132,7 @@ impl Embedded {
     async fn store(&self, changes: &[Change]) -> Result<(), StoreError> {
         let started = std::time::Instant::now();
         let records = self.place(changes);
-        let mut connection = self.pool.acquire().await.map_err(db("connection"))?;
-        let mut within = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(db("begin"))?;
+        let mut within = self.pool.begin().await?;
         write_records(&mut within, &records).await?;
         for rows in changes.iter().flat_map(|change| &change.rows) {
             rows.write(&mut within).await?;
@@ -135,8 +143,7 @@ impl Embedded {
         for forgotten in changes.iter().flat_map(|change| &change.forgotten) {
             forget(&mut within, *forgotten).await?;
         }
-        within.commit().await.map_err(db("commit"))?;
-        drop(connection);
+        within.commit().await?;
         metrics::histogram!("shoal_store_commit_seconds").record(started.elapsed());
         metrics::counter!("shoal_store_changes_total").increment(changes.len() as u64);
         metrics::counter!("shoal_log_records_total").increment(records.len() as u64);
@@ -168,66 +175,53 @@ impl Embedded {
 }
 
 /// Newest offset ever given out, per topic.
-pub(crate) async fn newest_offsets(from: &SqlitePool) -> Result<Vec<(String, u64)>, StoreError> {
-    let stored: Vec<(String, i64)> = sqlx::query_as("SELECT topic, newest FROM log_topic")
-        .fetch_all(from)
-        .await
-        .map_err(db("newest offsets"))?;
-    Ok(stored
-        .into_iter()
-        .map(|(topic, newest)| (topic, newest.unsigned_abs()))
-        .collect())
+pub(crate) async fn newest_offsets(from: &Pool) -> Result<Vec<(String, u64)>, StoreError> {
+    let stored = from.fetch(sql("SELECT topic, newest FROM log_topic")).await;
+    let newest = |row: &Row| Ok((row.get("topic")?, row.get::<i64>("newest")?.unsigned_abs()));
+    stored
+        .and_then(|rows| rows.iter().map(newest).collect())
+        .map_err(db("newest offsets"))
 }
 
-const LOG: Upsert = Upsert {
-    table: "log",
-    columns: &[
+const LOG: Upsert = Upsert::new(
+    "log",
+    &[
         "topic",
         "log_offset",
         "record_key",
         "payload",
         "appended_at",
     ],
-    key: &[],
-    only_if: None,
-};
+    &[],
+);
 
-const NEWEST: Upsert = Upsert {
-    table: "log_topic",
-    columns: &["topic", "newest"],
-    key: &["topic"],
-    only_if: None,
-};
+const NEWEST: Upsert = Upsert::new("log_topic", &["topic", "newest"], &["topic"]);
 
-async fn write_records(to: &mut SqliteConnection, records: &[Record]) -> Result<(), StoreError> {
-    insert(to, &LOG, records, |query: Bound, record: &Record| {
-        query
+async fn write_records(to: &mut Transaction, records: &[Record]) -> Result<(), StoreError> {
+    let row = |record: &Record| {
+        Values::of(5)
             .bind(record.topic.name())
             .bind(to_i64(record.offset))
             .bind(record.key.clone())
-            .bind(record.payload.to_vec())
+            .bind(record.payload.clone())
             .bind(record.appended_at.timestamp_micros())
-    })
-    .await
-    .map_err(db("append"))?;
+    };
+    to.insert(&LOG, records.iter().map(row).collect())
+        .await
+        .map_err(db("append"))?;
     let newest: HashMap<Topic, u64> = records.iter().map(|r| (r.topic, r.offset)).collect();
-    let newest: Vec<(Topic, u64)> = newest.into_iter().collect();
-    insert(to, &NEWEST, &newest, |query: Bound, (topic, newest)| {
-        query.bind(topic.name()).bind(to_i64(*newest))
-    })
-    .await
-    .map_err(db("newest offset"))
+    let row = |(topic, newest): (Topic, u64)| Values::of(2).bind(topic.name()).bind(to_i64(newest));
+    to.insert(&NEWEST, newest.into_iter().map(row).collect())
+        .await
+        .map_err(db("newest offset"))
 }
 
-async fn forget(to: &mut SqliteConnection, forgotten: Forgotten) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM log WHERE topic = $1 AND log_offset >= $2 AND log_offset <= $3")
+async fn forget(to: &mut Transaction, forgotten: Forgotten) -> Result<(), StoreError> {
+    let forget = sql("DELETE FROM log WHERE topic = $1 AND log_offset >= $2 AND log_offset <= $3")
         .bind(forgotten.topic.name())
         .bind(to_i64(forgotten.first))
-        .bind(to_i64(forgotten.last))
-        .execute(to)
-        .await
-        .map(drop)
-        .map_err(db("retention"))
+        .bind(to_i64(forgotten.last));
+    to.execute(forget).await.map(drop).map_err(db("retention"))
 }
 
 /// Offsets count records: none reaches 2^63.

@@ -1,4 +1,5 @@
-//! What every event log must do, over its public interface: the embedded one on disk and in memory, and Apache Kafka.
+//! What every event log must do, over its public interface: the embedded one on disk and in memory, and Apache Kafka with tables in
+//! SQLite and on PostgreSQL.
 //!
 //! One runtime and one broker serve all laws: `cargo test` would start a broker for each test program otherwise.
 #![expect(
@@ -15,8 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use store::topic::{Lifetime, Retention, Spec, Spread};
-use store::{Change, KafkaOptions, NewRecord, Options, Position, Store, StoreError, Topic};
+use store::{
+    Change, KafkaOptions, NewRecord, Options, Position, Store, StoreError, TablesIn, Topic,
+};
 use support::Broker;
+use support::postgres::{Postgres, Schema};
 
 const A: Topic = Topic::new("test.a.v1");
 const B: Topic = Topic::new("test.b.v1");
@@ -52,6 +56,10 @@ const TOPICS: [Spec; 4] = [
 struct World {
     name: &'static str,
     store: Store,
+    /// Where the tables are; none in memory.
+    place: Option<TablesIn>,
+    /// The schema, on a server.
+    schema: Option<Schema>,
     dir: Option<tempfile::TempDir>,
     kafka: Option<KafkaOptions>,
 }
@@ -60,15 +68,29 @@ impl World {
     /// The same log and tables as a process finds them that starts after this one.
     async fn reopened(self) -> Self {
         drop(self.store);
-        let dir = self.dir.expect("kept on disk");
-        let store = match &self.kafka {
-            Some(kafka) => support::store(dir.path(), kafka, "test").await,
-            None => Store::open(dir.path()).await.unwrap(),
+        let store = match (&self.kafka, self.place.clone().expect("kept on disk")) {
+            (Some(kafka), place) => support::store(place, kafka, "test").await,
+            (None, TablesIn::Folder(dir)) => Store::open(&dir).await.unwrap(),
+            (None, TablesIn::Postgres(_)) => {
+                unreachable!("the embedded log has its tables in a folder")
+            }
         };
-        Self {
-            store,
-            dir: Some(dir),
-            ..self
+        Self { store, ..self }
+    }
+
+    /// What another process does to the tables.
+    async fn beside(&self, server: Option<&Postgres>, statement: &'static str) {
+        match (&self.place, &self.schema) {
+            (_, Some(schema)) => {
+                let mut beside = server.unwrap().beside(schema).await;
+                sqlx::query(statement).execute(&mut beside).await.unwrap();
+            }
+            (Some(TablesIn::Folder(dir)), None) => {
+                let file = format!("sqlite://{}", dir.join("shoal.db").display());
+                let beside = sqlx::SqlitePool::connect(&file).await.unwrap();
+                sqlx::query(statement).execute(&beside).await.unwrap();
+            }
+            _ => unreachable!("nobody else reaches tables in memory"),
         }
     }
 }
@@ -78,6 +100,8 @@ async fn on_disk() -> World {
     World {
         name: "embedded, on disk",
         store: Store::open(dir.path()).await.unwrap(),
+        place: Some(dir.path().into()),
+        schema: None,
         dir: Some(dir),
         kafka: None,
     }
@@ -89,22 +113,43 @@ async fn over(broker: &Broker) -> World {
     World {
         name: "kafka",
         store: support::store(dir.path(), &kafka, "test").await,
+        place: Some(dir.path().into()),
+        schema: None,
         dir: Some(dir),
         kafka: Some(kafka),
     }
 }
 
-/// Each law holds on disk, in memory and, if there is a broker, over Kafka.
-async fn worlds(broker: Option<&Broker>) -> Vec<World> {
+/// The cluster: the log on Kafka, the tables on PostgreSQL.
+async fn clustered(broker: &Broker, server: &Postgres) -> World {
+    let kafka = broker.options(&TOPICS);
+    let schema = server.empty().await;
+    World {
+        name: "kafka and postgresql",
+        store: support::store(schema.options.clone(), &kafka, "test").await,
+        place: Some(schema.options.clone().into()),
+        schema: Some(schema),
+        dir: None,
+        kafka: Some(kafka),
+    }
+}
+
+/// Each law holds on disk, in memory and, if there is a broker, over Kafka; with a server as well, in a cluster.
+async fn worlds(broker: Option<&Broker>, server: Option<&Postgres>) -> Vec<World> {
     let memory = World {
         name: "embedded, in memory",
         store: Store::in_memory().await.unwrap(),
+        place: None,
+        schema: None,
         dir: None,
         kafka: None,
     };
     let mut worlds = vec![on_disk().await, memory];
     if let Some(broker) = broker {
         worlds.push(over(broker).await);
+        if let Some(server) = server {
+            worlds.push(clustered(broker, server).await);
+        }
     }
     worlds
 }
@@ -349,7 +394,8 @@ macro_rules! laws {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_log_keeps_its_laws() {
     let broker = Broker::start();
-    for world in worlds(broker.as_ref()).await {
+    let mut server = Postgres::start().await;
+    for world in worlds(broker.as_ref(), server.as_ref()).await {
         laws!(&world;
             records_of_a_key_come_in_order_with_offsets_from_one,
             appends_of_many_tasks_interleave_and_each_keeps_its_order,
@@ -360,14 +406,20 @@ async fn every_log_keeps_its_laws() {
             a_record_that_is_refused_is_an_error_and_harms_no_other,
             rows_records_and_position_are_stored_together,
         );
-        if world.dir.is_some() {
+        if world.place.is_some() {
             what_was_committed_survives_and_the_rest_comes_again(world).await;
         }
     }
     let Some(broker) = broker else { return };
     topics_are_made_once_and_too_few_partitions_are_named(&broker).await;
     two_readers_of_a_group_share_a_topic_and_one_takes_over_from_the_other(&broker).await;
-    who_lost_a_partition_cannot_store_what_follows_from_it(&broker).await;
+    who_lost_a_partition_cannot_store_what_follows_from_it(over(&broker).await, None).await;
+    if let Some(server) = &mut server {
+        let world = clustered(&broker, server).await;
+        who_lost_a_partition_cannot_store_what_follows_from_it(world, Some(server)).await;
+        records_are_on_the_log_once_rows_are_stored_though_the_server_is_killed(&broker, server)
+            .await;
+    }
     what_the_outbox_holds_is_appended_after_a_restart(&broker).await;
     compaction_keeps_the_newest_record_of_each_key(&broker).await;
     a_broker_that_crashes_loses_nothing_acknowledged(&broker).await;
@@ -462,21 +514,19 @@ async fn two_readers_of_a_group_share_a_topic_and_one_takes_over_from_the_other(
     assert_eq!(effects, (0..appended).collect(), "no gap");
 }
 
-async fn who_lost_a_partition_cannot_store_what_follows_from_it(broker: &Broker) {
-    let world = over(broker).await;
-    let dir = world.dir.as_ref().unwrap().path();
+async fn who_lost_a_partition_cannot_store_what_follows_from_it(
+    world: World,
+    server: Option<&Postgres>,
+) {
     let kafka = world.kafka.clone().unwrap();
     let log = world.store.log();
     log.append(numbered(B, 0..10)).await.unwrap();
     let mut old = log.subscribe(B, "fenced").await.unwrap();
     let seen = Position::after(&read(&mut old, 10).await);
     // The first thing that another holder does; the first one sleeps through it, as after a SIGSTOP.
-    let file = format!("sqlite://{}", dir.join("shoal.db").display());
-    let beside = sqlx::SqlitePool::connect(&file).await.unwrap();
-    sqlx::query("UPDATE log_position SET epoch = epoch + 1")
-        .execute(&beside)
-        .await
-        .unwrap();
+    world
+        .beside(server, "UPDATE log_position SET epoch = epoch + 1")
+        .await;
     let kept = [("who".to_owned(), "1".to_owned())];
     let change = Change::default()
         .keep("fenced", kept)
@@ -490,7 +540,8 @@ async fn who_lost_a_partition_cannot_store_what_follows_from_it(broker: &Broker)
     let tables = world.store.tables();
     assert!(tables.kept("fenced").await.unwrap().is_empty());
     // The other one meets the same records, for nothing was committed, and stores what follows.
-    let other = support::store(dir, &kafka, "other").await;
+    let place = world.place.clone().unwrap();
+    let other = support::store(place, &kafka, "other").await;
     drop(old);
     let mut new = other.log().subscribe(B, "fenced").await.unwrap();
     assert_eq!(Position::after(&read(&mut new, 10).await), seen);
@@ -499,6 +550,51 @@ async fn who_lost_a_partition_cannot_store_what_follows_from_it(broker: &Broker)
     // Who holds nothing at all is refused likewise.
     let refused = world.store.tables().apply(change).await.unwrap_err();
     assert!(matches!(refused, StoreError::Fenced { .. }), "{refused:?}");
+}
+
+/// Four tasks store a row and its record together, again until each is stored, while the server is killed and comes back.
+async fn records_are_on_the_log_once_rows_are_stored_though_the_server_is_killed(
+    broker: &Broker,
+    server: &mut Postgres,
+) {
+    const EACH: u32 = 150;
+    let world = clustered(broker, server).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..4 {
+        let tables = world.store.tables();
+        tasks.spawn(async move {
+            for n in 0..EACH {
+                let number = task * EACH + n;
+                let change = Change::default()
+                    .keep("killed", [(number.to_string(), "1".to_owned())])
+                    .records(numbered(A, number..number + 1));
+                while let Err(refused) = tables.apply(change.clone()).await {
+                    assert!(refused.is_retryable(), "{refused:?}");
+                }
+            }
+        });
+    }
+    for kept in [50, 300] {
+        let deadline = std::time::Instant::now() + Duration::from_secs(180);
+        while world.store.tables().kept("killed").await.unwrap().len() < kept {
+            assert!(std::time::Instant::now() < deadline, "rows are stored");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        server.kill();
+        server.start_again().await;
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let tables = world.store.tables();
+    let all = usize::try_from(4 * EACH).unwrap();
+    assert_eq!(tables.kept("killed").await.unwrap().len(), all);
+    let mut reader = world.store.log().replay(A, &Position::default()).unwrap();
+    let mut found = BTreeSet::new();
+    while found.len() < all {
+        found.extend(numbers(&read(&mut reader, 1).await));
+    }
+    assert_eq!(found, (0..4 * EACH).collect());
 }
 
 async fn what_the_outbox_holds_is_appended_after_a_restart(broker: &Broker) {

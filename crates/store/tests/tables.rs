@@ -1,9 +1,11 @@
-//! What the tables must do, over their public interface.
+//! What the tables must do, over their public interface: in SQLite and on PostgreSQL.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod support;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::schedule::{Schedule, Step};
-use fleet::{Evse, MeterInterval, Needs, Protocol, Session, SessionState, Site};
+use fleet::{Evse, MeterInterval, Needs, Protocol, Reading, Session, SessionState, Site};
 use market::plan::{Held, PlanStatus, PlanStep};
 use market::statement::{Line, LineKind};
 use market::{
@@ -11,7 +13,8 @@ use market::{
     Statement,
 };
 use proptest::prelude::*;
-use store::{Change, ForecastRow, Store, StoreError};
+use store::{Change, ForecastRow, Keep, Store, StoreError, Tables};
+use support::postgres::Postgres;
 use units::{Currency, Efficiency, Energy, Interval, Money, Power, Price, Soc};
 
 fn at(hours: i64) -> DateTime<Utc> {
@@ -131,10 +134,7 @@ fn plan(n: u128, solved: i64) -> (Plan, Vec<Schedule>) {
     (plan, vec![schedule; 3])
 }
 
-#[tokio::test]
-async fn rows_come_back_as_they_were_and_twice_is_once() {
-    let store = Store::in_memory().await.unwrap();
-    let tables = store.tables();
+async fn rows_come_back_as_they_were_and_twice_is_once(tables: Tables) {
     for _ in 0..2 {
         tables.upsert_bids(&[bid(24), bid(28)]).await.unwrap();
         tables.upsert_evses(&[evse(1), evse(0)]).await.unwrap();
@@ -159,9 +159,7 @@ async fn rows_come_back_as_they_were_and_twice_is_once() {
     assert_eq!(tables.bid(bid(99).id).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn sites_awards_clearings_statements_and_forecasts_come_back_as_they_were() {
-    let tables = Store::in_memory().await.unwrap().tables();
+async fn sites_awards_clearings_statements_and_forecasts_come_back_as_they_were(tables: Tables) {
     let site = Site {
         id: "north".parse().unwrap(),
         name: "Depot Nord".to_owned(),
@@ -238,9 +236,7 @@ async fn sites_awards_clearings_statements_and_forecasts_come_back_as_they_were(
     );
 }
 
-#[tokio::test]
-async fn stays_are_found_by_overlap_and_an_open_one_lasts() {
-    let tables = Store::in_memory().await.unwrap().tables();
+async fn stays_are_found_by_overlap_and_an_open_one_lasts(tables: Tables) {
     let stays = [
         stay("past", 0, Some(4)),
         stay("over", 2, Some(10)),
@@ -256,9 +252,7 @@ async fn stays_are_found_by_overlap_and_an_open_one_lasts() {
     assert_eq!(names(tables.open_sessions().await.unwrap()), ["open"]);
 }
 
-#[tokio::test]
-async fn an_older_version_never_replaces_a_newer_one() {
-    let tables = Store::in_memory().await.unwrap().tables();
+async fn an_older_version_never_replaces_a_newer_one(tables: Tables) {
     for (version, import) in [(2, 20), (1, 10), (3, 30), (2, 21)] {
         tables
             .upsert_interval(&metered(0, version, import))
@@ -269,9 +263,7 @@ async fn an_older_version_never_replaces_a_newer_one() {
     assert_eq!(found, vec![metered(0, 3, 30)]);
 }
 
-#[tokio::test]
-async fn the_newest_plan_comes_with_its_schedules_and_old_schedules_go() {
-    let tables = Store::in_memory().await.unwrap().tables();
+async fn the_newest_plan_comes_with_its_schedules_and_old_schedules_go(tables: Tables) {
     assert_eq!(tables.latest_plan(Area::Nl).await.unwrap(), None);
     for n in (0..10_i64).rev() {
         let (plan, schedules) = plan(n.unsigned_abs().into(), n);
@@ -285,9 +277,7 @@ async fn the_newest_plan_comes_with_its_schedules_and_old_schedules_go() {
     assert_eq!(tables.plans_between(at(0), at(10)).await.unwrap().len(), 10);
 }
 
-#[tokio::test]
-async fn what_a_consumer_keeps_is_replaced_and_forgotten_by_key() {
-    let tables = Store::in_memory().await.unwrap().tables();
+async fn what_a_consumer_keeps_is_replaced_and_forgotten_by_key(tables: Tables) {
     let keep =
         |key: &str, body: &str| Change::default().keep("g", [(key.to_owned(), body.to_owned())]);
     for (key, body) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "")] {
@@ -296,6 +286,196 @@ async fn what_a_consumer_keeps_is_replaced_and_forgotten_by_key() {
     let kept = tables.kept("g").await.unwrap();
     assert_eq!(kept, vec![("a".to_owned(), "3".to_owned())]);
     assert_eq!(tables.kept("h").await.unwrap(), vec![]);
+}
+
+fn sample(station: usize, minute: i64) -> Reading {
+    Reading {
+        evse: evse(station).id,
+        session: (minute % 2 == 0).then(|| "s1".parse().unwrap()),
+        at: at(0) + TimeDelta::minutes(minute),
+        power: Some(Power::from_watts(-minute)),
+        import_register: (minute % 3 == 0).then(|| Energy::from_joules(minute)),
+        export_register: None,
+        soc: Some(Soc::try_new(0.1).unwrap()),
+    }
+}
+
+async fn samples_come_back_by_meter_and_what_is_missing_stays_missing(tables: Tables) {
+    let rows: Vec<Reading> = (0..6).flat_map(|m| [sample(1, m), sample(2, m)]).collect();
+    for _ in 0..2 {
+        tables.upsert_readings(&rows).await.unwrap();
+    }
+    let found = tables
+        .readings_between(&evse(2).id, at(0), at(0) + TimeDelta::minutes(5))
+        .await
+        .unwrap();
+    assert_eq!(found, (0..5).map(|m| sample(2, m)).collect::<Vec<_>>());
+}
+
+async fn thousands_of_rows_and_then_half_of_them_again_are_stored_once(tables: Tables) {
+    let rows: Vec<Reading> = (0..4_000).map(|m| sample(1, m)).collect();
+    tables.upsert_readings(&rows).await.unwrap();
+    let mut again = rows[2_000..].to_vec();
+    for row in &mut again {
+        row.power = None;
+    }
+    // Twice in one change, too.
+    let change = Change::default().readings(&again).readings(&rows[3_000..]);
+    tables.apply(change).await.unwrap();
+    let found = tables
+        .readings_between(&evse(1).id, at(0), at(1_000))
+        .await
+        .unwrap();
+    let expected = [&rows[..2_000], &again[..1_000], &rows[3_000..]].concat();
+    assert_eq!(found, expected);
+}
+
+async fn of_one_interval_in_many_rows_the_newest_version_counts_however_they_come(tables: Tables) {
+    let rows: Vec<MeterInterval> = (0..900_u32)
+        .map(|n| metered(i64::from(n % 300), (n / 300 * 2 + n) % 5, i64::from(n)))
+        .collect();
+    tables.upsert_intervals(&rows).await.unwrap();
+    let found = tables.intervals_between(at(0), at(300)).await.unwrap();
+    for (hour, interval) in (0..300).zip(found) {
+        let newest = rows
+            .iter()
+            .filter(|row| row.interval == span(hour, hour + 1))
+            .max_by_key(|row| row.version)
+            .unwrap();
+        assert_eq!(&interval, newest);
+    }
+}
+
+async fn ids_come_in_the_order_of_their_bytes(tables: Tables) {
+    let named = |name: &str| Site {
+        id: name.parse().unwrap(),
+        name: name.to_owned(),
+        import_limit: Power::ZERO,
+        export_limit: Power::ZERO,
+    };
+    let sites: Vec<Site> = ["a-b", "B", "a", "ab", "b", "A1"].map(named).into();
+    tables.upsert_sites(&sites).await.unwrap();
+    let found = tables.sites().await.unwrap();
+    let found: Vec<String> = found.iter().map(|site| site.id.to_string()).collect();
+    assert_eq!(found, ["A1", "B", "a", "a-b", "ab", "b"]);
+}
+
+async fn a_text_that_one_of_the_databases_cannot_hold_is_refused_for_good(tables: Tables) {
+    let site = Site {
+        id: "north".parse().unwrap(),
+        name: "nul\0".to_owned(),
+        import_limit: Power::ZERO,
+        export_limit: Power::ZERO,
+    };
+    let refused = tables.upsert_site(&site).await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused:?}");
+    assert_eq!(tables.sites().await.unwrap(), vec![]);
+}
+
+async fn one_bad_change_harms_none_that_came_with_it(tables: Tables) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..60_i64 {
+        let tables = tables.clone();
+        tasks.spawn(async move {
+            let mut bid = bid(n);
+            if n == 30 {
+                bid.reason.push('\0');
+            }
+            (n, tables.upsert_bid(&bid).await)
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        let (n, stored) = done.unwrap();
+        assert_eq!(stored.is_err(), n == 30, "{n}: {stored:?}");
+    }
+    assert_eq!(tables.bids_between(at(0), at(99)).await.unwrap().len(), 59);
+}
+
+async fn what_is_older_than_what_is_kept_goes_in_whole_days_and_months(tables: Tables) {
+    let day = |n: i64| n * 24 * 60;
+    let samples: Vec<Reading> = (-40..1).map(|n| sample(1, day(n))).collect();
+    let intervals: Vec<MeterInterval> = (-400..1).map(|n| metered(n * 24, 1, 5)).collect();
+    tables.upsert_readings(&samples).await.unwrap();
+    tables.upsert_intervals(&intervals).await.unwrap();
+    let keep = Keep {
+        readings: TimeDelta::days(10),
+        intervals: TimeDelta::days(100),
+    };
+    for _ in 0..2 {
+        tables.housekeep(at(12), keep).await.unwrap();
+    }
+    let evse = evse(1).id;
+    let left = tables.readings_between(&evse, at(-9_999), at(99)).await;
+    assert_eq!(left.unwrap(), samples[30..].to_vec());
+    let left = tables.intervals_between(at(-9_999), at(99)).await.unwrap();
+    let first: DateTime<Utc> = "2025-12-01T00:00:00Z".parse().unwrap();
+    let kept = intervals.iter().filter(|i| i.interval.start() >= first);
+    assert_eq!(left, kept.cloned().collect::<Vec<_>>());
+    // Late data of a time that was taken away are stored, until the next round.
+    tables.upsert_reading(&samples[0]).await.unwrap();
+    let late = tables.readings_between(&evse, at(-9_999), at(-900)).await;
+    assert_eq!(late.unwrap(), samples[..1].to_vec());
+}
+
+async fn tables_without_a_log_refuse_records_and_rows_stay_out(tables: Tables) {
+    let record = store::NewRecord {
+        topic: store::topic::BIDS,
+        key: "k".to_owned(),
+        payload: bytes::Bytes::new(),
+    };
+    let change = Change::default().bids(&[bid(24)]).records([record]);
+    let refused = tables.apply(change).await.unwrap_err();
+    assert!(matches!(refused, StoreError::NoLog), "{refused:?}");
+    assert_eq!(tables.bids_between(at(0), at(99)).await.unwrap(), vec![]);
+}
+
+/// Each law on a database of its own.
+macro_rules! laws {
+    ($($law:ident),* $(,)?) => {
+        mod in_sqlite {
+            $(
+                #[tokio::test]
+                async fn $law() {
+                    let dir = tempfile::tempdir().unwrap();
+                    super::$law(store::Tables::open(dir.path(), "test").await.unwrap()).await;
+                }
+            )*
+        }
+
+        /// One server serves all of them.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_keeps_the_same_laws() {
+            let Some(server) = Postgres::start().await else { return };
+            $(
+                println!("{}", stringify!($law));
+                let schema = server.migrated().await;
+                $law(Tables::open(schema.options.clone(), "test").await.unwrap()).await;
+            )*
+        }
+    };
+}
+
+laws! {
+    rows_come_back_as_they_were_and_twice_is_once,
+    sites_awards_clearings_statements_and_forecasts_come_back_as_they_were,
+    stays_are_found_by_overlap_and_an_open_one_lasts,
+    an_older_version_never_replaces_a_newer_one,
+    the_newest_plan_comes_with_its_schedules_and_old_schedules_go,
+    what_a_consumer_keeps_is_replaced_and_forgotten_by_key,
+    samples_come_back_by_meter_and_what_is_missing_stays_missing,
+    thousands_of_rows_and_then_half_of_them_again_are_stored_once,
+    of_one_interval_in_many_rows_the_newest_version_counts_however_they_come,
+    ids_come_in_the_order_of_their_bytes,
+    a_text_that_one_of_the_databases_cannot_hold_is_refused_for_good,
+    one_bad_change_harms_none_that_came_with_it,
+    what_is_older_than_what_is_kept_goes_in_whole_days_and_months,
+    tables_without_a_log_refuse_records_and_rows_stay_out,
+}
+
+#[tokio::test]
+async fn the_embedded_store_keeps_its_tables_in_memory_as_well() {
+    let tables = Store::in_memory().await.unwrap().tables();
+    rows_come_back_as_they_were_and_twice_is_once(tables).await;
 }
 
 #[tokio::test]
@@ -322,7 +502,7 @@ proptest! {
     #[test]
     fn any_number_of_rows_is_stored_whole(count in 0_usize..700) {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let tables = Store::in_memory().await.unwrap().tables();
+                    let tables = Store::in_memory().await.unwrap().tables();
             let rows: Vec<_> = (0..count).map(|n| metered(i64::try_from(n).unwrap(), 1, 5)).collect();
             tables.upsert_intervals(&rows).await.unwrap();
             let found = tables.intervals_between(at(0), at(1_000)).await.unwrap();

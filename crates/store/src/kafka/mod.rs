@@ -15,10 +15,10 @@ use chrono::{DateTime, Utc};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
-use sqlx::SqlitePool;
 use units::Clock;
 
 use self::context::Quiet;
+use crate::database::Pool;
 use crate::error::{LogError, StoreError};
 use crate::topic::{self, Spec};
 use crate::{NewRecord, Position, Topic, progress};
@@ -106,7 +106,7 @@ struct Inner {
     partitions: HashMap<Topic, u32>,
     clock: Arc<dyn Clock>,
     /// Where groups commit together with rows.
-    tables: SqlitePool,
+    tables: Pool,
     held: Arc<Mutex<Fences>>,
 }
 
@@ -145,7 +145,7 @@ impl Kafka {
     pub(crate) async fn connect(
         options: KafkaOptions,
         clock: Arc<dyn Clock>,
-        tables: SqlitePool,
+        tables: Pool,
     ) -> Result<Self, StoreError> {
         let mut config = options.client();
         config

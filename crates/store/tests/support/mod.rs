@@ -1,9 +1,12 @@
-//! A real broker for tests.
+//! A real broker and a real database server for tests.
 #![allow(
     dead_code,
     reason = "each test program uses its own part of what they share"
 )]
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+pub(crate) mod postgres;
+pub(crate) mod proxy;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use store::topic::Spec;
-use store::{KafkaOptions, Options, Store};
+use store::{KafkaOptions, Options, Store, TablesIn};
 use tempfile::TempDir;
 
 /// Folder with the jars of Apache Kafka; `cargo xtask test` sets it.
@@ -102,10 +105,11 @@ pub(crate) fn signal(what: &str, pid: &str) {
     let _ = Command::new("kill").args([what, pid]).status();
 }
 
-/// A store over the broker with its tables in `dir`; topics are made first.
-pub(crate) async fn store(dir: &Path, kafka: &KafkaOptions, source: &str) -> Store {
-    store::migrate(dir, kafka).await.unwrap();
-    Store::over_kafka(dir, kafka.clone(), source, Options::default())
+/// A store over the broker with its tables in `place`; topics and tables are made first.
+pub(crate) async fn store(place: impl Into<TablesIn>, kafka: &KafkaOptions, source: &str) -> Store {
+    let place = place.into();
+    store::migrate(place.clone(), kafka).await.unwrap();
+    Store::over_kafka(place, kafka.clone(), source, Options::default())
         .await
         .unwrap()
 }
