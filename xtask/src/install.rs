@@ -243,6 +243,34 @@ fn empty(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))
 }
 
+/// Folder with the programs of a PostgreSQL server, installed where there is none; the newest of several.
+pub(crate) fn postgres() -> anyhow::Result<PathBuf> {
+    if let Some(found) = postgres_programs() {
+        return Ok(found);
+    }
+    apt(&["postgresql"]).context("PostgreSQL is needed for the tests of the tables")?;
+    postgres_programs().context("postgresql was installed but has no initdb")
+}
+
+/// Where Debian puts them, by version; elsewhere they are on the path.
+fn postgres_programs() -> Option<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|version| {
+            let version = version.ok()?;
+            let number = version.file_name().to_str()?.parse().ok()?;
+            Some((number, version.path().join("bin")))
+        })
+        .filter(|(_, bin)| answers(bin.join("initdb")) && answers(bin.join("postgres")))
+        .collect();
+    versions.sort();
+    let on_path = std::env::var_os("PATH")?;
+    let on_path = std::env::split_paths(&on_path)
+        .find(|bin| bin.join("initdb").exists() && bin.join("postgres").exists());
+    versions.pop().map(|(_, bin)| bin).or(on_path)
+}
+
 fn answers(program: impl AsRef<std::ffi::OsStr>) -> bool {
     ends_well(Command::new(program).arg("--version"))
 }

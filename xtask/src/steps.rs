@@ -45,7 +45,9 @@ impl Step {
         match self {
             Self::Fmt => "is the code formatted",
             Self::Clippy => "lints of all targets",
-            Self::Test => "tests of all crates, with the independent solver and a real Kafka",
+            Self::Test => {
+                "tests of all crates, with the independent solver, a real Kafka and a real PostgreSQL"
+            }
             Self::Chart => "the Helm chart, its alert rules and dashboards",
             Self::Browser => "the console in headless Chromium",
             Self::Notebook => "a small back-test, read by the notebooks",
@@ -74,12 +76,14 @@ impl Step {
             Self::Test => {
                 let python = install::python(places)?;
                 let kafka = install::kafka(places)?;
+                let postgres = install::postgres()?;
                 let mut tests = cargo(
                     places,
                     &["test", "--locked", "--workspace", "--no-fail-fast"],
                 );
                 tests.env("SHOAL_PYTHON", python);
                 tests.env("SHOAL_KAFKA_HOME", kafka);
+                tests.env("SHOAL_POSTGRES", postgres);
                 run(tests)
             }
             Self::Chart => chart(places),
