@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use store::TopicFound;
+use store::{TablesIn, TopicFound};
 
 use crate::cli::CliError;
 use crate::output::Output;
@@ -21,8 +21,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Serialize)]
 struct Migrated {
-    /// Folder of the tables.
-    tables: PathBuf,
+    /// Folder or server of the tables.
+    tables: String,
     topics: Vec<Topic>,
 }
 
@@ -36,18 +36,22 @@ struct Topic {
 /// Makes what is missing.
 ///
 /// # Errors
-/// Status 2 for a configuration that cannot work; status 1 if no broker answers, the folder cannot be used, or a topic that
+/// Status 2 for a configuration that cannot work; status 1 if no broker or server answers, the folder cannot be used, or a topic that
 /// was there has too few partitions.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     let config = config::load(args.config.as_deref(), &[])?;
-    let dir = config.store.dir;
+    let place = config.store.place().map_err(CliError::Input)?;
+    let tables = match &place {
+        TablesIn::Folder(dir) => dir.display().to_string(),
+        TablesIn::Postgres(server) => server.to_string(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let found = runtime.block_on(async {
         match config.log.kafka() {
-            Some(kafka) => store::migrate(&dir, &kafka).await,
-            None => store::Store::open(&dir).await.map(|_| Vec::new()),
+            Some(kafka) => store::migrate(place, &kafka).await,
+            None => store::migrate_tables(&place).await.map(|()| Vec::new()),
         }
     });
     let found = found.map_err(|e| CliError::failed(&e))?;
@@ -57,14 +61,14 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
         made: topic.made,
     });
     let migrated = Migrated {
-        tables: dir,
+        tables,
         topics: topics.collect(),
     };
     output.result(&migrated, || text(&migrated))
 }
 
 fn text(migrated: &Migrated) -> String {
-    let mut text = format!("{}: tables are up to date", migrated.tables.display());
+    let mut text = format!("{}: tables are up to date", migrated.tables);
     for topic in &migrated.topics {
         let what = if topic.made { "made" } else { "was there" };
         text += &format!(

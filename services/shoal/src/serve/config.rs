@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use runtime::config::Secret;
 use runtime::telemetry::Logging;
 use serde::Deserialize;
-use store::KafkaOptions;
+use store::{KafkaOptions, Keep, PostgresOptions, TablesIn};
 
 use super::Role;
 use super::links::Asked;
@@ -25,6 +27,8 @@ const WEB_PORT: u16 = 9230;
 const GRACE_SECONDS: u64 = 20;
 /// A longer one is a typing error: nobody waits an hour for a restart.
 const LONGEST_GRACE_SECONDS: u64 = 3_600;
+/// A century: more is a typing error.
+const LONGEST_DAYS: u32 = 36_525;
 
 /// Settings of a process.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -92,6 +96,81 @@ pub(crate) struct Tables {
     /// Folder of the database, made if absent. With the embedded log one process at a time has it; with the log on Kafka all
     /// processes of a machine share it.
     pub(crate) dir: PathBuf,
+    /// `postgres://USER@HOST:PORT/DATABASE`: the tables of all processes of a cluster, instead of those in `dir`. Asks for the log
+    /// on Kafka.
+    url: Option<String>,
+    /// File that holds the password of `url`.
+    password_file: Option<PathBuf>,
+    /// The password itself, meant for the environment (`SHOAL_STORE__PASSWORD`).
+    password: Option<Secret>,
+    /// Days of meter samples that are kept beside a log on Kafka.
+    readings_days: Option<u32>,
+    /// Days of metered intervals that are kept beside a log on Kafka.
+    intervals_days: Option<u32>,
+}
+
+impl Tables {
+    /// Where the tables are.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    pub(crate) fn place(&self) -> Result<TablesIn, String> {
+        let Some(url) = &self.url else {
+            return Ok(TablesIn::from(&self.dir));
+        };
+        let password = match (&self.password_file, &self.password) {
+            (Some(_), Some(_)) => {
+                return Err(
+                    "store.password: met beside store.password_file, expected one of them"
+                        .to_owned(),
+                );
+            }
+            (Some(file), None) => {
+                let text = std::fs::read_to_string(file)
+                    .map_err(|e| format!("store.password_file: {}: {e}", file.display()))?;
+                // An editor ends a file with a line break; a password has none.
+                Some(text.trim_end_matches(['\n', '\r']).to_owned())
+            }
+            (None, password) => password.as_ref().map(|p| p.reveal().to_owned()),
+        };
+        PostgresOptions::new(url, password.as_deref())
+            .map(TablesIn::from)
+            .map_err(|wrong| format!("store.url: {wrong}"))
+    }
+
+    /// How long they keep time series.
+    pub(super) fn keep(&self) -> Keep {
+        let days = |days: Option<u32>, usual: TimeDelta| {
+            days.map_or(usual, |d| TimeDelta::days(i64::from(d)))
+        };
+        let usual = Keep::default();
+        Keep {
+            readings: days(self.readings_days, usual.readings),
+            intervals: days(self.intervals_days, usual.intervals),
+        }
+    }
+
+    /// The first thing that cannot work, with a log on Kafka or without.
+    fn wrong(&self, kafka: bool) -> Option<String> {
+        if self.url.is_some() && !kafka {
+            return Some(
+                "store.url: tables on PostgreSQL ask for the log on Kafka, for the embedded log shares transactions with SQLite; \
+                 set log.brokers, or leave store.url out"
+                    .to_owned(),
+            );
+        }
+        for (key, days) in [
+            ("readings_days", self.readings_days),
+            ("intervals_days", self.intervals_days),
+        ] {
+            if let Some(days) = days.filter(|days| !(2..=LONGEST_DAYS).contains(days)) {
+                return Some(format!(
+                    "store.{key}: met {days}, expected 2 to {LONGEST_DAYS}"
+                ));
+            }
+        }
+        self.place().err()
+    }
 }
 
 /// The log on Apache Kafka. Without brokers it is kept beside the tables.
@@ -268,6 +347,11 @@ impl Default for Tables {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("shoal-data"),
+            url: None,
+            password_file: None,
+            password: None,
+            readings_days: None,
+            intervals_days: None,
         }
     }
 }
@@ -288,6 +372,9 @@ pub(crate) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliErr
     }
     if let Some((key, value, expected)) = config.log.wrong() {
         return refuse(format!("log.{key}: met {value}, expected {expected}"));
+    }
+    if let Some(wrong) = config.store.wrong(config.log.kafka().is_some()) {
+        return refuse(wrong);
     }
     for role in roles {
         match role {
@@ -375,6 +462,22 @@ mod tests {
             ),
             ("[log]\nprefix = \"a b\"\n", ": log.prefix: met \"a b\""),
             ("[grpc]\nlisten = \"127.0.0.1:1\"\n", ": grpc.listen: "),
+            (
+                "[store]\nurl = \"postgres://shoal@db/shoal\"\n",
+                ": store.url: tables on PostgreSQL ask for the log on Kafka",
+            ),
+            (
+                "[log]\nbrokers = \"kafka:9092\"\n[store]\nurl = \"postgres://shoal:s3@db/shoal\"\n",
+                ": store.url: address of the tables holds a password",
+            ),
+            (
+                "[log]\nbrokers = \"kafka:9092\"\n[store]\nurl = \"postgres://shoal@db/shoal\"\npassword_file = \"nowhere\"\n",
+                ": store.password_file: nowhere: No such file",
+            ),
+            (
+                "[store]\nreadings_days = 1\n",
+                ": store.readings_days: met 1, expected 2 to 36525",
+            ),
             ("[edge\n", ":1: "),
         ] {
             let said = refused(text);

@@ -184,7 +184,12 @@ async fn store(config: &Config, roles: &[Role]) -> Result<(Store, Option<Folder>
         return Ok((store, Some(folder)));
     };
     let process = config.log.process(roles);
-    let store = Store::over_kafka(dir, kafka, &process, store::Options::default())
+    let place = config.store.place().map_err(CliError::Input)?;
+    let options = store::Options {
+        keep: config.store.keep(),
+        ..store::Options::default()
+    };
+    let store = Store::over_kafka(place, kafka, &process, options)
         .await
         .map_err(|e| CliError::failed(&e))?;
     Ok((store, None))
