@@ -5,7 +5,7 @@
     reason = "a test ends at the first surprise"
 )]
 
-#[path = "../../../crates/store/tests/support/mod.rs"]
+#[path = "../../../crates/store/tests/support/kafka.rs"]
 mod support;
 
 mod processes;

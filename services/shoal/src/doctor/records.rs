@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{EvseId, EvseState};
-use store::{Options, Position, Store, topic};
+use store::{Options, Position, Store, TablesIn, topic};
 
 use super::{Finding, Verdict};
 use crate::cli::CliError;
@@ -22,9 +22,14 @@ const FRESH: TimeDelta = TimeDelta::minutes(5);
 const SHOWN: usize = 5;
 
 pub(super) async fn all(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
-    let dir = &config.store.dir;
     let kafka = config.log.kafka();
-    if kafka.is_none() && !dir.join("shoal.db").exists() {
+    let place = match config.store.place() {
+        Ok(place) => place,
+        Err(error) => return vec![Finding::new("database", Verdict::Wrong, error)],
+    };
+    if let TablesIn::Folder(dir) = &place
+        && !dir.join("shoal.db").exists()
+    {
         let text = format!(
             "{} holds nothing yet: shoal migrate makes it",
             dir.display()
@@ -33,8 +38,8 @@ pub(super) async fn all(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
     }
     let brokers = kafka.as_ref().map(|kafka| kafka.brokers.clone());
     let opened = match kafka {
-        Some(kafka) => Store::over_kafka(dir, kafka, "doctor", Options::default()).await,
-        None => Store::open(dir).await,
+        Some(kafka) => Store::over_kafka(place, kafka, "doctor", Options::default()).await,
+        None => Store::open(&config.store.dir).await,
     };
     let store = match opened {
         Ok(store) => store,
