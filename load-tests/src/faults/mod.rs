@@ -23,7 +23,7 @@ use crate::scenario::{Scenario, seconds};
 use crate::worker::Command;
 
 use self::audit::{Awards, Bids, Energy};
-use self::platform::{Killed, Platform};
+use self::platform::{Killed, Platform, Servers};
 
 /// Beyond the ramp, for the last station to connect.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// The script that runs a broker
     #[arg(long, value_name = "FILE", default_value = "deploy/kafka.sh")]
     kafka_script: PathBuf,
+    /// Keep the tables on a PostgreSQL server that is killed as well; without it they are in SQLite
+    #[arg(long, value_name = "FILE")]
+    postgres_script: Option<PathBuf>,
     /// The program whose services are killed; by default the one beside this
     #[arg(long, value_name = "FILE")]
     shoal: Option<PathBuf>,
@@ -93,8 +96,12 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
     keys::make(&mut scenario, &dir)?;
     let program = program(args.shoal.as_deref())?;
     let machine = Machine::here();
-    let mut platform =
-        Platform::start(&scenario, &program, &args.kafka_script, &args.kafka, &dir).await?;
+    let servers = Servers {
+        kafka: args.kafka.clone(),
+        kafka_script: args.kafka_script.clone(),
+        postgres_script: args.postgres_script.clone(),
+    };
+    let mut platform = Platform::start(&scenario, &program, servers, &dir).await?;
     let played = play(&scenario, &mut platform, args.upgrade_to.as_deref(), &dir).await;
     let stopped = platform.stop().await;
     let document = Document {
@@ -219,7 +226,8 @@ async fn kill(scenario: &Scenario, platform: &mut Platform, since: Instant) -> R
     Ok(())
 }
 
-/// Ends one service after the other in order and starts it from `program`, evenly over the time of the run. The broker stays.
+/// Ends one service after the other in order and starts it from `program`, evenly over the time of the run. The
+/// servers stay.
 async fn upgrade(
     scenario: &Scenario,
     platform: &mut Platform,
@@ -227,7 +235,7 @@ async fn upgrade(
     since: Instant,
 ) -> Result<(), Failure> {
     platform.take_program(program);
-    let services = 1..platform.members();
+    let services = platform.services();
     let count = u32::try_from(services.len() + 1).unwrap_or(u32::MAX);
     for (service, n) in services.zip(1..) {
         tokio::time::sleep_until(since + scenario.hold() * n / count).await;

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use runtime::pipe::{Listener, peer};
 use serde::Serialize;
-use store::{KafkaOptions, Options, Store};
+use store::{KafkaOptions, Options, PostgresOptions, Store, TablesIn};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +45,24 @@ struct Member {
 
 enum Kind {
     Service(Box<Service>),
-    Broker,
+    Server(Server),
+}
+
+/// A broker or a database server, run by a script of `deploy`.
+#[derive(Debug, Clone)]
+struct Server {
+    script: PathBuf,
+    /// Where its programs are.
+    home: PathBuf,
+    dir: PathBuf,
+}
+
+/// Where the servers come from.
+#[derive(Debug, Clone)]
+pub(super) struct Servers {
+    pub(super) kafka: PathBuf,
+    pub(super) kafka_script: PathBuf,
+    pub(super) postgres_script: Option<PathBuf>,
 }
 
 struct Service {
@@ -58,9 +76,8 @@ struct Service {
 /// All of them.
 pub(super) struct Platform {
     program: PathBuf,
-    script: PathBuf,
-    kafka: PathBuf,
     dir: PathBuf,
+    tables: TablesIn,
     options: KafkaOptions,
     config: PathBuf,
     members: Vec<Member>,
@@ -72,23 +89,43 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// Starts the broker, makes the topics, then starts the services.
+    /// Starts the servers, makes topics and tables, then starts the services.
     pub(super) async fn start(
         scenario: &Scenario,
         program: &Path,
-        script: &Path,
-        kafka: &Path,
+        servers: Servers,
         dir: &Path,
     ) -> Result<Self, Failure> {
-        let address = broker(script, kafka, dir, "up").await?;
+        let broker = Server {
+            script: servers.kafka_script,
+            home: servers.kafka,
+            dir: dir.join("broker"),
+        };
+        let address = broker.up().await?;
         let options = KafkaOptions {
             replication: 1,
             ..KafkaOptions::new(&address)
         };
+        let mut members = vec![Member::new("broker", Kind::Server(broker))];
         let data = dir.join("data");
-        store::migrate(&data, &options)
+        let mut tables = TablesIn::from(&data);
+        let mut place = format!("dir = {data:?}");
+        if let Some(script) = servers.postgres_script {
+            // The server may run as another user, who has to reach its folder.
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(dir, open)
+                .map_err(|e| Failure::Failed(format!("{}: {e}", dir.display())))?;
+            let database = Server {
+                script,
+                home: "-".into(),
+                dir: dir.join("database"),
+            };
+            (tables, place) = on_server(&database.up().await?, dir)?;
+            members.push(Member::new("database", Kind::Server(database)));
+        }
+        store::migrate(tables.clone(), &options)
             .await
-            .map_err(|e| Failure::of("topics", &e))?;
+            .map_err(|e| Failure::of("topics and tables", &e))?;
         let market = Market::default();
         let stop = CancellationToken::new();
         let operator = operator(&market, &stop).await?;
@@ -97,7 +134,7 @@ impl Platform {
         let edge = toml::to_string(&scenario.edge.settings)
             .map_err(|e| Failure::Input(format!("edge.settings: {e}")))?;
         let text = format!(
-            "[store]\ndir = {data:?}\n[log]\nbrokers = {address:?}\nreplication = 1\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
+            "[store]\n{place}\n[log]\nbrokers = {address:?}\nreplication = 1\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
              forecaster = \"127.0.0.1:{}\"\noptimizer = \"127.0.0.1:{}\"\n[peers]\ngateway = \"http://127.0.0.1:{}\"\noperator = {operator:?}\n\
              {}",
             ports[0],
@@ -110,12 +147,11 @@ impl Platform {
         let fleet = channel(ports[0])?;
         let mut platform = Self {
             program: program.to_owned(),
-            script: script.to_owned(),
-            kafka: kafka.to_owned(),
             dir: dir.to_owned(),
+            tables,
             options,
             config,
-            members: vec![Member::new("broker", Kind::Broker)],
+            members,
             edges: Vec::new(),
             fleet,
             gateways: Vec::new(),
@@ -123,10 +159,17 @@ impl Platform {
             stop,
         };
         platform.add_services(scenario, ports[3])?;
-        for member in 1..platform.members.len() {
+        for member in platform.services() {
             platform.start_again(member).await?;
         }
         Ok(platform)
+    }
+
+    /// Those of the members that are services.
+    pub(super) fn services(&self) -> std::ops::Range<usize> {
+        let is_service = |member: &Member| matches!(member.kind, Kind::Service(_));
+        let first = self.members.iter().position(is_service);
+        first.unwrap_or(self.members.len())..self.members.len()
     }
 
     fn add_services(&mut self, scenario: &Scenario, gateway: u16) -> Result<(), Failure> {
@@ -200,8 +243,12 @@ impl Platform {
 
     /// The log and the tables, as a process beside the others has them.
     pub(super) async fn store(&self) -> Result<Store, Failure> {
-        let data = self.dir.join("data");
-        let open = Store::over_kafka(&data, self.options.clone(), "trader", Options::default());
+        let open = Store::over_kafka(
+            self.tables.clone(),
+            self.options.clone(),
+            "trader",
+            Options::default(),
+        );
         open.await.map_err(|e| Failure::of("log and tables", &e))
     }
 
@@ -223,8 +270,8 @@ impl Platform {
                     child.kill().await.map_err(gone)?;
                 }
             }
-            Kind::Broker => {
-                let file = self.dir.join("broker/pid");
+            Kind::Server(server) => {
+                let file = server.dir.join("pid");
                 let pid = std::fs::read_to_string(&file)
                     .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
                 let mut kill = Command::new("kill");
@@ -252,8 +299,8 @@ impl Platform {
     /// Starts one that was killed, and waits until it serves.
     pub(super) async fn start_again(&mut self, member: usize) -> Result<(), Failure> {
         let since = Instant::now();
-        if matches!(self.members[member].kind, Kind::Broker) {
-            broker(&self.script, &self.kafka, &self.dir, "up").await?;
+        if let Kind::Server(server) = &self.members[member].kind {
+            server.up().await?;
         } else {
             self.serve(member).await?;
         }
@@ -311,9 +358,12 @@ impl Platform {
             // Whoever does not end in time is killed with this process.
             let _ = member.end().await;
         }
-        broker(&self.script, &self.kafka, &self.dir, "down")
-            .await
-            .map(drop)
+        for member in &self.members {
+            if let Kind::Server(server) = &member.kind {
+                server.run("down", None).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -378,27 +428,44 @@ async fn operator(market: &Market, stop: &CancellationToken) -> Result<String, F
     Ok(format!("http://{address}"))
 }
 
-/// Runs the script; what it prints on `up` is the address.
-async fn broker(script: &Path, kafka: &Path, dir: &Path, verb: &str) -> Result<String, Failure> {
-    let shown = script.display();
-    let mut command = Command::new(script);
-    command.arg(verb);
-    if verb == "up" {
-        command.arg(kafka);
+/// Tables on the server at `url` with its password in a file, and the settings that say so.
+fn on_server(url: &str, dir: &Path) -> Result<(TablesIn, String), Failure> {
+    let odd = || Failure::Failed(format!("the database says that it is at {url}"));
+    let (scheme, rest) = url.split_once("://").ok_or_else(odd)?;
+    let (who, place) = rest.split_once('@').ok_or_else(odd)?;
+    let (user, password) = who.split_once(':').ok_or_else(odd)?;
+    let file = dir.join("database-password");
+    write(&file, password)?;
+    let bare = format!("{scheme}://{user}@{place}");
+    let options = PostgresOptions::new(&bare, Some(password));
+    let options = options.map_err(|e| Failure::of("address of the database", &e))?;
+    let settings = format!("url = {bare:?}\npassword_file = {file:?}");
+    Ok((TablesIn::Postgres(options), settings))
+}
+
+impl Server {
+    /// Starts it, or starts it again; answers its address.
+    async fn up(&self) -> Result<String, Failure> {
+        self.run("up", Some(&self.home)).await
     }
-    let ran = command
-        .arg(dir.join("broker"))
-        .stderr(Stdio::inherit())
-        .output()
-        .await;
-    let output = ran.map_err(|e| Failure::Input(format!("--kafka-script: {shown}: {e}")))?;
-    if !output.status.success() {
-        return Err(Failure::Failed(format!(
-            "{shown} {verb}: {}",
-            output.status
-        )));
+
+    async fn run(&self, verb: &str, home: Option<&Path>) -> Result<String, Failure> {
+        let shown = self.script.display();
+        let mut command = Command::new(&self.script);
+        let ran = command
+            .arg(verb)
+            .args(home)
+            .arg(&self.dir)
+            .stderr(Stdio::inherit())
+            .output()
+            .await;
+        let output = ran.map_err(|e| Failure::Input(format!("{shown}: {e}")))?;
+        if !output.status.success() {
+            let status = output.status;
+            return Err(Failure::Failed(format!("{shown} {verb}: {status}")));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn free_port() -> Result<u16, Failure> {
