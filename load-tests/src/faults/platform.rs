@@ -120,7 +120,8 @@ impl Platform {
                 home: "-".into(),
                 dir: dir.join("database"),
             };
-            (tables, place) = on_server(&database.up().await?, dir)?;
+            let url = database.up().await?;
+            (tables, place) = on_server(&url, &database.dir.join("password"))?;
             members.push(Member::new("database", Kind::Server(database)));
         }
         store::migrate(tables.clone(), &options)
@@ -428,18 +429,13 @@ async fn operator(market: &Market, stop: &CancellationToken) -> Result<String, F
     Ok(format!("http://{address}"))
 }
 
-/// Tables on the server at `url` with its password in a file, and the settings that say so.
-fn on_server(url: &str, dir: &Path) -> Result<(TablesIn, String), Failure> {
-    let odd = || Failure::Failed(format!("the database says that it is at {url}"));
-    let (scheme, rest) = url.split_once("://").ok_or_else(odd)?;
-    let (who, place) = rest.split_once('@').ok_or_else(odd)?;
-    let (user, password) = who.split_once(':').ok_or_else(odd)?;
-    let file = dir.join("database-password");
-    write(&file, password)?;
-    let bare = format!("{scheme}://{user}@{place}");
-    let options = PostgresOptions::new(&bare, Some(password));
+/// Tables on the server at `url`, whose password is in a file, and the settings that say so.
+fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String), Failure> {
+    let read = std::fs::read_to_string(password);
+    let secret = read.map_err(|e| Failure::Failed(format!("{}: {e}", password.display())))?;
+    let options = PostgresOptions::new(url, Some(secret.trim()));
     let options = options.map_err(|e| Failure::of("address of the database", &e))?;
-    let settings = format!("url = {bare:?}\npassword_file = {file:?}");
+    let settings = format!("url = {url:?}\npassword_file = {password:?}");
     Ok((TablesIn::Postgres(options), settings))
 }
 
