@@ -11,6 +11,12 @@ use crate::{Acknowledgement, Mode, Setpoint, SetpointId};
 /// Set-points of one EVSE remembered while their acknowledgement, or they themselves, are under way.
 const REMEMBERED: usize = 8;
 
+/// Set-points that follow each other faster than this are judged together: signals come every 4 s and less.
+const TOGETHER: TimeDelta = TimeDelta::seconds(10);
+/// Spans of set-points remembered that were in force while the newest settles: a minute and more. Of more, the oldest are taken
+/// together.
+const PASSED: usize = 8;
+
 /// When an EVSE counts as not following.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Following {
@@ -49,6 +55,30 @@ pub(super) struct Commands {
     recent: Vec<Command>,
     /// The set-point in force: power, since when, until when; with the instant it was issued.
     in_force: Option<InForce>,
+    /// Those it replaced while they held, oldest first.
+    #[serde(default)]
+    passed: Vec<Passed>,
+}
+
+/// What the meter could show under a set-point that was replaced while it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Passed {
+    /// Lowest and highest power; `None` where the meter tells nothing.
+    range: Option<(Power, Power)>,
+    since: DateTime<Utc>,
+    until: DateTime<Utc>,
+}
+
+impl Passed {
+    /// This one and the next, as one.
+    fn and(self, next: Self) -> Self {
+        let range = self.range.zip(next.range);
+        Self {
+            range: range.map(|((low, high), (least, most))| (low.min(least), high.max(most))),
+            since: self.since,
+            until: next.until,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,25 +127,47 @@ impl Commands {
 
     /// Puts the newest set-point that was accepted in force; a later one is never replaced by an earlier one.
     fn settle(&mut self) {
-        for command in &self.recent {
+        let recent = std::mem::take(&mut self.recent);
+        for command in &recent {
             let (Some((power, issued, expires)), Some((Outcome::Accepted, accepted))) =
                 (command.told, command.answer)
             else {
                 continue;
             };
-            if self
-                .in_force
-                .as_ref()
-                .is_none_or(|known| known.issued < issued)
-            {
-                self.in_force = Some(InForce {
+            let newer = |known: &InForce| known.issued < issued;
+            if self.in_force.as_ref().is_none_or(newer) {
+                let next = InForce {
                     power,
                     mode: command.mode.clone(),
                     issued,
                     accepted,
                     expires,
-                });
+                };
+                let before = self.in_force.replace(next);
+                self.pass(before, accepted);
             }
+        }
+        self.recent = recent;
+    }
+
+    /// Remembers what was in force until `accepted`; whatever came before a gap counts no more.
+    fn pass(&mut self, before: Option<InForce>, accepted: DateTime<Utc>) {
+        let Some(before) = before.filter(|before| before.expires >= accepted) else {
+            self.passed.clear();
+            return;
+        };
+        let next = Passed {
+            range: before.mode.expected(before.power),
+            since: before.accepted,
+            until: accepted,
+        };
+        match self.passed.last_mut() {
+            Some(last) if next.until - last.since <= TOGETHER => *last = last.and(next),
+            _ => self.passed.push(next),
+        }
+        if self.passed.len() > PASSED {
+            let oldest = self.passed.remove(0);
+            self.passed[0] = oldest.and(self.passed[0]);
         }
     }
 
@@ -127,17 +179,23 @@ impl Commands {
         })
     }
 
-    /// Whether `metered` follows the set-point in force at that instant; `None` if none was, not for long enough, or if its
-    /// mode leaves the power to what the station measures.
+    /// Whether `metered` follows what was in force while it could settle: with set-points that follow each other faster than that,
+    /// it lies between the lowest and the highest of them. `None` if none was in force for long enough, or if a mode leaves the
+    /// power to what the station measures.
     pub(super) fn follows(&self, metered: PowerAt, rules: &Following) -> Option<bool> {
         let known = self.in_force.as_ref()?;
-        if metered.at < known.accepted + rules.settle || metered.at >= known.expires {
+        let from = metered.at - rules.settle;
+        let since = self.passed.first().map_or(known.accepted, |p| p.since);
+        if from < since || metered.at >= known.expires {
             return None;
         }
-        let (low, high) = known.mode.expected(known.power)?;
         let allowed = |power: Power| power.abs().scale(rules.share).max(rules.slack);
-        let within = (low - allowed(low)..=high + allowed(high)).contains(&metered.power);
-        Some(within)
+        let (mut low, mut high) = known.mode.expected(known.power)?;
+        for passed in self.passed.iter().filter(|passed| passed.until > from) {
+            let (least, most) = passed.range?;
+            (low, high) = (low.min(least), high.max(most));
+        }
+        Some((low - allowed(low)..=high + allowed(high)).contains(&metered.power))
     }
 
     /// Forgets everything: another vehicle starts anew.

@@ -402,6 +402,37 @@ fn an_evse_that_does_not_follow_is_noticed_after_it_had_time_and_forgiven_when_i
 }
 
 #[test]
+fn an_evse_is_judged_though_its_set_point_changes_faster_than_it_settles() {
+    let mut fleet = fleet(1);
+    apply(&mut fleet, &[plug_in(0, "a", 0)]);
+    // A signal each four seconds, between 2 and 4 kW.
+    let signals = |fleet: &mut FleetState, seconds: std::ops::Range<i64>| {
+        for n in seconds.step_by(4) {
+            let name = n.to_string();
+            let kw = if n % 8 == 0 { 2.0 } else { 4.0 };
+            fleet.apply_setpoint(&told(&name, kw, n));
+            apply(fleet, &[answered(&name, Outcome::Accepted, n + 1)]);
+        }
+    };
+    let metered = |fleet: &mut FleetState, seconds, kw| {
+        apply(fleet, &[power(0, seconds, kw)]);
+        fleet.get(&id(0)).unwrap().unresponsive
+    };
+    signals(&mut fleet, 0..40);
+    assert!(!metered(&mut fleet, 40, 11.0), "still settling");
+    signals(&mut fleet, 40..200);
+    assert!(metered(&mut fleet, 200, 11.0), "nothing that it was told");
+    assert!(!metered(&mut fleet, 201, 3.0), "between what it was told");
+    assert!(metered(&mut fleet, 202, 0.0));
+    // A minute after the last of them it is judged by that one alone.
+    assert!(
+        !metered(&mut fleet, 256, 2.0),
+        "the lower one held until a minute ago"
+    );
+    assert!(metered(&mut fleet, 270, 2.0));
+}
+
+#[test]
 fn a_corrected_registration_keeps_the_stay() {
     let mut fleet = fleet(1);
     apply(&mut fleet, &[plug_in(0, "a", 0)]);
