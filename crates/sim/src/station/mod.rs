@@ -10,6 +10,7 @@ mod speak16;
 mod speak2;
 mod speak201;
 mod speak21;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -69,6 +70,16 @@ impl std::fmt::Debug for FrequencyMeter {
     }
 }
 
+/// Whether a station does, at an instant, what it accepts.
+#[derive(Clone)]
+pub struct Obedience(pub Arc<dyn Fn(&EvseId, DateTime<Utc>) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Obedience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Obedience")
+    }
+}
+
 /// How stations behave.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -84,6 +95,12 @@ pub struct Options {
     pub backoff: Backoff,
     /// Real time for which a call may go unanswered.
     pub call_timeout: Duration,
+    /// Stations that accept set-points and go on as before; without it all obey.
+    pub obedience: Option<Obedience>,
+    /// One-way stations take limits in amperes only, as many wallboxes do.
+    pub amperes: bool,
+    /// Stations of 2.1 can stream the registers of their meters.
+    pub streams: bool,
     /// Frequency in millihertz at an instant; stations without a meter refuse to follow a frequency.
     pub frequency: Option<FrequencyMeter>,
     /// A departure counts as short beyond this. One-way meters count whole watt hours, and a bus at full power moves
@@ -106,6 +123,9 @@ impl Options {
                 repeat_times: 4,
             },
             call_timeout: Duration::from_secs(30),
+            obedience: None,
+            amperes: false,
+            streams: false,
             frequency: None,
             short_tolerance: Energy::from_wh(100),
         }

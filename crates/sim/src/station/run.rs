@@ -10,7 +10,7 @@ use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::engine::{
     CallFailure, CallOptions, EngineConfig, IncomingRequest, RetryPolicy, Role,
 };
-use ocpp_kit::message::{Confirmed, Request};
+use ocpp_kit::message::{Confirmed, NoResponse, Request, Unconfirmed};
 use ocpp_kit::rpc::CallError;
 use ocpp_kit::transport::{BasicAuthPassword, BoxFuture, Ctx, Handle, Handler, TransportError};
 use ocpp_kit::types::{DateTime as OcppTime, Decimal};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use units::{Energy, Power};
 
 use super::outlet::{Order, Outlet, Report, What};
+use super::stream::{Monitors, Streamer};
 use super::{
     DriverApp, Options, SiteEnergy, Stated, Time, Truth, speak2, speak16, speak21, speak201,
 };
@@ -32,6 +33,9 @@ const RETRIES: RetryPolicy = RetryPolicy {
 };
 /// Simulated time between readings of the frequency while a profile follows it.
 const READ_FREQUENCY: TimeDelta = TimeDelta::seconds(1);
+/// Phase voltage and phases of the outlets, where a current has to be told.
+pub(super) const VOLTS: i64 = 230;
+pub(super) const PHASES: i64 = 3;
 /// Key of the simulated stations; profile 1 wants sixteen characters.
 const PASSWORD: &str = "simulated-station";
 
@@ -70,6 +74,7 @@ pub(super) struct State {
     /// asked for it has read the answer.
     pub(super) starting: bool,
     pub(super) dynamic: Option<Dynamic>,
+    pub(super) monitors: Monitors,
     /// Time between meter samples, as told last.
     sample_period: TimeDelta,
 }
@@ -110,6 +115,7 @@ impl Station {
             transaction: None,
             starting: false,
             dynamic: None,
+            monitors: Monitors::default(),
             sample_period: options.sample_period,
         };
         Self {
@@ -137,7 +143,7 @@ impl Station {
         self.time.now()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,7 +160,12 @@ impl Station {
             from: now + self.options.reaction,
             until,
         };
-        let taken = state.outlet.order(order);
+        let obeys = self.options.obedience.as_ref();
+        let taken = if obeys.is_none_or(|obeys| (obeys.0)(&self.evse.id, now)) {
+            state.outlet.order(order)
+        } else {
+            state.outlet.stay().is_some()
+        };
         if taken {
             self.setpoints.fetch_add(1, Ordering::Relaxed);
             self.changed.notify_one();
@@ -194,6 +205,17 @@ impl Station {
         self.obey(&mut state, now, power, until)
     }
 
+    /// Watts of a limit in the unit that this station takes; `None` for one in the other.
+    pub(super) fn taken(&self, limit: Decimal, amperes: bool) -> Option<Decimal> {
+        if amperes != self.options.amperes {
+            None
+        } else if amperes {
+            limit.checked_mul(Decimal::from_i64(VOLTS * PHASES))
+        } else {
+            Some(limit)
+        }
+    }
+
     /// Seconds between meter samples.
     pub(super) fn sample_seconds(&self) -> i64 {
         self.lock().sample_period.num_seconds()
@@ -208,6 +230,11 @@ impl Station {
         // Awake, the task takes the new period.
         self.changed.notify_one();
         true
+    }
+
+    /// Its task looks at what it was told.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
     }
 
     /// Forgets what it was told: plain charging.
@@ -309,6 +336,17 @@ impl Mouth<'_> {
         }
     }
 
+    /// Sends a message that is never answered; it is lost where the connection is.
+    pub(super) async fn send<R>(&self, request: R)
+    where
+        R: Request<Response = NoResponse> + Unconfirmed,
+    {
+        self.station.messages.fetch_add(1, Ordering::Relaxed);
+        if let Err(failure) = self.client.send(request).await {
+            self.failed(&failure);
+        }
+    }
+
     fn failed(&self, failure: &CallFailure) {
         self.station.failed.fetch_add(1, Ordering::Relaxed);
         let station = &self.station.evse.station;
@@ -345,10 +383,13 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
         stay: None,
         sequence: 0,
     };
+    let mut streamer = Streamer::default();
     let mut period = station.lock().sample_period;
     let mut sample_at = first_sample(station, number);
     let mut change_at: Option<DateTime<Utc>> = None;
     loop {
+        // First: it advances the outlet, and what happened meanwhile is told below.
+        let stream = streamer.step(&teller.mouth, teller.stay.is_some()).await;
         let mut aligned = false;
         while let Some(report) = next_report(station) {
             aligned |= report.what == What::Aligned;
@@ -374,7 +415,7 @@ async fn live(station: &Station, client: &Handle, app: &dyn DriverApp, number: u
         // Not advanced here: what has happened meanwhile is due, and told in the next round.
         let next = station.lock().outlet.next_event();
         let sample = teller.stay.is_some().then_some(sample_at);
-        let due = [next, sample, change_at, frequency]
+        let due = [next, sample, change_at, frequency, stream]
             .into_iter()
             .flatten()
             .min();

@@ -144,10 +144,15 @@ pub(super) fn obey(
 /// What is asked for of the configuration, or all of it.
 fn configuration(station: &Station, keys: Option<&[String]>) -> GetConfigurationResponse {
     let sample = station.sample_seconds().to_string();
+    let unit = if station.options.amperes {
+        "Current"
+    } else {
+        "Power"
+    };
     let all = [
         ("SupportedFeatureProfiles", "Core,SmartCharging", true),
         ("ChargeProfileMaxStackLevel", "8", true),
-        ("ChargingScheduleAllowedChargingRateUnit", "Power", true),
+        ("ChargingScheduleAllowedChargingRateUnit", unit, true),
         (SAMPLE_KEY, sample.as_str(), false),
     ];
     let asked = |key: &str| keys.is_none_or(|keys| keys.iter().any(|k| k == key));
@@ -167,17 +172,20 @@ fn configuration(station: &Station, keys: Option<&[String]>) -> GetConfiguration
     response
 }
 
-/// A limit in watts for the transaction in progress, one period long.
+/// A limit for the transaction in progress, one period long.
 fn take(station: &Station, profile: &ChargingProfile) -> bool {
     let schedule = &profile.charging_schedule;
     let [period] = schedule.charging_schedule_period.as_slice() else {
         return false;
     };
-    schedule.charging_rate_unit == ChargingRateUnit::W
-        && station.limit(&Limit {
+    let amperes = schedule.charging_rate_unit == ChargingRateUnit::A;
+    let watts = station.taken(period.limit, amperes);
+    watts.is_some_and(|watts| {
+        station.limit(&Limit {
             transaction: profile.transaction_id.map(|t| t.to_string()),
-            watts: period.limit,
+            watts,
             start: schedule.start_schedule,
             seconds: schedule.duration,
         })
+    })
 }

@@ -18,7 +18,8 @@ use ocpp_kit::v2_1::{
 use units::{Energy, Power};
 
 use super::outlet::Meter;
-use super::run::{Mouth, Station, Told, ocpp_time};
+use super::run::{Mouth, PHASES, Station, Told, VOLTS, ocpp_time};
+use super::stream::STREAMS;
 
 /// Number of the only outlet.
 pub(super) const PLACE: i32 = 1;
@@ -76,9 +77,17 @@ fn variable(station: &Station, asked: GetVariableData) -> GetVariableResult {
     let value = match name {
         ("SmartChargingCtrlr", "Enabled") => Some("true".to_owned()),
         ("SmartChargingCtrlr", "ProfileStackLevel") => Some("8".to_owned()),
+        ("SmartChargingCtrlr", "RateUnit") if station.options.amperes && !two_way => {
+            Some("A".to_owned())
+        }
         ("SmartChargingCtrlr", "RateUnit") => Some("W".to_owned()),
+        ("EVSE", "SupplyPhases") => Some(PHASES.to_string()),
+        ("ElectricalFeed", "ACVoltage") => Some(VOLTS.to_string()),
         ("V2XChargingCtrlr", "Enabled") if two_way => Some("true".to_owned()),
         ("V2XChargingCtrlr", "SupportedOperationModes") if two_way => Some(modes(station)),
+        ("MonitoringCtrlr", "MaxPeriodicEventStreams") if two_way && station.options.streams => {
+            Some(STREAMS.to_string())
+        }
         SAMPLE => Some(station.sample_seconds().to_string()),
         _ => None,
     };

@@ -13,12 +13,9 @@ use ocpp_kit::v2_0_1::{
 use ocpp_kit::v2_1::{self, ChargingProfile, ChargingRateUnit};
 use units::Energy;
 
-use super::run::{Limit, Mouth, Station, ocpp_time};
+use super::run::{Limit, Mouth, PHASES, Station, VOLTS, ocpp_time};
 use super::speak2::{self, PLACE};
 
-/// Phase voltage and phases of the outlet; only the energy and the departure count.
-const VOLTS: i64 = 230;
-const PHASES: i64 = 3;
 /// Least current of a vehicle, IEC 61851-1.
 const LEAST_AMPERES: i32 = 6;
 
@@ -54,7 +51,7 @@ pub(super) fn obey(
     speak2::obey(station, ctx, request, take)
 }
 
-/// A limit in watts for the transaction in progress, one period long.
+/// A limit for the transaction in progress, one period long.
 fn take(station: &Station, profile: &ChargingProfile) -> bool {
     let [schedule] = profile.charging_schedule.as_slice() else {
         return false;
@@ -62,14 +59,14 @@ fn take(station: &Station, profile: &ChargingProfile) -> bool {
     let [period] = schedule.charging_schedule_period.as_slice() else {
         return false;
     };
-    let Some(watts) = period.limit else {
-        return false;
-    };
-    schedule.charging_rate_unit == ChargingRateUnit::W
-        && station.limit(&Limit {
+    let amperes = schedule.charging_rate_unit == ChargingRateUnit::A;
+    let watts = period.limit.and_then(|limit| station.taken(limit, amperes));
+    watts.is_some_and(|watts| {
+        station.limit(&Limit {
             transaction: profile.transaction_id.clone(),
             watts,
             start: schedule.start_schedule,
             seconds: schedule.duration,
         })
+    })
 }

@@ -87,6 +87,16 @@ pub(super) fn obey(
             };
             ctx.reply(&AFRRSignalResponse::new(status))
         }
+        CsmsRequest::SetVariableMonitoring(asked) if station.options.streams => {
+            let answer = station.lock().monitors.set(asked);
+            station.wake();
+            ctx.reply(&answer)
+        }
+        CsmsRequest::ClearVariableMonitoring(asked) if station.options.streams => {
+            let answer = station.lock().monitors.clear(&asked);
+            station.wake();
+            ctx.reply(&answer)
+        }
         other => speak2::obey(station, ctx, other, install),
     }
 }
