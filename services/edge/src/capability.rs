@@ -16,6 +16,10 @@ use ocpp_kit::v2_1::{
 use ocpp_kit::{RawValue, Version};
 use serde::Serialize;
 
+use crate::config::Config;
+use crate::station::Outlets;
+use crate::streams::Monitors;
+
 /// Keys of OCPP 1.6, part 9 of the specification.
 const KEYS: [&str; 4] = [
     "SupportedFeatureProfiles",
@@ -27,13 +31,14 @@ const SAMPLE_KEY: &str = "MeterValueSampleInterval";
 /// Variables of OCPP 2.0.1, part 2, referenced components and variables.
 const VARIABLES: [(&str, &str); 4] = [SMART_CHARGING, STACK_LEVEL, RATE_UNIT, SAMPLE];
 /// Variables that 2.1 added.
-const VARIABLES_V2X: [(&str, &str); 2] = [V2X, OPERATION_MODES];
+const VARIABLES_V2X: [(&str, &str); 3] = [V2X, OPERATION_MODES, STREAMS];
 const SMART_CHARGING: (&str, &str) = ("SmartChargingCtrlr", "Enabled");
 const STACK_LEVEL: (&str, &str) = ("SmartChargingCtrlr", "ProfileStackLevel");
 const RATE_UNIT: (&str, &str) = ("SmartChargingCtrlr", "RateUnit");
 const SAMPLE: (&str, &str) = ("SampledDataCtrlr", "TxUpdatedInterval");
 const V2X: (&str, &str) = ("V2XChargingCtrlr", "Enabled");
 const OPERATION_MODES: (&str, &str) = ("V2XChargingCtrlr", "SupportedOperationModes");
+const STREAMS: (&str, &str) = ("MonitoringCtrlr", "MaxPeriodicEventStreams");
 
 /// What a station said of itself; `None` is unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub(crate) struct Capabilities {
     pub(crate) discharge: Option<bool>,
     /// Operation modes of 2.1.
     pub(crate) modes: Option<Vec<String>>,
+    /// Periodic event streams that it can have open at a time.
+    pub(crate) streams: Option<u32>,
     /// Seconds between meter samples in a transaction.
     pub(crate) sample_seconds: Option<u32>,
     /// How fast it answered last time. One call is outstanding at a time, so it can be told something this often.
@@ -61,14 +68,33 @@ pub(crate) enum Question {
     Capabilities,
     /// To sample its meter this often, in seconds.
     Sample(u32),
+    /// To stream the registers of its meters.
+    Stream,
+    /// To end those streams.
+    Unstream,
+    /// Which monitors it has on those registers.
+    Monitors,
 }
 
 impl Question {
-    /// Action and payload in that version.
+    /// True for those whose answers change what a station may stream.
+    pub(crate) const fn is_about_streams(self) -> bool {
+        match self {
+            Self::Stream | Self::Unstream | Self::Monitors => true,
+            Self::Capabilities | Self::Sample(_) => false,
+        }
+    }
+
+    /// Action and payload in that version, for that station.
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub(crate) fn call(self, version: Version) -> Result<(&'static str, Box<RawValue>), String> {
+    pub(crate) fn call(
+        self,
+        version: Version,
+        outlets: &Outlets,
+        config: &Config,
+    ) -> Result<(&'static str, Box<RawValue>), String> {
         Ok(match (self, version) {
             (Self::Capabilities, Version::V1_6) => {
                 let mut request = GetConfigurationRequest::new();
@@ -78,6 +104,20 @@ impl Question {
             (Self::Sample(seconds), Version::V1_6) => {
                 let request = ChangeConfigurationRequest::new(SAMPLE_KEY, seconds.to_string());
                 ("ChangeConfiguration", written(&request)?)
+            }
+            (Self::Stream, _) => {
+                let most = outlets.known.streams.unwrap_or(0);
+                let evses = &outlets.station.evses;
+                let request = outlets.streams.monitors.begin(evses, most, config);
+                ("SetVariableMonitoring", written(&request)?)
+            }
+            (Self::Unstream, _) => {
+                let request = outlets.streams.monitors.end();
+                ("ClearVariableMonitoring", written(&request)?)
+            }
+            (Self::Monitors, _) => {
+                let request = Monitors::report(&outlets.station.evses);
+                ("GetMonitoringReport", written(&request)?)
             }
             (Self::Capabilities, _) => {
                 let v2x = VARIABLES_V2X.iter().filter(|_| version == Version::V2_1);
@@ -109,6 +149,7 @@ impl Question {
         version: Version,
         payload: &RawValue,
         known: &mut Capabilities,
+        monitors: &mut Monitors,
     ) -> Result<bool, DecodeError> {
         let options = DecodeOptions::strict();
         let done = match (self, version) {
@@ -125,6 +166,9 @@ impl Question {
                 let answer: ChangeConfigurationResponse = decode_payload(payload, &options)?;
                 answer.status == ConfigurationStatus::Accepted
             }
+            (Self::Stream, _) => monitors.begun(&decode_payload(payload, &options)?),
+            (Self::Unstream, _) => monitors.ended(&decode_payload(payload, &options)?),
+            (Self::Monitors, _) => monitors.promised(&decode_payload(payload, &options)?),
             (Self::Capabilities, _) => {
                 let answer: GetVariablesResponse = decode_payload(payload, &options)?;
                 for result in &answer.get_variable_result {
@@ -187,6 +231,7 @@ impl Capabilities {
             STACK_LEVEL => self.stack_level = value.trim().parse().ok(),
             RATE_UNIT => self.watts = Some(listed(value).any(|unit| unit == "W")),
             SAMPLE => self.sample_seconds = value.trim().parse().ok(),
+            STREAMS => self.streams = value.trim().parse().ok(),
             V2X => self.discharge = truth(value),
             OPERATION_MODES => self.modes = Some(listed(value).map(str::to_owned).collect()),
             _ => {}
@@ -267,7 +312,8 @@ mod tests {
     fn learnt(version: Version, answer: &Value) -> Capabilities {
         let mut known = Capabilities::default();
         let raw = serde_json::value::to_raw_value(answer).unwrap();
-        let answered = Question::Capabilities.answered(version, &raw, &mut known);
+        let answered =
+            Question::Capabilities.answered(version, &raw, &mut known, &mut Monitors::default());
         assert!(answered.unwrap());
         known
     }

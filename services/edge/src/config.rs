@@ -38,6 +38,8 @@ const MESSAGES_PER_SECOND: u32 = 100;
 const MESSAGE_BURST: u32 = 500;
 /// Two cores do this many key exchanges in a second.
 const MAX_HANDSHAKES: usize = 512;
+/// The finest that members of a pool are asked for.
+const STREAM_SECONDS: u32 = 1;
 
 /// Settings of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,6 +75,8 @@ pub struct Config {
     pub pool_sample_seconds: u32,
     /// Seconds between meter samples at others.
     pub idle_sample_seconds: u32,
+    /// Seconds between the registers that stations stream which are told set-points and can; 0 asks for no streams.
+    pub stream_seconds: u32,
     /// Handshakes at a time; others wait to be accepted. Bounds the work that a storm of reconnecting stations makes.
     pub max_handshakes: usize,
     /// Other edges serve stations of the same fleet over the same log: a set-point for a station that is not connected here
@@ -100,6 +104,7 @@ impl Default for Config {
             inquire: true,
             pool_sample_seconds: POOL_SAMPLE_SECONDS,
             idle_sample_seconds: IDLE_SAMPLE_SECONDS,
+            stream_seconds: STREAM_SECONDS,
             max_handshakes: MAX_HANDSHAKES,
             replicas: false,
             security: Security::default(),

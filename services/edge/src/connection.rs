@@ -118,7 +118,15 @@ pub(crate) async fn serve(
 
     let offline = edge.switchboard.disconnect(&station, &seat);
     gauge(&edge);
-    lock(&outlets).left();
+    let mut said = Said::default();
+    {
+        let mut outlets = lock(&outlets);
+        outlets.streams_end(&mut said);
+        outlets.left();
+    }
+    for reading in &said.events {
+        edge.post.tell(reading).await;
+    }
     if offline {
         edge.post
             .tell(&presence(&station, evses, false, edge.clock.now()))
@@ -298,11 +306,9 @@ impl Reader<'_> {
                 let reason = format!("our answer was refused: {}", error.to_call_error());
                 self.refuse(&reason, text.as_bytes()).await
             }
-            // Unconfirmed messages are never answered; event streams were not opened by us.
-            Ok(Frame::Send { action, .. }) => {
-                let reason = format!("unconfirmed {action}, which nobody asked for");
-                self.refuse(&reason, text.as_bytes()).await
-            }
+            Ok(Frame::Send {
+                action, payload, ..
+            }) => self.unconfirmed(&action, &payload, text).await,
             Err(error) => self.unreadable(&error, text).await,
         }
     }
@@ -352,11 +358,7 @@ impl Reader<'_> {
         if let Some(offset) = said.skew {
             self.clock_is_off(offset);
         }
-        let mut records: Vec<_> = said.events.iter().map(outbox::record).collect();
-        if !said.refused.is_empty() {
-            let reason = format!("{action}: {}", said.refused.join("; "));
-            records.push(self.quarantine(&reason, text.as_bytes()));
-        }
+        let records = self.records(&said, action, text);
         self.edge.post.outbox.write(records).await?;
         match answer {
             Ok(payload) => {
@@ -367,6 +369,34 @@ impl Reader<'_> {
             Err(error) => self.fail(id, error).await,
         }
         Ok(())
+    }
+
+    /// A message that is never answered: the station is read on once what it said is queued for the log.
+    async fn unconfirmed(
+        &self,
+        action: &str,
+        payload: &RawValue,
+        text: &str,
+    ) -> Result<(), Closed> {
+        metrics::counter!("shoal_edge_messages_total", "version" => self.version.subprotocol())
+            .increment(1);
+        let mut said = Said::default();
+        v21::unconfirmed(&mut lock(self.outlets), action, payload, &mut said);
+        let records = self.records(&said, action, text);
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.edge.post.outbox.send(records).await
+    }
+
+    /// What a message said, and the message itself if anything in it was refused.
+    fn records(&self, said: &Said, action: &str, text: &str) -> Vec<store::NewRecord> {
+        let mut records: Vec<_> = said.events.iter().map(outbox::record).collect();
+        if !said.refused.is_empty() {
+            let reason = format!("{action}: {}", said.refused.join("; "));
+            records.push(self.quarantine(&reason, text.as_bytes()));
+        }
+        records
     }
 
     fn clock_is_off(&self, offset: TimeDelta) {
@@ -415,9 +445,18 @@ impl Reader<'_> {
     }
 
     async fn answered(&self, id: MessageId, result: Answer) {
+        // The station may open a stream of a monitor on the heels of this answer, before the writer looks at it.
+        let streams = lock(self.outlets).streams.monitors.hear(&id, &result);
+        let answered = Answered {
+            id,
+            result,
+            streams,
+        };
         // The writer ends before the reader only when the connection is over.
-        let answered = Outgoing::Answered(Box::new(Answered { id, result }));
-        let _ = self.outgoing.send(answered).await;
+        let _ = self
+            .outgoing
+            .send(Outgoing::Answered(Box::new(answered)))
+            .await;
     }
 
     async fn fail(&self, id: MessageId, error: CallError) {

@@ -19,6 +19,7 @@ use crate::answer::Desk;
 use crate::capability::{Capabilities, Question};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
+use crate::streams::Monitors;
 use crate::tokens::{self, Tokens};
 use crate::{credentials, orders, tls, v2, v16, v21, v201};
 
@@ -45,7 +46,10 @@ const FRAMES2: &[&str] = &[
     r#"[2,"7","MeterValues",{"evseId":1,"meterValue":[{"timestamp":"1970-01-01T00:00:00Z","sampledValue":[{"value":-1e300}]}]}]"#,
     r#"[3,"sp-1",{"status":"Rejected","statusInfo":{"reasonCode":"NoMood"}}]"#,
     r#"[5,"x","InternalError","",{}]"#,
-    r#"[6,"s","NotifyPeriodicEventStream",{"data":[],"id":1,"pending":0,"basetime":"2026-06-09T18:00:00Z"}]"#,
+    r#"[2,"9","MeterValues",{"evseId":1,"meterValue":[{"timestamp":"2026-06-09T18:00:00Z","sampledValue":[{"value":1500}]}]}]"#,
+    r#"[2,"8","OpenPeriodicEventStream",{"constantStreamData":{"id":1,"variableMonitoringId":1,"params":{"interval":10}}}]"#,
+    r#"[2,"10","NotifyMonitoringReport",{"requestId":1,"seqNo":0,"generatedAt":"2026-06-09T18:00:00Z","monitor":[{"component":{"name":"FiscalMetering","evse":{"id":1}},"variable":{"name":"EnergyImportRegister"},"variableMonitoring":[{"id":1,"transaction":true,"value":1,"type":"PeriodicClockAligned","severity":8,"eventNotificationType":"CustomMonitor"}]}]}]"#,
+    r#"[6,"s","NotifyPeriodicEventStream",{"data":[{"t":0.5,"v":"1500.25"}],"id":1,"pending":0,"basetime":"2026-06-09T18:00:00Z"}]"#,
 ];
 /// Fragments that break things: limits of numbers, depth, odd text.
 const ODD: &[&str] = &[
@@ -158,6 +162,8 @@ fn now() -> DateTime<Utc> {
 /// A station that goes on living through everything it is said to say.
 fn talk(version: Version, seeds: &[&str]) {
     let mut outlets = Outlets::new(station(Protocol::Ocpp21, 2), &BTreeMap::new());
+    outlets.streams = crate::streams::tests::monitored();
+    outlets.known.streams = Some(2);
     let tokens = Tokens::default();
     let desk = Desk {
         now: now(),
@@ -198,6 +204,12 @@ fn talk(version: Version, seeds: &[&str]) {
             Ok(Frame::CallResult { payload, .. }) => {
                 let _ = orders::outcome(version, &orders::Effect::Limits, &payload);
                 let _ = orders::outcome(version, &orders::Effect::Signals, &payload);
+            }
+            Ok(Frame::Send {
+                action, payload, ..
+            }) => {
+                let mut said = Said::default();
+                v21::unconfirmed(&mut outlets, &action, &payload, &mut said);
             }
             Ok(_) => {}
             Err(error) => {
@@ -283,16 +295,26 @@ fn fuzz_answers_of_stations_about_themselves() {
         r#"{"configurationKey":[{"key":"SupportedFeatureProfiles","readonly":true,"value":"Core,SmartCharging"},{"key":"ChargeProfileMaxStackLevel","readonly":true,"value":"1"}],"unknownKey":["x"]}"#,
         r#"{"getVariableResult":[{"attributeStatus":"Accepted","attributeValue":"A,W","component":{"name":"SmartChargingCtrlr"},"variable":{"name":"RateUnit"}}]}"#,
         r#"{"setVariableResult":[{"attributeStatus":"Accepted","component":{"name":"SampledDataCtrlr"},"variable":{"name":"TxUpdatedInterval"}}]}"#,
+        r#"{"setMonitoringResult":[{"status":"Accepted","id":1,"type":"PeriodicClockAligned","severity":8,"component":{"name":"FiscalMetering","evse":{"id":1}},"variable":{"name":"EnergyImportRegister"}}]}"#,
+        r#"{"clearMonitoringResult":[{"status":"Accepted","id":1}]}"#,
         r#"{"status":"Accepted"}"#,
     ]);
     let mut known = Capabilities::default();
+    let mut monitors = Monitors::default();
     feed(&seeds, |input| {
         let Ok(payload) = serde_json::from_slice::<Box<RawValue>>(input) else {
             return;
         };
         for version in [Version::V1_6, Version::V2_0_1, Version::V2_1] {
-            for question in [Question::Capabilities, Question::Sample(10)] {
-                let _ = question.answered(version, &payload, &mut known);
+            let questions = [
+                Question::Capabilities,
+                Question::Sample(10),
+                Question::Stream,
+                Question::Unstream,
+                Question::Monitors,
+            ];
+            for question in questions {
+                let _ = question.answered(version, &payload, &mut known, &mut monitors);
             }
         }
     });

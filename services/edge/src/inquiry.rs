@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::capability::{Capabilities, Question};
 use crate::config::Config;
+use crate::streams::Monitors;
 
 /// A station stays in the pool this long after its last set-point expired: short gaps between set-points change nothing.
 const HOLD: TimeDelta = TimeDelta::minutes(5);
@@ -20,6 +21,12 @@ pub(crate) struct Inquiry {
     deaf: bool,
     /// Sampling that it refused.
     refused: Option<u32>,
+    /// It was asked to stream.
+    streaming: bool,
+    /// It was asked which monitors it has.
+    reported: bool,
+    /// It refused to stream or to end that: it is not asked for it again.
+    streams_refused: bool,
     /// Until when it is a member of the pool.
     member_until: Option<DateTime<Utc>>,
 }
@@ -40,6 +47,7 @@ impl Inquiry {
         &self,
         config: &Config,
         known: &Capabilities,
+        monitors: &Monitors,
         now: DateTime<Utc>,
     ) -> Option<Question> {
         if !config.inquire || !self.spoken || self.deaf {
@@ -55,18 +63,43 @@ impl Inquiry {
             config.idle_sample_seconds
         };
         let news = known.sample_seconds != Some(seconds) && self.refused != Some(seconds);
-        news.then_some(Question::Sample(seconds))
+        if news {
+            return Some(Question::Sample(seconds));
+        }
+        // An outlet that may discharge has two registers.
+        let able = config.stream_seconds > 0 && known.streams.is_some_and(|most| most > 1);
+        if self.streams_refused || !able {
+            None
+        } else if !member {
+            monitors.any().then_some(Question::Unstream)
+        } else if monitors.strayed() {
+            // Until its report came nothing can be replaced; what it still has after that is not ours.
+            (!self.reported).then_some(Question::Monitors)
+        } else {
+            (!self.streaming).then_some(Question::Stream)
+        }
     }
 
     /// A question is on its way.
     pub(crate) fn asked(&mut self, question: Question) {
-        self.asked |= question == Question::Capabilities;
+        match question {
+            Question::Capabilities => self.asked = true,
+            Question::Sample(_) => {}
+            Question::Stream => self.streaming = true,
+            Question::Unstream => self.streaming = false,
+            // Once their numbers are known it is asked to stream again.
+            Question::Monitors => (self.reported, self.streaming) = (true, false),
+        }
     }
 
     /// A question was refused: what it was about stays as it is.
     pub(crate) fn refused(&mut self, question: Question) {
-        if let Question::Sample(seconds) = question {
-            self.refused = Some(seconds);
+        match question {
+            Question::Capabilities => {}
+            Question::Sample(seconds) => self.refused = Some(seconds),
+            Question::Stream | Question::Unstream | Question::Monitors => {
+                self.streams_refused = true;
+            }
         }
     }
 
@@ -84,24 +117,33 @@ mod tests {
     fn members_of_the_pool_sample_often_and_others_seldom() {
         let (config, at) = (Config::default(), DateTime::UNIX_EPOCH);
         let mut known = Capabilities::default();
+        let monitors = Monitors::default();
         let mut inquiry = Inquiry::default();
-        assert_eq!(inquiry.next(&config, &known, at), None, "it has not spoken");
+        assert_eq!(
+            inquiry.next(&config, &known, &monitors, at),
+            None,
+            "it has not spoken"
+        );
         inquiry.spoken();
-        let first = inquiry.next(&config, &known, at).unwrap();
+        let first = inquiry.next(&config, &known, &monitors, at).unwrap();
         assert_eq!(first, Question::Capabilities);
         inquiry.asked(first);
         let idle = Question::Sample(config.idle_sample_seconds);
-        assert_eq!(inquiry.next(&config, &known, at), Some(idle));
+        assert_eq!(inquiry.next(&config, &known, &monitors, at), Some(idle));
         known.sample_seconds = Some(config.idle_sample_seconds);
-        assert_eq!(inquiry.next(&config, &known, at), None);
+        assert_eq!(inquiry.next(&config, &known, &monitors, at), None);
         inquiry.told(at + TimeDelta::seconds(30));
         let often = Question::Sample(config.pool_sample_seconds);
-        assert_eq!(inquiry.next(&config, &known, at), Some(often));
+        assert_eq!(inquiry.next(&config, &known, &monitors, at), Some(often));
         known.sample_seconds = Some(config.pool_sample_seconds);
         let later = at + TimeDelta::minutes(6);
-        assert_eq!(inquiry.next(&config, &known, later), Some(idle));
+        assert_eq!(inquiry.next(&config, &known, &monitors, later), Some(idle));
         inquiry.refused(idle);
-        assert_eq!(inquiry.next(&config, &known, later), None, "asked once");
+        assert_eq!(
+            inquiry.next(&config, &known, &monitors, later),
+            None,
+            "asked once"
+        );
     }
 
     #[test]
@@ -110,7 +152,12 @@ mod tests {
         inquiry.spoken();
         inquiry.unanswered();
         let known = Capabilities::default();
-        let next = inquiry.next(&Config::default(), &known, DateTime::UNIX_EPOCH);
+        let next = inquiry.next(
+            &Config::default(),
+            &known,
+            &Monitors::default(),
+            DateTime::UNIX_EPOCH,
+        );
         assert_eq!(next, None);
     }
 }

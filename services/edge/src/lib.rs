@@ -27,6 +27,7 @@ mod signs;
 mod skew;
 mod station;
 mod stay;
+mod streams;
 mod tls;
 mod tokens;
 mod v16;

@@ -16,6 +16,7 @@ use crate::instant::from_ocpp;
 use crate::meter::{self, Sample};
 use crate::skew::Skew;
 use crate::stay;
+use crate::streams::Streams;
 
 /// A station and its outlets, numbered from 1 in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +71,13 @@ pub(crate) struct Stay {
     /// Energy added before this process saw the stay, from the tables.
     added_before: Option<Energy>,
     asked: Asked,
+}
+
+impl Stay {
+    /// True if it was in progress at an instant, as far as its beginning is known.
+    pub(crate) fn began_by(&self, at: DateTime<Utc>) -> bool {
+        self.since.is_none_or(|since| since <= at)
+    }
 }
 
 /// A stay in progress as the tables know it.
@@ -132,6 +140,8 @@ pub(crate) struct Outlets {
     skew: Skew,
     /// What the station can do.
     pub(crate) known: Capabilities,
+    /// What it streams.
+    pub(crate) streams: Streams,
     /// When its last connection to this process ended.
     left_at: Option<Instant>,
 }
@@ -147,6 +157,7 @@ impl Outlets {
             limits: BTreeMap::new(),
             skew: Skew::default(),
             known: Capabilities::default(),
+            streams: Streams::default(),
             left_at: None,
         };
         outlets.recall(known);
@@ -484,6 +495,9 @@ impl Outlets {
         };
         let (reading, refused) = meter::reading(&evse.id, session, when, samples);
         said.refused.extend(refused);
+        if self.known.streams.is_some() {
+            self.streams.metered(number, &reading);
+        }
         if meter::says_something(&reading) {
             self.read(number, reading, said);
         }

@@ -5,15 +5,16 @@ use fleet::VehicleId;
 use ocpp_kit::rpc::{CallError, ErrorCode};
 use ocpp_kit::v2_1::{
     AuthorizationStatus, AuthorizeResponse, BootNotificationResponse, ChargingRateUnit,
-    ClearedChargingLimitResponse, CsRequest, DataTransferResponse, DataTransferStatus,
-    FirmwareStatusNotificationResponse, GenericStatus, HeartbeatResponse, IdToken, IdTokenInfo,
-    LogStatusNotificationResponse, MeterValue, MeterValuesRequest, MeterValuesResponse,
-    NotifyChargingLimitRequest, NotifyChargingLimitResponse, NotifyEVChargingNeedsRequest,
-    NotifyEVChargingNeedsResponse, NotifyEVChargingNeedsStatus, NotifyEVChargingScheduleResponse,
-    NotifyEventResponse, NotifyMonitoringReportResponse, NotifyPriorityChargingResponse,
-    NotifyReportResponse, RegistrationStatus, ReportChargingProfilesResponse,
-    SecurityEventNotificationResponse, StatusNotificationResponse, TransactionEventEnum,
-    TransactionEventRequest, TransactionEventResponse,
+    ClearedChargingLimitResponse, ClosePeriodicEventStreamResponse, CsRequest,
+    DataTransferResponse, DataTransferStatus, FirmwareStatusNotificationResponse, GenericStatus,
+    HeartbeatResponse, IdToken, IdTokenInfo, LogStatusNotificationResponse, MeterValue,
+    MeterValuesRequest, MeterValuesResponse, NotifyChargingLimitRequest,
+    NotifyChargingLimitResponse, NotifyEVChargingNeedsRequest, NotifyEVChargingNeedsResponse,
+    NotifyEVChargingNeedsStatus, NotifyEVChargingScheduleResponse, NotifyEventResponse,
+    NotifyMonitoringReportResponse, NotifyPriorityChargingResponse, NotifyReportResponse,
+    RegistrationStatus, ReportChargingProfilesResponse, SecurityEventNotificationResponse,
+    StatusNotificationResponse, TransactionEventEnum, TransactionEventRequest,
+    TransactionEventResponse,
 };
 use units::Energy;
 
@@ -73,6 +74,15 @@ pub(crate) fn handle(
             outlets.limit(cleared.evse_id, source, None, now, said);
             reply(&ClearedChargingLimitResponse::new())
         }
+        CsRequest::OpenPeriodicEventStream(asked) => outlets.streams.open(&asked, said),
+        CsRequest::NotifyMonitoringReport(told) => {
+            outlets.streams.monitors.reported(&told);
+            reply(&NotifyMonitoringReportResponse::new())
+        }
+        CsRequest::ClosePeriodicEventStream(asked) => {
+            outlets.streams.close(asked.id);
+            reply(&ClosePeriodicEventStreamResponse::new())
+        }
         other => acknowledge(&other),
     }
 }
@@ -86,7 +96,6 @@ fn acknowledge(request: &CsRequest) -> Answer {
     match request {
         CsRequest::NotifyEvent(_) => reply(&NotifyEventResponse::new()),
         CsRequest::NotifyReport(_) => reply(&NotifyReportResponse::new()),
-        CsRequest::NotifyMonitoringReport(_) => reply(&NotifyMonitoringReportResponse::new()),
         CsRequest::ReportChargingProfiles(_) => reply(&ReportChargingProfilesResponse::new()),
         CsRequest::FirmwareStatusNotification(_) => {
             reply(&FirmwareStatusNotificationResponse::new())

@@ -17,7 +17,7 @@ use crate::answer::{Answer, reply};
 use crate::instant::{life_seconds, to_ocpp};
 use crate::orders::Target;
 use crate::sign;
-use crate::station::Outlets;
+use crate::station::{Outlets, Said};
 
 /// Reads a call of a station.
 ///
@@ -26,6 +26,22 @@ use crate::station::Outlets;
 pub(crate) fn decode(action: &str, payload: &RawValue) -> Result<CsRequest, CallError> {
     let known = Action::from_wire(action).ok_or_else(|| CallError::not_implemented(action))?;
     Ok(CsRequest::decode(known, payload, &DecodeOptions::strict())?)
+}
+
+/// Takes in a message that is never answered.
+pub(crate) fn unconfirmed(
+    outlets: &mut Outlets,
+    action: &str,
+    payload: &RawValue,
+    said: &mut Said,
+) {
+    match decode(action, payload) {
+        Ok(CsRequest::NotifyPeriodicEventStream(sent)) => outlets.streamed(&sent, said),
+        Ok(_) => said
+            .refused
+            .push("unconfirmed, expected NotifyPeriodicEventStream alone".to_owned()),
+        Err(error) => said.refused.push(error.to_string()),
+    }
 }
 
 /// Answers a station that asks for the value of its dynamic profile: from the set-point that was written last.

@@ -42,6 +42,8 @@ pub(crate) enum Outgoing {
 pub(crate) struct Answered {
     pub(crate) id: MessageId,
     pub(crate) result: Answer,
+    /// If the reader took it in as an answer about streams: whether the station does what it was asked.
+    pub(crate) streams: Option<Result<bool, String>>,
 }
 
 #[derive(Debug)]
@@ -132,7 +134,7 @@ impl Writer {
                     Some(outgoing) = waiting.recv() => match outgoing {
                         Outgoing::Frame { text, names } => self.reply(text, names).await,
                         Outgoing::Answered(answered) => {
-                            self.answered(&answered.id, answered.result).await;
+                            self.answered(*answered).await;
                             Ok(())
                         }
                     },
@@ -204,15 +206,20 @@ impl Writer {
             return None;
         }
         let (config, now) = (&self.edge.config, self.edge.clock.now());
-        self.inquiry.next(config, &lock(&self.outlets).known, now)
+        let outlets = lock(&self.outlets);
+        let monitors = &outlets.streams.monitors;
+        self.inquiry.next(config, &outlets.known, monitors, now)
     }
 
     async fn ask(&mut self, question: Question) -> Result<(), Ended> {
         self.inquiry.asked(question);
-        let call = question.call(self.version);
+        let call = question.call(self.version, &lock(&self.outlets), &self.edge.config);
         let written = call.and_then(|(action, payload)| self.frame(action, payload));
         match written {
             Ok((id, text)) => {
+                if question.is_about_streams() {
+                    lock(&self.outlets).streams.monitors.awaits(&id, question);
+                }
                 self.outstanding = Some(Outstanding {
                     id,
                     asked: Instant::now(),
@@ -342,16 +349,21 @@ impl Writer {
         Ok(())
     }
 
-    async fn answered(&mut self, id: &MessageId, result: Answer) {
-        let Some(call) = self.outstanding.take_if(|o| o.id == *id) else {
-            return self.unasked(id, &result).await;
+    async fn answered(&mut self, answered: Answered) {
+        let Answered {
+            id,
+            result,
+            streams,
+        } = answered;
+        let Some(call) = self.outstanding.take_if(|o| o.id == id) else {
+            return self.unasked(&id, &result).await;
         };
         let took = call.asked.elapsed();
         metrics::histogram!("shoal_edge_answer_seconds").record(took.as_secs_f64());
         lock(&self.outlets).known.answered = Some(took);
         match call.about {
             About::Setpoint(told) => self.setpoint_answered(*told, result).await,
-            About::Question(question) => self.question_answered(question, result),
+            About::Question(question) => self.question_answered(question, result, streams),
         }
     }
 
@@ -372,23 +384,31 @@ impl Writer {
         }
     }
 
-    /// What the station said of itself replaces what it said before.
-    fn question_answered(&mut self, question: Question, result: Answer) {
-        let mut outlets = lock(&self.outlets);
+    /// What the station said of itself replaces what it said before. What it answered about streams was taken in when it was
+    /// heard, as `streams` says.
+    fn question_answered(
+        &mut self,
+        question: Question,
+        result: Answer,
+        streams: Option<Result<bool, String>>,
+    ) {
+        let mut guard = lock(&self.outlets);
+        let outlets = &mut *guard;
         let mut known = match question {
             Question::Capabilities => Capabilities {
                 answered: outlets.known.answered,
                 ..Capabilities::default()
             },
-            Question::Sample(_) => outlets.known.clone(),
+            Question::Sample(_) | Question::Stream | Question::Unstream | Question::Monitors => {
+                outlets.known.clone()
+            }
         };
-        let done = result
-            .map_err(|error| error.to_string())
-            .and_then(|payload| {
-                question
-                    .answered(self.version, &payload, &mut known)
-                    .map_err(|error| format!("unreadable answer: {error}"))
-            });
+        let monitors = &mut outlets.streams.monitors;
+        let done = streams.unwrap_or_else(|| {
+            let payload = result.map_err(|error| error.to_string())?;
+            let done = question.answered(self.version, &payload, &mut known, monitors);
+            done.map_err(|error| format!("unreadable answer: {error}"))
+        });
         outlets.known = known;
         let station = &outlets.station.id;
         match done {

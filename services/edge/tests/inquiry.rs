@@ -16,7 +16,9 @@ use fleet::setpoint::Outcome;
 use runtime::Clock;
 use serde_json::{Value, json};
 use shoal_edge::{Config, Security};
-use support::{Bench, Client, bench_with, event2, quiet, start_as_is, stations};
+use units::Energy;
+
+use support::{Bench, Client, bench_with, event2, quiet, start, start_as_is, stations};
 
 const LIFE: TimeDelta = TimeDelta::seconds(600);
 
@@ -120,6 +122,186 @@ async fn a_station_that_leaves_the_pool_samples_seldom_again() {
     assert_eq!(sampled(&mut station, "Accepted").await, "10");
     // An hour and five minutes are six seconds and a half here.
     assert_eq!(sampled(&mut station, "Accepted").await, "60");
+    bench.finish().await;
+}
+
+/// Answers the question for streams with those statuses; the numbers of the monitors count from 11.
+async fn monitored(station: &mut Client, statuses: &[&str]) -> Value {
+    let (id, action, asked) = station.called().await;
+    assert_eq!(action, "SetVariableMonitoring");
+    let each = asked["setMonitoringData"].as_array().unwrap();
+    assert_eq!(each.len(), statuses.len(), "{asked}");
+    let results: Vec<Value> = (11..)
+        .zip(each.iter().zip(statuses))
+        .map(|(number, (one, status))| {
+            let mut result = json!({"status": status, "type": one["type"], "severity": one["severity"],
+                "component": one["component"], "variable": one["variable"]});
+            if *status == "Accepted" {
+                result["id"] = json!(number);
+            }
+            result
+        })
+        .collect();
+    station
+        .answer(&id, json!({"setMonitoringResult": results}))
+        .await;
+    asked
+}
+
+async fn stream(station: &mut Client, id: i32, monitor: i32) -> String {
+    let stream = json!({"id": id, "variableMonitoringId": monitor, "params": {"interval": 10}});
+    let stream = json!({"constantStreamData": stream});
+    let answer = station.call("OpenPeriodicEventStream", stream).await;
+    answer["status"].as_str().unwrap().to_owned()
+}
+
+/// Sends unconfirmed values of a stream.
+async fn notify(station: &mut Client, id: i32, base: DateTime<Utc>, data: Value) {
+    let sent = json!({"id": id, "pending": 0, "basetime": base.to_rfc3339(), "data": data});
+    station
+        .send(json!([6, "s", "NotifyPeriodicEventStream", sent]).to_string())
+        .await;
+}
+
+#[tokio::test]
+async fn a_member_of_the_pool_streams_registers_with_their_time_and_nobody_else_does() {
+    let begin: DateTime<Utc> = "2026-06-09T20:30:00Z".parse().unwrap();
+    let mut config = asking();
+    config.ping_seconds = 1;
+    let clock = Clock::accelerated(begin, 600.0);
+    let bench = start(stations().await, config, clock, 0).await;
+    let mut station = bench.connect("both-ways", "ocpp2.1").await;
+    station.call("Heartbeat", json!({})).await;
+    let (id, ..) = station.called().await;
+    let answer = json!({"getVariableResult": [
+        told("SampledDataCtrlr", "TxUpdatedInterval", "60"),
+        told("MonitoringCtrlr", "MaxPeriodicEventStreams", "2"),
+    ]});
+    station.answer(&id, answer).await;
+    let mut started = event2("Started", "tx-1", bench.clock.now());
+    started["meterValue"] = json!([{"timestamp": bench.clock.now().to_rfc3339(), "sampledValue": [
+        {"value": 40_000_000}, {"value": 7_000, "measurand": "Energy.Active.Export.Register"},
+    ]}]);
+    station.call("TransactionEvent", started).await;
+    bench
+        .command(&bench.setpoint("in", "both-ways/1", 5_000, TimeDelta::hours(1)))
+        .await;
+    let (id, action, _) = station.called().await;
+    assert_eq!(action, "SetChargingProfile");
+    station.answer(&id, json!({"status": "Accepted"})).await;
+    assert_eq!(sampled(&mut station, "Accepted").await, "10");
+    // Two streams are enough for one of its two outlets.
+    let asked = monitored(&mut station, &["Accepted", "Accepted"]).await;
+    let export = &asked["setMonitoringData"][1];
+    assert_eq!(export["component"]["evse"]["id"], 1, "{export}");
+    assert_eq!(export["variable"]["name"], "EnergyExportRegister");
+    assert_eq!(export["periodicEventStream"]["interval"], 10);
+    assert_eq!(stream(&mut station, 3, 11).await, "Accepted");
+    assert_eq!(stream(&mut station, 4, 12).await, "Accepted");
+    assert_eq!(stream(&mut station, 5, 99).await, "Rejected");
+
+    let base = bench.clock.now();
+    notify(&mut station, 3, base, json!([{"t": 0.25, "v": "40000001"}])).await;
+    notify(&mut station, 5, base, json!([{"t": 0, "v": "7"}])).await;
+    notify(&mut station, 4, base, json!([{"t": 0.25, "v": "7.0005"}])).await;
+    let reading = bench
+        .until(|told| {
+            told.iter().find_map(|t| match t {
+                Telemetry::Reading(r) if r.at == base + TimeDelta::milliseconds(250) => {
+                    Some(r.clone())
+                }
+                _ => None,
+            })
+        })
+        .await;
+    assert_eq!(reading.import_register, Some(Energy::from_wh(40_000_001)));
+    assert_eq!(
+        reading.export_register,
+        Some(Energy::from_joules(25_201_800))
+    );
+    assert_eq!((reading.power, reading.soc), (None, None));
+    assert_eq!(reading.session.unwrap().as_str(), "both-ways/1:tx-1");
+    let refused: Vec<String> = bench
+        .quarantined()
+        .await
+        .into_iter()
+        .map(|q| q.reason)
+        .collect();
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(
+        refused[0].contains("monitor 99") && refused[1].contains("stream 5"),
+        "{refused:?}"
+    );
+
+    // An hour and five minutes later it is no member any more.
+    assert_eq!(sampled(&mut station, "Accepted").await, "60");
+    let (id, action, asked) = station.called().await;
+    assert_eq!(
+        (action.as_str(), &asked["id"]),
+        ("ClearVariableMonitoring", &json!([11, 12]))
+    );
+    let cleared = [11, 12].map(|id| json!({"status": "Accepted", "id": id}));
+    station
+        .answer(&id, json!({"clearMonitoringResult": cleared}))
+        .await;
+    assert_eq!(
+        station
+            .call("ClosePeriodicEventStream", json!({"id": 3}))
+            .await,
+        json!({})
+    );
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_station_that_kept_its_monitors_from_another_edge_streams_again() {
+    let bench = bench_with(asking()).await;
+    let mut station = bench.connect("both-ways", "ocpp2.1").await;
+    station.call("Heartbeat", json!({})).await;
+    let (id, ..) = station.called().await;
+    let answer = json!({"getVariableResult": [
+        told("SampledDataCtrlr", "TxUpdatedInterval", "10"),
+        told("MonitoringCtrlr", "MaxPeriodicEventStreams", "2"),
+    ]});
+    station.answer(&id, answer).await;
+    assert_eq!(sampled(&mut station, "Rejected").await, "60");
+    station.event2("Started", "tx-1", bench.clock.now()).await;
+    bench
+        .command(&bench.setpoint("in", "both-ways/1", 5_000, LIFE))
+        .await;
+    let (id, action, _) = station.called().await;
+    assert_eq!(action, "SetChargingProfile");
+    station.answer(&id, json!({"status": "Accepted"})).await;
+    monitored(&mut station, &["Duplicate", "Duplicate"]).await;
+    let (id, action, asked) = station.called().await;
+    assert_eq!(action, "GetMonitoringReport");
+    assert_eq!(
+        asked["componentVariable"][1]["variable"]["name"],
+        "EnergyExportRegister"
+    );
+    station.answer(&id, json!({"status": "Accepted"})).await;
+    let kept = |number: i32, variable: &str| {
+        json!({"component": {"name": "FiscalMetering", "evse": {"id": 1}}, "variable": {"name": variable},
+        "variableMonitoring": [
+            {"id": number, "transaction": true, "value": 1, "type": "PeriodicClockAligned", "severity": 8,
+                "eventNotificationType": "CustomMonitor"},
+            {"id": 99, "transaction": true, "value": 1, "type": "UpperThreshold", "severity": 2,
+                "eventNotificationType": "HardWiredMonitor"},
+        ]})
+    };
+    let report = |part: i32, last: bool, monitor: Value| {
+        json!({"requestId": asked["requestId"], "seqNo": part, "tbc": !last, "generatedAt": bench.clock.now().to_rfc3339(),
+            "monitor": [monitor]})
+    };
+    let first = report(0, false, kept(21, "EnergyImportRegister"));
+    station.call("NotifyMonitoringReport", first).await;
+    let last = report(1, true, kept(22, "EnergyExportRegister"));
+    station.call("NotifyMonitoringReport", last).await;
+    let asked = monitored(&mut station, &["Accepted", "Accepted"]).await;
+    let numbers = asked["setMonitoringData"].as_array().unwrap().iter();
+    let numbers: Vec<_> = numbers.map(|one| one["id"].as_i64()).collect();
+    assert_eq!(numbers, [Some(21), Some(22)], "replaced, not set anew");
+    assert_eq!(stream(&mut station, 3, 22).await, "Accepted");
     bench.finish().await;
 }
 

@@ -225,6 +225,9 @@ async fn an_independent_2_1_station_discharges_follows_a_signal_and_hurries() {
     let said = peer.done().await;
     let taken = json!({"SetChargingProfile": 2, "UpdateDynamicSchedule": 1, "AFRRSignal": 1});
     assert_eq!(said["taken"], taken);
+    for action in ["GetVariables", "SetVariables", "SetVariableMonitoring"] {
+        assert!(said["asked"][action].is_u64(), "{action}: {said}");
+    }
     let hurried = peer.told(|t| match t {
         Telemetry::Needs { needs, .. } => (needs.max_discharge == Power::ZERO).then_some(()),
         _ => None,

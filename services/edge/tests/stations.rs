@@ -20,15 +20,16 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Europe::Amsterdam;
 use fleet::setpoint::Outcome;
-use fleet::{CurvePoint, Mode, Protocol, Setpoint, Telemetry};
+use fleet::{CurvePoint, Mode, Protocol, Reading, Setpoint, Telemetry};
 use runtime::Clock;
+use shoal_edge::Config;
 use sim::fleet::{Fleet, Settings};
 use sim::station::{
     Boxed, DriverApp, FrequencyMeter, Options, Stated, Stations, Time, spawn_fleet,
 };
 use store::Store;
 use support::{Bench, Host, PATIENCE, quiet, start};
-use units::Power;
+use units::{Energy, Power};
 
 struct Fast(Clock);
 
@@ -77,6 +78,17 @@ struct World {
 }
 
 async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
+    world_with(begin, speed, (cars, buses), quiet(), false).await
+}
+
+/// A world whose edge has those settings; with `streams` its 2.1 stations stream registers.
+async fn world_with(
+    begin: &str,
+    speed: f64,
+    (cars, buses): (usize, usize),
+    config: Config,
+    streams: bool,
+) -> World {
     let begin: DateTime<Utc> = begin.parse().unwrap();
     let settings = Settings {
         seed: 7,
@@ -89,11 +101,12 @@ async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
     store.tables().upsert_evses(fleet.evses()).await.unwrap();
     let clock = Clock::accelerated(begin, speed);
     let host = Host::new();
-    let bench = host.run(start(store, quiet(), clock, 0)).await;
+    let bench = host.run(start(store, config, clock, 0)).await;
     let app = Arc::new(App::default());
     let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
     options.backoff.wait_minimum = Duration::from_millis(50);
     options.backoff.random_range = Duration::from_millis(50);
+    options.streams = streams;
     let time: Arc<dyn Time> = Arc::new(Fast(clock));
     let driver: Arc<dyn DriverApp> = Arc::clone(&app) as Arc<dyn DriverApp>;
     // A frequency that falls every minute and a half, out of step with the samples: what a station does by itself is seen
@@ -192,6 +205,73 @@ async fn a_two_way_station_discharges_follows_and_falls_back_by_itself() {
         "it truly discharged"
     );
     assert_eq!(truth.failed, 0);
+    world.stations.stop().await;
+    world.bench.finish().await;
+}
+
+/// What the streams of an outlet told since then: readings of both registers and nothing else.
+fn streamed(told: &[Telemetry], evse: &str, since: DateTime<Utc>) -> Vec<Reading> {
+    let mut streamed: Vec<Reading> = told
+        .iter()
+        .filter_map(|t| match t {
+            Telemetry::Reading(r) if r.evse.as_str() == evse && r.at > since => Some(r.clone()),
+            _ => None,
+        })
+        .filter(|r| r.power.is_none() && r.export_register.is_some())
+        .collect();
+    streamed.sort_by_key(|r| r.at);
+    streamed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_two_way_station_streams_a_discharge_as_a_discharge_at_its_time() {
+    let config = Config {
+        inquire: true,
+        ..Config::default()
+    };
+    let world = world_with("2026-06-09T20:30:00Z", 30.0, (12, 3), config, true).await;
+    let evse = plugged(&world, Protocol::Ocpp21).await;
+    let bench = &world.bench;
+    bench
+        .until(|told| {
+            let needs = |t: &Telemetry| matches!(t, Telemetry::Needs { evse: at, .. } if at.as_str() == evse);
+            told.iter().any(needs).then_some(())
+        })
+        .await;
+    let watts = 5_000;
+    let setpoint = bench.setpoint("out", &evse, -watts, TimeDelta::hours(1));
+    bench.command(&setpoint).await;
+    assert_eq!(bench.acknowledged("out").await.outcome, Outcome::Accepted);
+    // Long after it follows.
+    let since = bench.clock.now() + TimeDelta::seconds(10);
+    let streamed = bench
+        .until(|told| {
+            let streamed = streamed(told, &evse, since);
+            let (first, last) = (streamed.first()?.at, streamed.last()?.at);
+            (last - first > TimeDelta::seconds(20) && streamed.len() > 10).then_some(streamed)
+        })
+        .await;
+    let refused = bench.quarantined().await;
+    let refused: Vec<String> = refused.into_iter().map(|q| q.reason).collect();
+    assert_eq!(refused, [""; 0]);
+    let (first, last) = (streamed.first().unwrap(), streamed.last().unwrap());
+    let millis = (last.at - first.at).num_milliseconds();
+    let expected = Energy::from_joules(watts * millis / 1_000);
+    let exported = last.export_register.unwrap() - first.export_register.unwrap();
+    let apart = (exported - expected).joules().abs();
+    assert!(
+        apart < Energy::from_wh(1).joules(),
+        "{exported}, expected {expected}"
+    );
+    assert_eq!(
+        first.import_register, last.import_register,
+        "nothing was charged"
+    );
+    assert!(
+        first.import_register.is_some() && first.session.is_some(),
+        "{first:?}"
+    );
+    assert_eq!(world.stations.truth().failed, 0);
     world.stations.stop().await;
     world.bench.finish().await;
 }

@@ -56,7 +56,11 @@ class Inbox:
     """What the station was told, in order."""
 
     def __init__(self):
-        self.queue, self.taken = asyncio.Queue(), {}
+        self.queue, self.taken, self.noted = asyncio.Queue(), {}, {}
+
+    def note(self, action):
+        """Takes a call that may come at any time."""
+        self.noted[action] = self.noted.get(action, 0) + 1
 
     def put(self, action, payload):
         self.taken.setdefault(action, []).append(payload)
@@ -78,6 +82,18 @@ def station16(inbox):
     return Station
 
 
+def named(asked):
+    return {"component": asked["component"], "variable": asked["variable"]}
+
+
+def known(asked):
+    """What a station says of itself: it has event streams, and knows nothing else."""
+    result = named(asked)
+    if asked["variable"]["name"] == "MaxPeriodicEventStreams":
+        return result | {"attribute_status": "Accepted", "attribute_value": "2"}
+    return result | {"attribute_status": "UnknownVariable"}
+
+
 def station2(version, inbox):
     class Station(version.ChargePoint):
         @on("SetChargingProfile")
@@ -85,7 +101,28 @@ def station2(version, inbox):
             inbox.put("SetChargingProfile", payload)
             return version.call_result.SetChargingProfile(status="Accepted")
 
+        @on("GetVariables")
+        def get_variables(self, get_variable_data, **payload):
+            inbox.note("GetVariables")
+            return version.call_result.GetVariables([known(asked) for asked in get_variable_data])
+
+        @on("SetVariables")
+        def set_variables(self, set_variable_data, **payload):
+            inbox.note("SetVariables")
+            results = [named(asked) | {"attribute_status": "Accepted"} for asked in set_variable_data]
+            return version.call_result.SetVariables(results)
+
         if version is v21:
+
+            @on("SetVariableMonitoring")
+            def monitor(self, set_monitoring_data, **payload):
+                inbox.note("SetVariableMonitoring")
+                results = [
+                    named(asked)
+                    | {"status": "Accepted", "id": number, "type": asked["type"], "severity": asked["severity"]}
+                    for number, asked in enumerate(set_monitoring_data, 1)
+                ]
+                return v21.call_result.SetVariableMonitoring(results)
 
             @on("UpdateDynamicSchedule")
             def update(self, **payload):
@@ -333,7 +370,8 @@ async def main(url, identity, version, password=None):
     }[version]
     line = Line(url, identity, version, password, kind)
     await charge(line, inbox)
-    print(json.dumps({"frames": line.frames, "taken": {a: len(p) for a, p in inbox.taken.items()}}))
+    taken = {action: len(payloads) for action, payloads in inbox.taken.items()}
+    print(json.dumps({"frames": line.frames, "taken": taken, "asked": inbox.noted}))
 
 
 if __name__ == "__main__":
