@@ -6,6 +6,7 @@ use ocpp_kit::RawValue;
 use ocpp_kit::rpc::{CallError, ErrorCode};
 use serde::Serialize;
 
+use crate::config::SupplyConfig;
 use crate::station::{Outlets, Said};
 use crate::tokens::Tokens;
 
@@ -15,6 +16,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) now: DateTime<Utc>,
     pub(crate) heartbeat_seconds: u32,
     pub(crate) tokens: &'a Tokens,
+    pub(crate) supply: &'a SupplyConfig,
 }
 
 /// Answer to a call.

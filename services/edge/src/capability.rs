@@ -10,7 +10,7 @@ use ocpp_kit::v1_6::{
     GetConfigurationRequest, GetConfigurationResponse,
 };
 use ocpp_kit::v2_1::{
-    Component, GetVariableData, GetVariableStatus, GetVariablesRequest, GetVariablesResponse,
+    Component, EVSE, GetVariableData, GetVariableStatus, GetVariablesRequest, GetVariablesResponse,
     SetVariableData, SetVariableStatus, SetVariablesRequest, SetVariablesResponse, Variable,
 };
 use ocpp_kit::{RawValue, Version};
@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::station::Outlets;
 use crate::streams::Monitors;
+use crate::supply::Supplies;
 
 /// Keys of OCPP 1.6, part 9 of the specification.
 const KEYS: [&str; 4] = [
@@ -38,6 +39,10 @@ const RATE_UNIT: (&str, &str) = ("SmartChargingCtrlr", "RateUnit");
 const SAMPLE: (&str, &str) = ("SampledDataCtrlr", "TxUpdatedInterval");
 const V2X: (&str, &str) = ("V2XChargingCtrlr", "Enabled");
 const OPERATION_MODES: (&str, &str) = ("V2XChargingCtrlr", "SupportedOperationModes");
+const PHASES: (&str, &str) = ("EVSE", "SupplyPhases");
+const VOLTAGE: (&str, &str) = ("ElectricalFeed", "ACVoltage");
+/// Outlets whose phases are asked for.
+const OUTLETS: usize = 16;
 const STREAMS: (&str, &str) = ("MonitoringCtrlr", "MaxPeriodicEventStreams");
 
 /// What a station said of itself; `None` is unknown.
@@ -61,6 +66,14 @@ pub(crate) struct Capabilities {
     pub(crate) answered: Option<Duration>,
 }
 
+/// Where answers are taken in.
+#[derive(Debug)]
+pub(crate) struct Learner<'a> {
+    pub(crate) known: &'a mut Capabilities,
+    pub(crate) monitors: &'a mut Monitors,
+    pub(crate) supplies: &'a mut Supplies,
+}
+
 /// What a station is asked beside set-points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -74,6 +87,8 @@ pub(crate) enum Question {
     Unstream,
     /// Which monitors it has on those registers.
     Monitors,
+    /// Phases and voltage of its outlets.
+    Supply,
 }
 
 impl Question {
@@ -81,7 +96,7 @@ impl Question {
     pub(crate) const fn is_about_streams(self) -> bool {
         match self {
             Self::Stream | Self::Unstream | Self::Monitors => true,
-            Self::Capabilities | Self::Sample(_) => false,
+            Self::Capabilities | Self::Sample(_) | Self::Supply => false,
         }
     }
 
@@ -119,6 +134,23 @@ impl Question {
                 let request = Monitors::report(&outlets.station.evses);
                 ("GetMonitoringReport", written(&request)?)
             }
+            (Self::Supply, _) => {
+                let (component, variable) = PHASES;
+                let places = (1..).zip(&outlets.station.evses).take(OUTLETS);
+                let phases = places.map(|(place, _)| {
+                    let mut component = Component::new(component);
+                    component.evse = Some(EVSE::new(place));
+                    GetVariableData::new(component, Variable::new(variable))
+                });
+                let (component, variable) = VOLTAGE;
+                let volts =
+                    GetVariableData::new(Component::new(component), Variable::new(variable));
+                let all = phases.chain([volts]);
+                (
+                    "GetVariables",
+                    written(&GetVariablesRequest::new(all.collect()))?,
+                )
+            }
             (Self::Capabilities, _) => {
                 let v2x = VARIABLES_V2X.iter().filter(|_| version == Version::V2_1);
                 let all = VARIABLES.iter().chain(v2x).map(|(component, variable)| {
@@ -148,10 +180,14 @@ impl Question {
         self,
         version: Version,
         payload: &RawValue,
-        known: &mut Capabilities,
-        monitors: &mut Monitors,
+        learner: Learner<'_>,
     ) -> Result<bool, DecodeError> {
         let options = DecodeOptions::strict();
+        let Learner {
+            known,
+            monitors,
+            supplies,
+        } = learner;
         let done = match (self, version) {
             (Self::Capabilities, Version::V1_6) => {
                 let answer: GetConfigurationResponse = decode_payload(payload, &options)?;
@@ -169,6 +205,21 @@ impl Question {
             (Self::Stream, _) => monitors.begun(&decode_payload(payload, &options)?),
             (Self::Unstream, _) => monitors.ended(&decode_payload(payload, &options)?),
             (Self::Monitors, _) => monitors.promised(&decode_payload(payload, &options)?),
+            (Self::Supply, _) => {
+                let answer: GetVariablesResponse = decode_payload(payload, &options)?;
+                for result in &answer.get_variable_result {
+                    let Some(value) = &result.attribute_value else {
+                        continue;
+                    };
+                    let of = (&*result.component.name, &*result.variable.name);
+                    match (of, &result.component.evse) {
+                        (PHASES, Some(evse)) => supplies.learn_phases(evse.id, value),
+                        (VOLTAGE, _) => supplies.learn_volts(value),
+                        _ => {}
+                    }
+                }
+                true
+            }
             (Self::Capabilities, _) => {
                 let answer: GetVariablesResponse = decode_payload(payload, &options)?;
                 for result in &answer.get_variable_result {
@@ -206,6 +257,12 @@ fn listed(value: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
+/// Whether a list has an item; unknown if it has neither that nor the other that there is.
+fn said_among(list: &str, item: &str, other: &str) -> Option<bool> {
+    let has = |item: &str| listed(list).any(|listed| listed == item);
+    (has(item) || has(other)).then(|| has(item))
+}
+
 fn truth(value: &str) -> Option<bool> {
     value.trim().to_lowercase().parse().ok()
 }
@@ -218,7 +275,7 @@ impl Capabilities {
             }
             "ChargeProfileMaxStackLevel" => self.stack_level = value.trim().parse().ok(),
             "ChargingScheduleAllowedChargingRateUnit" => {
-                self.watts = Some(listed(value).any(|unit| unit == "Power"));
+                self.watts = said_among(value, "Power", "Current");
             }
             SAMPLE_KEY => self.sample_seconds = value.trim().parse().ok(),
             _ => {}
@@ -229,7 +286,7 @@ impl Capabilities {
         match variable {
             SMART_CHARGING => self.smart_charging = truth(value),
             STACK_LEVEL => self.stack_level = value.trim().parse().ok(),
-            RATE_UNIT => self.watts = Some(listed(value).any(|unit| unit == "W")),
+            RATE_UNIT => self.watts = said_among(value, "W", "A"),
             SAMPLE => self.sample_seconds = value.trim().parse().ok(),
             STREAMS => self.streams = value.trim().parse().ok(),
             V2X => self.discharge = truth(value),
@@ -245,9 +302,6 @@ impl Capabilities {
     pub(crate) fn permit(&self, setpoint: &Setpoint) -> Result<(), String> {
         if self.smart_charging == Some(false) {
             return Err("the station says that it takes no charging profiles".to_owned());
-        }
-        if self.watts == Some(false) {
-            return Err("the station says that it takes limits in amperes only".to_owned());
         }
         if self.discharge == Some(false) && setpoint.mode.lowest(setpoint.power).is_export() {
             return Err("the station says that it does not discharge".to_owned());
@@ -312,8 +366,12 @@ mod tests {
     fn learnt(version: Version, answer: &Value) -> Capabilities {
         let mut known = Capabilities::default();
         let raw = serde_json::value::to_raw_value(answer).unwrap();
-        let answered =
-            Question::Capabilities.answered(version, &raw, &mut known, &mut Monitors::default());
+        let learner = Learner {
+            known: &mut known,
+            monitors: &mut Monitors::default(),
+            supplies: &mut Supplies::default(),
+        };
+        let answered = Question::Capabilities.answered(version, &raw, learner);
         assert!(answered.unwrap());
         known
     }
@@ -333,8 +391,7 @@ mod tests {
         assert_eq!(known.smart_charging, Some(true));
         assert_eq!((known.stack_level, known.sample_seconds), (Some(0), None));
         assert_eq!(known.discharge, None, "1.6 has no word for it");
-        let refused = known.permit(&setpoint(5_000, Mode::CentralSetpoint));
-        assert!(refused.unwrap_err().contains("amperes"));
+        assert_eq!(known.watts, Some(false), "amperes only");
     }
 
     #[test]

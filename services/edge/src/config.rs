@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::security::Security;
 
@@ -41,8 +41,32 @@ const MAX_HANDSHAKES: usize = 512;
 /// The finest that members of a pool are asked for.
 const STREAM_SECONDS: u32 = 1;
 
+/// Nominal voltage of a phase against neutral in Europe, IEC 60038.
+const SUPPLY_VOLTS: u32 = 230;
+/// Most that an outlet can have: a limit shared by fewer phases is lower than asked, never higher.
+const SUPPLY_PHASES: u8 = 3;
+
+/// What is taken for the supply of outlets whose stations take limits in amperes only and neither say nor measure it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SupplyConfig {
+    /// Voltage of a phase against neutral, in volts.
+    pub volts: u32,
+    /// Phases, 1 to 3.
+    pub phases: u8,
+}
+
+impl Default for SupplyConfig {
+    fn default() -> Self {
+        Self {
+            volts: SUPPLY_VOLTS,
+            phases: SUPPLY_PHASES,
+        }
+    }
+}
+
 /// Settings of the edge.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address for charge points; port 0 takes a free one.
@@ -84,6 +108,8 @@ pub struct Config {
     pub replicas: bool,
     /// Who may come in, and what may be said over the connection.
     pub security: Security,
+    /// Phases and voltage behind limits in amperes.
+    pub supply: SupplyConfig,
 }
 
 impl Default for Config {
@@ -108,6 +134,7 @@ impl Default for Config {
             max_handshakes: MAX_HANDSHAKES,
             replicas: false,
             security: Security::default(),
+            supply: SupplyConfig::default(),
         }
     }
 }
@@ -161,6 +188,29 @@ impl Config {
                 expected: "at least message_limit_bytes",
             });
         }
+        let supply = [
+            (
+                "supply.volts",
+                u64::from(self.supply.volts),
+                80..=300,
+                "80 to 300",
+            ),
+            (
+                "supply.phases",
+                u64::from(self.supply.phases),
+                1..=3,
+                "1 to 3",
+            ),
+        ];
+        for (key, value, lawful, expected) in supply {
+            if !lawful.contains(&value) {
+                return Err(ConfigError {
+                    key,
+                    value,
+                    expected,
+                });
+            }
+        }
         Ok(())
     }
 
@@ -187,6 +237,18 @@ mod tests {
         assert_eq!(
             broken.validate().unwrap_err().to_string(),
             "edge.ping_seconds is 0, expected at least 1"
+        );
+        let supply = SupplyConfig {
+            phases: 4,
+            ..SupplyConfig::default()
+        };
+        let broken = Config {
+            supply,
+            ..Config::default()
+        };
+        assert_eq!(
+            broken.validate().unwrap_err().to_string(),
+            "edge.supply.phases is 4, expected 1 to 3"
         );
     }
 }

@@ -410,6 +410,7 @@ impl Reader<'_> {
             now: self.edge.clock.now(),
             heartbeat_seconds: self.edge.config.heartbeat_seconds,
             tokens: &self.edge.guard.tokens,
+            supply: &self.edge.config.supply,
         };
         let request = match self.version {
             Version::V1_6 => {

@@ -6,24 +6,42 @@
 //! seed and the input are printed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue, Request, Uri};
+use axum::routing::any;
 use chrono::{DateTime, Utc};
-use fleet::{Protocol, Setpoint};
+use fleet::setpoint::Outcome;
+use fleet::{Acknowledgement, Protocol, Setpoint, Telemetry};
 use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::rpc::Frame;
 use ocpp_kit::{RawValue, Version, v1_6};
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+};
+use tower::Service;
 use wire::proto::dispatch::v1 as proto;
+use wire::proto::telemetry::v1 as telemetry;
 
 use crate::answer::Desk;
-use crate::capability::{Capabilities, Question};
+use crate::capability::{Capabilities, Learner, Question};
+use crate::config::{Config, SupplyConfig};
+use crate::security::{Guard, Profile, Security};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
 use crate::streams::Monitors;
+use crate::supply::Supplies;
 use crate::tokens::{self, Tokens};
 use crate::{credentials, orders, tls, v2, v16, v21, v201};
 
-const RUNS: u64 = 150_000;
+const RUNS: u64 = 100_000;
 /// Longest input; what is longer is cut before any parser sees it.
 const LONGEST: usize = 8_192;
 
@@ -41,6 +59,8 @@ const FRAMES2: &[&str] = &[
     r#"[2,"2","TransactionEvent",{"eventType":"Started","timestamp":"2026-06-09T18:00:00Z","triggerReason":"CablePluggedIn","seqNo":0,"transactionInfo":{"transactionId":"tx-1"},"evse":{"id":1},"idToken":{"idToken":"car","type":"Central"},"meterValue":[{"timestamp":"2026-06-09T18:00:00Z","sampledValue":[{"value":7400.5,"measurand":"Power.Active.Export","unitOfMeasure":{"unit":"W","multiplier":3}}]}]}]"#,
     r#"[2,"3","NotifyEVChargingNeeds",{"evseId":1,"chargingNeeds":{"requestedEnergyTransfer":"DC","departureTime":"2026-06-10T05:00:00Z","dcChargingParameters":{"evMaxCurrent":30,"evMaxVoltage":400,"stateOfCharge":50,"evEnergyCapacity":60000,"energyAmount":9000},"v2xChargingParameters":{"maxDischargePower":9000,"evTargetEnergyRequest":15000,"evMinV2XEnergyRequest":-18100}}}]"#,
     r#"[2,"4","NotifyChargingLimit",{"evseId":1,"chargingLimit":{"chargingLimitSource":"SO"},"chargingSchedule":[{"id":1,"chargingRateUnit":"W","chargingSchedulePeriod":[{"startPeriod":0,"limit":4200}]}]}]"#,
+    r#"[2,"4a","NotifyChargingLimit",{"evseId":1,"chargingLimit":{"chargingLimitSource":"EMS"},"chargingSchedule":[{"id":1,"chargingRateUnit":"A","chargingSchedulePeriod":[{"startPeriod":0,"limit":16.5,"numberPhases":3}]}]}]"#,
+    r#"[2,"7a","MeterValues",{"evseId":1,"meterValue":[{"timestamp":"2026-06-09T18:00:00Z","sampledValue":[{"value":231.5,"measurand":"Voltage","phase":"L1-N","unitOfMeasure":{"unit":"V"}}]}]}]"#,
     r#"[2,"5","NotifyPriorityCharging",{"transactionId":"tx-1","activated":true}]"#,
     r#"[2,"6","PullDynamicScheduleUpdate",{"chargingProfileId":1}]"#,
     r#"[2,"7","MeterValues",{"evseId":1,"meterValue":[{"timestamp":"1970-01-01T00:00:00Z","sampledValue":[{"value":-1e300}]}]}]"#,
@@ -164,11 +184,13 @@ fn talk(version: Version, seeds: &[&str]) {
     let mut outlets = Outlets::new(station(Protocol::Ocpp21, 2), &BTreeMap::new());
     outlets.streams = crate::streams::tests::monitored();
     outlets.known.streams = Some(2);
-    let tokens = Tokens::default();
+    outlets.known.watts = Some(false);
+    let (tokens, supply) = (Tokens::default(), SupplyConfig::default());
     let desk = Desk {
         now: now(),
         heartbeat_seconds: 300,
         tokens: &tokens,
+        supply: &supply,
     };
     feed(&texts(seeds), |input| {
         let Ok(text) = std::str::from_utf8(input) else {
@@ -272,12 +294,37 @@ fn fuzz_setpoints_from_the_log() {
 }
 
 #[test]
+fn fuzz_what_other_edges_say_on_the_log() {
+    let said = [
+        Telemetry::Connection {
+            station: "S".parse().unwrap(),
+            evses: vec!["S/1".parse().unwrap()],
+            online: true,
+            at: now(),
+        },
+        Telemetry::Acknowledged(Acknowledgement {
+            setpoint: "sp".parse().unwrap(),
+            evse: "S/1".parse().unwrap(),
+            signal: None,
+            outcome: Outcome::Unreachable,
+            detail: "gone".to_owned(),
+            sent_at: now(),
+            answered_at: now(),
+        }),
+    ];
+    let seeds = said.map(|told| wire::encode(&telemetry::Telemetry::from(&told)).to_vec());
+    feed(&seeds, |input| {
+        let _ = wire::decode::<telemetry::Telemetry>(input).and_then(Telemetry::try_from);
+    });
+}
+
+#[test]
 fn fuzz_files_of_credentials() {
     let hash = "$argon2id$v=19$m=64,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg$q7e6m0X0S2y1Qh5iVQ2pYw";
     let seeds = [format!("# keys\nST1 {hash}\nST2 {hash}\n").into_bytes()];
     feed(&seeds, |input| {
         let text = String::from_utf8_lossy(input);
-        let _ = credentials::parse(Path::new("keys"), &text);
+        let _ = credentials::parse(std::path::Path::new("keys"), &text);
     });
 }
 
@@ -285,7 +332,10 @@ fn fuzz_files_of_credentials() {
 fn fuzz_files_of_tokens() {
     let seeds = texts(&["# depot\nbus-17\nbus-18\n"]);
     feed(&seeds, |input| {
-        let _ = tokens::parse(Path::new("tokens"), &String::from_utf8_lossy(input));
+        let _ = tokens::parse(
+            std::path::Path::new("tokens"),
+            &String::from_utf8_lossy(input),
+        );
     });
 }
 
@@ -297,10 +347,11 @@ fn fuzz_answers_of_stations_about_themselves() {
         r#"{"setVariableResult":[{"attributeStatus":"Accepted","component":{"name":"SampledDataCtrlr"},"variable":{"name":"TxUpdatedInterval"}}]}"#,
         r#"{"setMonitoringResult":[{"status":"Accepted","id":1,"type":"PeriodicClockAligned","severity":8,"component":{"name":"FiscalMetering","evse":{"id":1}},"variable":{"name":"EnergyImportRegister"}}]}"#,
         r#"{"clearMonitoringResult":[{"status":"Accepted","id":1}]}"#,
+        r#"{"getVariableResult":[{"attributeStatus":"Accepted","attributeValue":"3","component":{"name":"EVSE","evse":{"id":1}},"variable":{"name":"SupplyPhases"}},{"attributeStatus":"Accepted","attributeValue":"230","component":{"name":"ElectricalFeed"},"variable":{"name":"ACVoltage"}}]}"#,
         r#"{"status":"Accepted"}"#,
     ]);
     let mut known = Capabilities::default();
-    let mut monitors = Monitors::default();
+    let (mut monitors, mut supplies) = (Monitors::default(), Supplies::default());
     feed(&seeds, |input| {
         let Ok(payload) = serde_json::from_slice::<Box<RawValue>>(input) else {
             return;
@@ -312,9 +363,15 @@ fn fuzz_answers_of_stations_about_themselves() {
                 Question::Stream,
                 Question::Unstream,
                 Question::Monitors,
+                Question::Supply,
             ];
             for question in questions {
-                let _ = question.answered(version, &payload, &mut known, &mut monitors);
+                let learner = Learner {
+                    known: &mut known,
+                    monitors: &mut monitors,
+                    supplies: &mut supplies,
+                };
+                let _ = question.answered(version, &payload, learner);
             }
         }
     });
@@ -327,5 +384,99 @@ fn fuzz_certificates_of_stations() {
     let certificate = params.self_signed(&key).unwrap();
     feed(&[certificate.der().to_vec()], |input| {
         let _ = tls::names(&input.to_vec().into());
+    });
+}
+
+#[test]
+fn fuzz_files_of_certificates() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["station".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let list = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n";
+    let seeds = texts(&[&certificate.pem(), &key.serialize_pem(), list]);
+    feed(&seeds, |input| {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(input).flatten() {
+            let _ = roots.add(root);
+        }
+        let _ = CertificateRevocationListDer::pem_slice_iter(input).count();
+        let _ = PrivateKeyDer::from_pem_slice(input);
+    });
+}
+
+#[test]
+fn fuzz_paths_and_keys_of_those_who_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let line = crate::credentials_line("ST1", "a-key-of-thirty-two-characters!!");
+    std::fs::write(&keys, line).unwrap();
+    let settings = Security {
+        profile: Profile::Basic,
+        credentials: Some(keys),
+        ..Security::default()
+    };
+    let guard = Guard::new(&settings, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let admit = async |State(guard): State<Arc<Guard>>,
+                       Path(identity): Path<String>,
+                       headers: HeaderMap| {
+        guard
+            .admit(&identity, &headers, &[])
+            .await
+            .is_ok()
+            .to_string()
+    };
+    let mut router = Router::new()
+        .route("/ocpp/{identity}", any(admit))
+        .with_state(Arc::new(guard));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let seeds = texts(&[
+        "/ocpp/ST1\nBasic U1QxOmEta2V5LW9mLXRoaXJ0eS10d28tY2hhcmFjdGVycyEh",
+        "/ocpp/ST%311?x=1\nBasic Og==",
+        "/ocpp/%ff%00\nBearer x",
+    ]);
+    feed(&seeds, |input| {
+        let cut = input
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(input.len());
+        let (target, header) = input.split_at(cut);
+        let header = HeaderValue::from_bytes(header.strip_prefix(b"\n").unwrap_or_default());
+        let (Ok(uri), Ok(header)) = (Uri::try_from(target), header) else {
+            return;
+        };
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(AUTHORIZATION, header);
+        let answer = runtime.block_on(router.call(request)).unwrap();
+        assert!(!answer.status().is_server_error(), "{}", answer.status());
+    });
+}
+
+/// The whole of a file, as a value of one variable is read by the same parser.
+#[test]
+fn fuzz_settings() {
+    #[derive(Debug, Default, serde::Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Settings {
+        edge: Config,
+    }
+    let seeds = texts(&[
+        "EDGE\n{ listen = \"127.0.0.1:9220\", ping_seconds = 60, supply = { volts = 230, phases = 3 } }",
+        "EDGE__SECURITY\n{ profile = \"tls-basic\", credentials = \"keys\", discharge_without_tls = false }",
+        "EDGE__LISTEN\n0.0.0.0:9220",
+        "EDGE__MESSAGE_BURST\n1\n[edge]\nreplicas = true # both\nx = [1, '''a''']",
+    ]);
+    feed(&seeds, |input| {
+        let text = String::from_utf8_lossy(input);
+        let (name, value) = text.split_once('\n').unwrap_or((&text, ""));
+        let set = [(format!("SHOAL_{name}"), value.to_owned())];
+        match runtime::config::load_from::<Settings>(None, set) {
+            Ok(settings) => {
+                let _ = settings.edge.validate();
+            }
+            Err(error) => drop(error.to_string()),
+        }
     });
 }

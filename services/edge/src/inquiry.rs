@@ -2,6 +2,7 @@
 //! when it joins or leaves the pool.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ocpp_kit::Version;
 
 use crate::capability::{Capabilities, Question};
 use crate::config::Config;
@@ -11,12 +12,15 @@ use crate::streams::Monitors;
 const HOLD: TimeDelta = TimeDelta::minutes(5);
 
 /// What was asked over one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inquiry {
+    version: Version,
     /// The station was answered once: before that it may not be ready to be asked.
     spoken: bool,
     /// It was asked what it can do.
     asked: bool,
+    /// It was asked for phases and voltage.
+    supply_asked: bool,
     /// It leaves questions unanswered and is not asked any more.
     deaf: bool,
     /// Sampling that it refused.
@@ -32,6 +36,21 @@ pub(crate) struct Inquiry {
 }
 
 impl Inquiry {
+    pub(crate) fn new(version: Version) -> Self {
+        Self {
+            version,
+            spoken: false,
+            asked: false,
+            supply_asked: false,
+            deaf: false,
+            refused: None,
+            streaming: false,
+            reported: false,
+            streams_refused: false,
+            member_until: None,
+        }
+    }
+
     /// The station was answered.
     pub(crate) fn spoken(&mut self) {
         self.spoken = true;
@@ -55,6 +74,10 @@ impl Inquiry {
         }
         if !self.asked {
             return Some(Question::Capabilities);
+        }
+        // 1.6 has no word for them.
+        if known.watts == Some(false) && !self.supply_asked && self.version != Version::V1_6 {
+            return Some(Question::Supply);
         }
         let member = self.member_until.is_some_and(|until| until > now);
         let seconds = if member {
@@ -84,6 +107,7 @@ impl Inquiry {
     pub(crate) fn asked(&mut self, question: Question) {
         match question {
             Question::Capabilities => self.asked = true,
+            Question::Supply => self.supply_asked = true,
             Question::Sample(_) => {}
             Question::Stream => self.streaming = true,
             Question::Unstream => self.streaming = false,
@@ -95,7 +119,7 @@ impl Inquiry {
     /// A question was refused: what it was about stays as it is.
     pub(crate) fn refused(&mut self, question: Question) {
         match question {
-            Question::Capabilities => {}
+            Question::Capabilities | Question::Supply => {}
             Question::Sample(seconds) => self.refused = Some(seconds),
             Question::Stream | Question::Unstream | Question::Monitors => {
                 self.streams_refused = true;
@@ -118,7 +142,7 @@ mod tests {
         let (config, at) = (Config::default(), DateTime::UNIX_EPOCH);
         let mut known = Capabilities::default();
         let monitors = Monitors::default();
-        let mut inquiry = Inquiry::default();
+        let mut inquiry = Inquiry::new(Version::V2_1);
         assert_eq!(
             inquiry.next(&config, &known, &monitors, at),
             None,
@@ -148,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_station_that_does_not_answer_is_left_alone() {
-        let mut inquiry = Inquiry::default();
+        let mut inquiry = Inquiry::new(Version::V2_1);
         inquiry.spoken();
         inquiry.unanswered();
         let known = Capabilities::default();

@@ -28,6 +28,7 @@ mod skew;
 mod station;
 mod stay;
 mod streams;
+mod supply;
 mod tls;
 mod tokens;
 mod v16;
@@ -46,7 +47,7 @@ use store::{Log, LogError, StoreError, Subscription, Tables, topic};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, SupplyConfig};
 pub use credentials::{CredentialsError, credentials_line};
 pub use security::{Profile, Security, SecurityError, check_security};
 pub use tls::TlsError;

@@ -8,6 +8,7 @@ use ocpp_kit::{RawValue, Version, v1_6, v2_1};
 use serde::Serialize;
 
 use crate::instant::life_seconds;
+use crate::supply::Rate;
 use crate::{v16, v21, v201};
 
 /// Level of our profiles; an installer's local defaults lie below.
@@ -23,6 +24,8 @@ pub(crate) struct Target<'a> {
     pub(crate) transaction: &'a str,
     /// Level of the profile.
     pub(crate) stack_level: i32,
+    /// In what limits are said.
+    pub(crate) rate: Rate,
 }
 
 impl<'a> Target<'a> {
@@ -38,7 +41,13 @@ impl<'a> Target<'a> {
             place,
             transaction,
             stack_level: most.map_or(STACK_LEVEL, |most| most.clamp(0, STACK_LEVEL)),
+            rate: Rate::Watts,
         }
+    }
+
+    /// The same in another unit; of 1.6 and 2.0.1 only.
+    pub(crate) const fn rated(self, rate: Rate) -> Self {
+        Self { rate, ..self }
     }
 }
 

@@ -13,6 +13,11 @@ use crate::station::{Outlets, Recalled, Station};
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
 /// Reading the stays in progress takes at most this share of the time, one in so many.
 const SHARE: u32 = 4;
+/// What another process told this long ago is in the tables; what it tells later, this process would have told itself.
+const INGESTED: Duration = Duration::from_secs(60);
+/// Until then an index of this age does: stations come back in thousands, and what just happened elsewhere is told again if it is
+/// not known yet.
+const YOUNG: Duration = Duration::from_secs(2);
 
 /// Stays in progress by outlet.
 pub(crate) type Stays = BTreeMap<EvseId, Recalled>;
@@ -23,6 +28,7 @@ pub(crate) struct Registry {
     tables: Tables,
     known: Mutex<Known>,
     refreshing: tokio::sync::Mutex<Option<Instant>>,
+    begun: Instant,
     newest: tokio::sync::Mutex<Option<Read>>,
 }
 
@@ -46,6 +52,7 @@ impl Registry {
             tables,
             known: Mutex::default(),
             refreshing: tokio::sync::Mutex::default(),
+            begun: Instant::now(),
             newest: tokio::sync::Mutex::default(),
         }
     }
@@ -99,10 +106,14 @@ impl Registry {
     /// Stays in progress, read after this was asked. Stations that come in a burst share a reading, so that a storm of them
     /// costs a share of the time and no more.
     async fn stays(&self) -> Result<Arc<Stays>, StoreError> {
-        let asked = Instant::now();
+        self.stays_since(Instant::now()).await
+    }
+
+    /// Stays in progress, read at that instant or later.
+    async fn stays_since(&self, since: Instant) -> Result<Arc<Stays>, StoreError> {
         let mut newest = self.newest.lock().await;
         if let Some(read) = newest.as_ref() {
-            if read.begun >= asked {
+            if read.begun >= since {
                 return Ok(Arc::clone(&read.stays));
             }
             tokio::time::sleep_until((read.begun + read.took * SHARE).into()).await;
@@ -164,16 +175,20 @@ impl Registry {
         }
     }
 
-    /// Reads the stays of one station again, for a transaction that this process never saw.
+    /// Looks up the stays of one station, for a transaction that this process never saw. Others could tell of it until this
+    /// process began, or until the station came here: what was read a while after that is an index that is not read again.
     ///
     /// # Errors
     /// [`StoreError`] if the tables cannot be read.
     pub(crate) async fn recall(&self, outlets: &Mutex<Outlets>) -> Result<(), StoreError> {
-        let stays = self.stays().await?;
-        outlets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .recall(&stays);
+        let lock = || outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let came = lock()
+            .came_at
+            .map_or(self.begun, |came| came.max(self.begun));
+        let now = Instant::now();
+        let young = now.checked_sub(YOUNG).unwrap_or(now);
+        let stays = self.stays_since(young.min(came + INGESTED)).await?;
+        lock().recall(&stays);
         Ok(())
     }
 
@@ -183,10 +198,9 @@ impl Registry {
     /// [`StoreError`] if the tables cannot be read.
     pub(crate) async fn welcome(&self, outlets: &Mutex<Outlets>) -> Result<(), StoreError> {
         let stays = self.stays().await?;
-        outlets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .returned(&stays);
+        let mut outlets = outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        outlets.returned(&stays);
+        outlets.came_at = Some(Instant::now());
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use ocpp_kit::transport::Credentials as Header;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{Credentials, CredentialsError};
@@ -19,7 +19,7 @@ use crate::tokens::{Tokens, TokensError};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Security profile, OCPP 2.0.1 part 2 A00 and the security extension of 1.6.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// No authentication at all: only on a loopback address, for simulators and behind a proxy on the same machine that
@@ -45,7 +45,7 @@ impl Profile {
 }
 
 /// Settings of security, below `edge.security`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Security {
     /// Profile; the whole socket has one.

@@ -4,6 +4,8 @@
 use ocpp_kit::types::Decimal;
 use units::{Energy, Power};
 
+use crate::supply::{Rate, Supply};
+
 /// A number that does not fit a quantity.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum QuantityError {
@@ -19,6 +21,34 @@ pub(crate) enum QuantityError {
 /// for: 1.6 has no field for it.
 pub(crate) fn charge_limit(power: Power) -> Option<Decimal> {
     (!power.is_export()).then(|| Decimal::new(power.watts().saturating_mul(10), 1))
+}
+
+/// `limit` of 1.6 and 2.0.1 in amperes per phase: rounded down to the one decimal there is, so that phases and voltage give
+/// at most the power asked for. `None` where discharge is asked for.
+pub(crate) fn current_limit(power: Power, supply: Supply) -> Option<Decimal> {
+    let centiwatts = power.watts().checked_mul(100).filter(|p| *p >= 0)?;
+    let deciamperes = centiwatts / supply.centiwatts_per_deciampere();
+    Some(Decimal::new(deciamperes, 1))
+}
+
+/// `limit` of 1.6 and 2.0.1 in the unit that the station takes.
+pub(crate) fn limit(power: Power, rate: Rate) -> Option<Decimal> {
+    match rate {
+        Rate::Watts => charge_limit(power),
+        Rate::Amperes(supply) => current_limit(power, supply),
+    }
+}
+
+/// Power of a current in each phase, rounded down: a limit of somebody else lets through no more than that.
+///
+/// # Errors
+/// If it is negative or too large.
+pub(crate) fn power_of_current(amperes: Decimal, supply: Supply) -> Result<Power, QuantityError> {
+    if amperes.signum() < 0 {
+        return Err(QuantityError::Negative(amperes));
+    }
+    let milliwatts = scaled(amperes, supply.centiwatts_per_deciampere(), 2)?;
+    Ok(Power::from_watts(milliwatts / 1_000))
 }
 
 /// OCPP 2.1 `setpoint`: signed like ours, negative discharges.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{Curve, CurvePoint, Mode, Protocol, Setpoint, Telemetry};
 use ocpp_kit::decode::DecodeOptions;
+use ocpp_kit::types::Decimal;
 use ocpp_kit::{RawValue, Version, v1_6};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,9 +15,11 @@ use wire::proto::telemetry::v1 as proto;
 
 use crate::answer::Desk;
 use crate::capability::Capabilities;
+use crate::config::SupplyConfig;
 use crate::orders::{Call, Effect, Target};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
+use crate::supply::{Rate, Supply};
 use crate::tokens::Tokens;
 use crate::{v2, v16, v21, v201};
 
@@ -92,6 +95,12 @@ fn lowest(message: &Value) -> f64 {
     told.into_iter().reduce(f64::min).unwrap_or(0.0)
 }
 
+/// Any supply with alternating current, from a low single phase to three high ones.
+fn supply() -> impl Strategy<Value = Supply> {
+    (1_u8..=3, 800_u32..=3_000)
+        .prop_map(|(phases, decivolts)| Supply::try_new(phases, decivolts).unwrap())
+}
+
 fn target(version: Version) -> Target<'static> {
     Target::new(version, 1, "7", None)
 }
@@ -154,11 +163,12 @@ fn said(version: Version, action: &str, message: &Value) -> Said {
     let mut outlets = Outlets::new(station(Protocol::Ocpp21, 1), &BTreeMap::new());
     let mut said = Said::default();
     let payload = raw(message);
-    let tokens = Tokens::default();
+    let (tokens, supply) = (Tokens::default(), SupplyConfig::default());
     let desk = Desk {
         now: at(),
         heartbeat_seconds: 300,
         tokens: &tokens,
+        supply: &supply,
     };
     let answer = match version {
         Version::V1_6 => {
@@ -252,6 +262,53 @@ proptest! {
         if asked.mode.lowest(power).is_export() {
             prop_assert!(Call::saying(&asked, target(version), None, at()).is_err());
         }
+    }
+
+    #[test]
+    fn a_limit_in_amperes_is_at_most_what_was_asked_for_and_never_a_discharge(
+        power in power(), mode in mode(), newer in any::<bool>(), supply in supply(),
+    ) {
+        let version = if newer { Version::V2_0_1 } else { Version::V1_6 };
+        let target = target(version).rated(Rate::Amperes(supply));
+        let asked = setpoint(power, mode);
+        let call = Call::saying(&asked, target, None, at());
+        if asked.mode.lowest(power).is_export() {
+            prop_assert!(call.is_err());
+            return Ok(());
+        }
+        let Ok(call) = call else {
+            return Ok(());
+        };
+        let message: Value = serde_json::from_str(call.payload.get()).unwrap();
+        prop_assert!(call.payload.get().contains("\"chargingRateUnit\":\"A\""), "{message}");
+        prop_assert_eq!(numbers(&message, "numberPhases"), [f64::from(supply.phases())]);
+        let limits = numbers(&message, "limit");
+        let [limit] = limits.as_slice() else {
+            return Err(TestCaseError::fail(format!("{message}")));
+        };
+        let deciamperes = limit * 10.0;
+        prop_assert!((deciamperes - deciamperes.round()).abs() < 1e-6, "one decimal: {message}");
+        #[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+        let deciamperes = deciamperes.round() as i64;
+        let step = supply.centiwatts_per_deciampere();
+        let (told, wanted) = (deciamperes * step, power.watts() * 100);
+        prop_assert!((0..=wanted).contains(&told), "{told} of {wanted} centiwatts: {message}");
+        prop_assert!(wanted - told < step, "a step lower than it could be: {message}");
+    }
+
+    #[test]
+    fn a_limit_of_others_in_amperes_lets_no_more_through_than_its_power(
+        deciamperes in 0_i64..5_000, supply in supply(), out in any::<bool>(),
+    ) {
+        let sign = if out { -1 } else { 1 };
+        let power = crate::sign::power_of_current(Decimal::new(sign * deciamperes, 1), supply);
+        if out && deciamperes > 0 {
+            prop_assert!(power.is_err(), "a current has no direction");
+            return Ok(());
+        }
+        let exact = deciamperes * supply.centiwatts_per_deciampere();
+        let power = power.unwrap().watts() * 100;
+        prop_assert!((0..=exact).contains(&power) && exact - power < 100, "{power} of {exact}");
     }
 
     #[test]

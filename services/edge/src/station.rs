@@ -17,6 +17,7 @@ use crate::meter::{self, Sample};
 use crate::skew::Skew;
 use crate::stay;
 use crate::streams::Streams;
+use crate::supply::Supplies;
 
 /// A station and its outlets, numbered from 1 in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,8 +143,12 @@ pub(crate) struct Outlets {
     pub(crate) known: Capabilities,
     /// What it streams.
     pub(crate) streams: Streams,
+    /// Phases and voltage of its outlets.
+    pub(crate) supplies: Supplies,
     /// When its last connection to this process ended.
     left_at: Option<Instant>,
+    /// When it came to this process from where another may have served it.
+    pub(crate) came_at: Option<Instant>,
 }
 
 impl Outlets {
@@ -158,7 +163,9 @@ impl Outlets {
             skew: Skew::default(),
             known: Capabilities::default(),
             streams: Streams::default(),
+            supplies: Supplies::default(),
             left_at: None,
+            came_at: None,
         };
         outlets.recall(known);
         outlets
@@ -493,6 +500,10 @@ impl Outlets {
                 .push(format!("timestamp {at} is outside the calendar"));
             return;
         };
+        // Only a station that takes amperes alone needs it.
+        if self.known.watts == Some(false) {
+            self.supplies.meter(number, samples);
+        }
         let (reading, refused) = meter::reading(&evse.id, session, when, samples);
         said.refused.extend(refused);
         if self.known.streams.is_some() {

@@ -23,6 +23,7 @@ use crate::orders::Target;
 use crate::sign;
 use crate::station::{Begun, NamedBy, Outlets, Said};
 use crate::stay;
+use crate::supply::Rate;
 
 /// Takes in one message of a registered station.
 #[expect(
@@ -251,11 +252,16 @@ pub(crate) fn profile(
     setpoint: &Setpoint,
     now: DateTime<Utc>,
 ) -> Option<SetChargingProfileRequest> {
-    let limit = sign::charge_limit(setpoint.power)?;
-    let mut schedule = ChargingSchedule::new(
-        ChargingRateUnit::W,
-        vec![ChargingSchedulePeriod::new(0, limit)],
-    );
+    let limit = sign::limit(setpoint.power, target.rate)?;
+    let mut period = ChargingSchedulePeriod::new(0, limit);
+    let unit = match target.rate {
+        Rate::Watts => ChargingRateUnit::W,
+        Rate::Amperes(supply) => {
+            period.number_phases = Some(supply.phases().into());
+            ChargingRateUnit::A
+        }
+    };
+    let mut schedule = ChargingSchedule::new(unit, vec![period]);
     schedule.duration = Some(life_seconds(setpoint.expires_at, now));
     schedule.start_schedule = Some(to_ocpp(now));
     let mut profile = ChargingProfile::new(

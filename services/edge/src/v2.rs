@@ -68,7 +68,7 @@ pub(crate) fn handle(
             outlets.prioritise(&notified.transaction_id, since, now, said);
             reply(&NotifyPriorityChargingResponse::new())
         }
-        CsRequest::NotifyChargingLimit(notified) => limited(outlets, &notified, now, said),
+        CsRequest::NotifyChargingLimit(notified) => limited(outlets, &notified, desk, said),
         CsRequest::ClearedChargingLimit(cleared) => {
             let source = cleared.charging_limit_source.as_str();
             outlets.limit(cleared.evse_id, source, None, now, said);
@@ -223,29 +223,35 @@ fn samples(values: &MeterValue) -> Vec<Sample> {
     sampled.collect()
 }
 
-/// A limit of somebody else, at its lowest over the schedule: the pool plans with what is safe all along. A limit in
-/// amperes is kept for people to see, as the voltage and phases behind it are not known here.
+/// A limit of somebody else, at its lowest over the schedule: the pool plans with what is safe all along.
 fn limited(
     outlets: &mut Outlets,
     notified: &NotifyChargingLimitRequest,
-    now: DateTime<Utc>,
+    desk: Desk<'_>,
     said: &mut Said,
 ) -> Answer {
+    // A limit of the whole station is turned into power as at its first outlet.
+    let place = notified.evse_id.filter(|place| *place > 0).unwrap_or(1);
     let source = notified.charging_limit.charging_limit_source.as_str();
     for schedule in notified.charging_schedule.iter().flatten() {
-        if schedule.charging_rate_unit != ChargingRateUnit::W {
-            let unit = schedule.charging_rate_unit.as_str();
-            said.refused
-                .push(format!("a limit of {source} in {unit}, expected W"));
-            continue;
-        }
-        let limits = schedule.charging_schedule_period.iter();
-        let limits: Result<Vec<_>, _> = limits
-            .filter_map(|period| period.limit)
-            .map(sign::magnitude)
+        let periods = schedule.charging_schedule_period.iter();
+        let limits = periods.filter_map(|period| Some((period.limit?, period.number_phases)));
+        let unit = &schedule.charging_rate_unit;
+        let powers: Result<Vec<_>, String> = limits
+            .map(|(limit, phases)| {
+                if *unit == ChargingRateUnit::W {
+                    sign::magnitude(limit).map_err(|error| error.to_string())
+                } else if *unit == ChargingRateUnit::A {
+                    outlets.power_of(place, limit, phases, desk.supply)
+                } else {
+                    Err(format!("{} is no unit, expected W or A", unit.as_str()))
+                }
+            })
             .collect();
-        match limits.map(|all| all.into_iter().min()) {
-            Ok(Some(lowest)) => outlets.limit(notified.evse_id, source, Some(lowest), now, said),
+        match powers.map(|all| all.into_iter().min()) {
+            Ok(Some(lowest)) => {
+                outlets.limit(notified.evse_id, source, Some(lowest), desk.now, said);
+            }
             Ok(None) => {}
             Err(error) => said.refused.push(format!("limit of {source}: {error}")),
         }

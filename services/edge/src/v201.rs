@@ -13,6 +13,7 @@ use ocpp_kit::v2_0_1::{
 use crate::answer::reply;
 use crate::instant::{life_seconds, to_ocpp};
 use crate::orders::Target;
+use crate::supply::Rate;
 use crate::{sign, v21};
 
 /// Reads a call of a station: checked against the schemas of 2.0.1, then taken as the message of 2.1 that holds it. For
@@ -40,9 +41,16 @@ pub(crate) fn profile(
     setpoint: &Setpoint,
     now: DateTime<Utc>,
 ) -> Option<SetChargingProfileRequest> {
-    let limit = sign::charge_limit(setpoint.power)?;
-    let period = ChargingSchedulePeriod::new(0, limit);
-    let mut schedule = ChargingSchedule::new(target.place, ChargingRateUnit::W, vec![period]);
+    let limit = sign::limit(setpoint.power, target.rate)?;
+    let mut period = ChargingSchedulePeriod::new(0, limit);
+    let unit = match target.rate {
+        Rate::Watts => ChargingRateUnit::W,
+        Rate::Amperes(supply) => {
+            period.number_phases = Some(supply.phases().into());
+            ChargingRateUnit::A
+        }
+    };
+    let mut schedule = ChargingSchedule::new(target.place, unit, vec![period]);
     schedule.duration = Some(life_seconds(setpoint.expires_at, now));
     schedule.start_schedule = Some(to_ocpp(now));
     let mut profile = ChargingProfile::new(

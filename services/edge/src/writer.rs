@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::answer::Answer;
-use crate::capability::{Capabilities, Question};
+use crate::capability::{Capabilities, Learner, Question};
 use crate::connection::{Edge, Ended, Heard, lock};
 use crate::inquiry::Inquiry;
 use crate::mailbox::Seat;
@@ -98,7 +98,7 @@ impl Writer {
             outstanding: None,
             installed: BTreeMap::new(),
             calls: 0,
-            inquiry: Inquiry::default(),
+            inquiry: Inquiry::new(version),
         }
     }
 
@@ -272,12 +272,13 @@ impl Writer {
             return Ok(());
         }
         self.look_up(place).await;
-        let (transaction, level, setpoint) = {
+        let (transaction, level, rate, setpoint) = {
             let outlets = lock(&self.outlets);
             let stay = outlets.stay(place);
             let transaction = stay.map(|s| s.transaction.clone());
+            let rate = outlets.rate(self.version, place, &self.edge.config.supply);
             let known = &outlets.known;
-            (transaction, known.stack_level, known.fitted(setpoint))
+            (transaction, known.stack_level, rate, known.fitted(setpoint))
         };
         let call = match transaction {
             None => Err("no vehicle is plugged in".to_owned()),
@@ -285,8 +286,9 @@ impl Writer {
                 let held = self.installed.get(&place);
                 // What the version cannot say is the more telling reason.
                 let target = Target::new(self.version, place, &transaction, level);
-                Call::saying(&setpoint, target, held, now)
-                    .and_then(|call| self.permit(place, &setpoint).map(|()| call))
+                let call =
+                    rate.and_then(|rate| Call::saying(&setpoint, target.rated(rate), held, now));
+                call.and_then(|call| self.permit(place, &setpoint).map(|()| call))
             }
         };
         let call = match call {
@@ -399,14 +401,20 @@ impl Writer {
                 answered: outlets.known.answered,
                 ..Capabilities::default()
             },
-            Question::Sample(_) | Question::Stream | Question::Unstream | Question::Monitors => {
-                outlets.known.clone()
-            }
+            Question::Sample(_)
+            | Question::Supply
+            | Question::Stream
+            | Question::Unstream
+            | Question::Monitors => outlets.known.clone(),
         };
-        let monitors = &mut outlets.streams.monitors;
+        let learner = Learner {
+            known: &mut known,
+            monitors: &mut outlets.streams.monitors,
+            supplies: &mut outlets.supplies,
+        };
         let done = streams.unwrap_or_else(|| {
             let payload = result.map_err(|error| error.to_string())?;
-            let done = question.answered(self.version, &payload, &mut known, monitors);
+            let done = question.answered(self.version, &payload, learner);
             done.map_err(|error| format!("unreadable answer: {error}"))
         });
         outlets.known = known;

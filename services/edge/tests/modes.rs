@@ -245,13 +245,15 @@ async fn a_driver_in_a_hurry_and_a_limit_from_elsewhere_change_the_needs_at_once
     station.call("NotifyPriorityCharging", hurry(false)).await;
     assert_eq!(needs(&bench, 3).await, before);
 
-    let limit = |unit: &str| {
-        let periods = [(0, 4_200), (900, 6_000)]
+    let limit = |unit: &str, limits: [i32; 2]| {
+        let periods = [(0, limits[0]), (900, limits[1])]
             .map(|(start, limit)| json!({"startPeriod": start, "limit": limit}));
         json!({"evseId": 1, "chargingLimit": {"chargingLimitSource": "SO", "isGridCritical": true}, "chargingSchedule": [
             {"id": 1, "chargingRateUnit": unit, "chargingSchedulePeriod": periods}]})
     };
-    station.call("NotifyChargingLimit", limit("W")).await;
+    station
+        .call("NotifyChargingLimit", limit("W", [4_200, 6_000]))
+        .await;
     let dimmed = needs(&bench, 4).await;
     assert_eq!(
         dimmed.max_charge,
@@ -261,10 +263,20 @@ async fn a_driver_in_a_hurry_and_a_limit_from_elsewhere_change_the_needs_at_once
     let cleared = json!({"chargingLimitSource": "SO", "evseId": 1});
     station.call("ClearedChargingLimit", cleared).await;
     assert_eq!(needs(&bench, 5).await, before);
-    station.call("NotifyChargingLimit", limit("A")).await;
+    station
+        .call("NotifyChargingLimit", limit("A", [16, 6]))
+        .await;
+    let dimmed = needs(&bench, 6).await;
+    assert_eq!(
+        dimmed.max_charge,
+        Power::from_watts(6 * 3 * 230),
+        "three phases of 230 V, as nobody says otherwise"
+    );
+    let broken = limit("A", [16, -6]);
+    station.call("NotifyChargingLimit", broken).await;
     let kept = bench.quarantined().await;
     assert!(
-        kept.iter().any(|q| q.reason.contains("in A, expected W")),
+        kept.iter().any(|q| q.reason.contains("-6 is negative")),
         "{kept:?}"
     );
     bench.finish().await;

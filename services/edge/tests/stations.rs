@@ -78,16 +78,16 @@ struct World {
 }
 
 async fn world(begin: &str, speed: f64, cars: usize, buses: usize) -> World {
-    world_with(begin, speed, (cars, buses), quiet(), false).await
+    world_with(begin, speed, (cars, buses), quiet(), |_| {}).await
 }
 
-/// A world whose edge has those settings; with `streams` its 2.1 stations stream registers.
+/// A world whose edge has those settings, and whose stations are changed.
 async fn world_with(
     begin: &str,
     speed: f64,
     (cars, buses): (usize, usize),
     config: Config,
-    streams: bool,
+    change: impl FnOnce(&mut Options),
 ) -> World {
     let begin: DateTime<Utc> = begin.parse().unwrap();
     let settings = Settings {
@@ -106,7 +106,7 @@ async fn world_with(
     let mut options = Options::new(format!("ws://{}/ocpp", bench.address));
     options.backoff.wait_minimum = Duration::from_millis(50);
     options.backoff.random_range = Duration::from_millis(50);
-    options.streams = streams;
+    change(&mut options);
     let time: Arc<dyn Time> = Arc::new(Fast(clock));
     let driver: Arc<dyn DriverApp> = Arc::clone(&app) as Arc<dyn DriverApp>;
     // A frequency that falls every minute and a half, out of step with the samples: what a station does by itself is seen
@@ -229,7 +229,8 @@ async fn a_two_way_station_streams_a_discharge_as_a_discharge_at_its_time() {
         inquire: true,
         ..Config::default()
     };
-    let world = world_with("2026-06-09T20:30:00Z", 30.0, (12, 3), config, true).await;
+    let streams = |options: &mut Options| options.streams = true;
+    let world = world_with("2026-06-09T20:30:00Z", 30.0, (12, 3), config, streams).await;
     let evse = plugged(&world, Protocol::Ocpp21).await;
     let bench = &world.bench;
     bench
@@ -401,6 +402,38 @@ async fn when_the_edge_dies_every_station_returns_to_plain_charging_within_its_t
         assert!(power != was && !power.is_export(), "{evse}: {power}");
     }
     world.stations.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stations_that_take_amperes_only_follow_limits_in_amperes_and_never_beyond_them() {
+    let config = Config {
+        inquire: true,
+        ..Config::default()
+    };
+    let amperes = |options: &mut Options| options.amperes = true;
+    let world = world_with("2026-06-09T20:30:00Z", 60.0, (40, 4), config, amperes).await;
+    for protocol in [Protocol::Ocpp16, Protocol::Ocpp201] {
+        let evse = plugged(&world, protocol).await;
+        let bench = &world.bench;
+        let since = bench.clock.now();
+        let name = protocol.name();
+        let limit = bench.setpoint(name, &evse, 5_000, TimeDelta::seconds(600));
+        bench.command(&limit).await;
+        let ack = bench.acknowledged(name).await;
+        assert_eq!(ack.outcome, Outcome::Accepted, "{}", ack.detail);
+        // 7.2 A on three phases of 230 V; 7.3 A would be more than was asked for.
+        let wanted = Power::from_watts(4_968);
+        bench
+            .until(|told| powers(told, &evse, since).contains(&wanted).then_some(()))
+            .await;
+        let out = format!("out-{name}");
+        bench
+            .command(&bench.setpoint(&out, &evse, -1_000, TimeDelta::seconds(600)))
+            .await;
+        assert_eq!(bench.acknowledged(&out).await.outcome, Outcome::Rejected);
+    }
+    world.stations.stop().await;
+    world.bench.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,8 +15,9 @@ use ocpp_kit::v2_1::{
 
 use super::Register;
 use crate::answer::Answer;
-use crate::capability::{Capabilities, Question};
+use crate::capability::{Capabilities, Learner, Question};
 use crate::config::Config;
+use crate::supply::Supplies;
 
 /// Component of the standard device model whose registers name their direction.
 const METER: &str = "FiscalMetering";
@@ -158,9 +159,13 @@ impl Monitors {
         let (_, question) = self.awaited.take_if(|(awaited, _)| awaited == id)?;
         let answer = answer.as_ref().map_err(ToString::to_string);
         Some(answer.and_then(|payload| {
-            let mut unchanged = Capabilities::default();
+            let learner = Learner {
+                known: &mut Capabilities::default(),
+                monitors: self,
+                supplies: &mut Supplies::default(),
+            };
             question
-                .answered(Version::V2_1, payload, &mut unchanged, self)
+                .answered(Version::V2_1, payload, learner)
                 .map_err(|error| format!("unreadable answer: {error}"))
         }))
     }
