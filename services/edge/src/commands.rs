@@ -9,7 +9,7 @@ use store::{LogError, Subscription, Tables};
 use tokio_util::sync::CancellationToken;
 use wire::proto::dispatch::v1 as proto;
 
-use crate::connection::Edge;
+use crate::connection::{Edge, put};
 use crate::writer::acknowledge;
 
 /// Records fetched at a time.
@@ -119,32 +119,28 @@ pub(crate) async fn run(
 }
 
 async fn deliver(edge: &Edge, setpoint: Setpoint) {
-    let refused = match edge.registry.place(&setpoint.evse).await {
-        Err(error) => Err((setpoint, format!("registrations cannot be read: {error}"))),
-        Ok(None) => {
-            let why = format!("EVSE {} is not registered", setpoint.evse);
-            Err((setpoint, why))
-        }
-        Ok(Some((station, place))) => match edge.switchboard.mailbox(&station) {
-            None if edge.config.replicas => {
-                metrics::counter!("shoal_edge_setpoints_elsewhere_total").increment(1);
-                return;
+    let why = match edge.registry.place(&setpoint.evse).await {
+        Err(error) => format!("registrations cannot be read: {error}"),
+        Ok(None) => format!("EVSE {} is not registered", setpoint.evse),
+        Ok(Some((station, place))) => {
+            let mailbox = edge.switchboard.mailbox(&station);
+            if edge.config.replicas {
+                let held = mailbox.is_some();
+                if !edge.absent.wait(&station, place, setpoint.clone(), held) {
+                    metrics::counter!("shoal_edge_setpoints_forgotten_total").increment(1);
+                }
             }
-            None => Err((setpoint, format!("station {station} is not connected"))),
-            Some(mailbox) => mailbox
-                .put(place, setpoint)
-                .map_err(|setpoint| (setpoint, format!("station {station} is disconnecting"))),
-        },
+            match mailbox {
+                Some(mailbox) => return put(edge, &mailbox, place, setpoint).await,
+                None if edge.config.replicas => {
+                    metrics::counter!("shoal_edge_setpoints_elsewhere_total").increment(1);
+                    return;
+                }
+                None => format!("station {station} is not connected"),
+            }
+        }
     };
-    match refused {
-        Ok(None) => {}
-        Ok(Some(_replaced)) => {
-            metrics::counter!("shoal_edge_setpoints_replaced_total").increment(1);
-        }
-        Err((setpoint, why)) => {
-            acknowledge(edge, &setpoint, Outcome::Unreachable, &why, None).await;
-        }
-    }
+    acknowledge(edge, &setpoint, Outcome::Unreachable, &why, None).await;
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::{Message, WebSocket, close_code};
 use chrono::{DateTime, TimeDelta, Utc};
-use fleet::{StationId, Telemetry};
+use fleet::setpoint::Outcome;
+use fleet::{Setpoint, StationId, Telemetry};
 use futures_util::{Stream, StreamExt};
 use ocpp_kit::decode::DecodeOptions;
 use ocpp_kit::rpc::{CallError, CallErrorRef, ErrorCode, Frame, FrameError, FrameReply};
@@ -18,14 +19,15 @@ use runtime::latency::Probe;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::absent::Absent;
 use crate::answer::{Answer, Desk};
 use crate::config::Config;
-use crate::mailbox::{Seat, Switchboard};
+use crate::mailbox::{Mailbox, Seat, Switchboard};
 use crate::outbox::{self, Closed, Post};
 use crate::registry::Registry;
 use crate::security::Guard;
 use crate::station::{Outlets, Said};
-use crate::writer::{Answered, Outgoing, Writer};
+use crate::writer::{Answered, Outgoing, REPLACED, Writer, acknowledge};
 use crate::{v2, v16, v21, v201};
 
 /// Answers that may wait for a slow socket before its reader has to wait too.
@@ -38,6 +40,7 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     pub(crate) registry: Registry,
     pub(crate) switchboard: Switchboard,
+    pub(crate) absent: Absent,
     pub(crate) post: Post,
     pub(crate) probe: Probe,
     pub(crate) guard: Arc<Guard>,
@@ -110,6 +113,11 @@ pub(crate) async fn serve(
         tracing::warn!(station.id = %station, "station {station} connected again: the older connection is closed");
     }
     gauge(&edge);
+    if edge.config.replicas {
+        for (place, setpoint) in edge.absent.came(&station, at) {
+            put(&edge, &seat.mailbox, place, setpoint).await;
+        }
+    }
     edge.post
         .tell(&presence(&station, evses.clone(), true, at))
         .await;
@@ -128,9 +136,11 @@ pub(crate) async fn serve(
         edge.post.tell(reading).await;
     }
     if offline {
-        edge.post
-            .tell(&presence(&station, evses, false, edge.clock.now()))
-            .await;
+        let at = edge.clock.now();
+        if edge.config.replicas {
+            edge.absent.left(&station, at);
+        }
+        edge.post.tell(&presence(&station, evses, false, at)).await;
     }
     tracing::debug!(station.id = %station, code = ended.code, "connection of {station} ended: {}", ended.why);
 }
@@ -140,7 +150,28 @@ fn gauge(edge: &Edge) {
     metrics::gauge!("shoal_edge_connections").set(edge.switchboard.len() as f64);
 }
 
-fn presence(
+/// Leaves a set-point in a mailbox, and says what became of it or of the one that it replaced.
+pub(crate) async fn put(edge: &Edge, mailbox: &Mailbox, place: i32, setpoint: Setpoint) {
+    match mailbox.put(place, setpoint) {
+        Ok(None) => {}
+        Ok(Some(replaced)) => {
+            metrics::counter!("shoal_edge_setpoints_replaced_total").increment(1);
+            // Other edges wait to see it answered.
+            if edge.config.replicas {
+                acknowledge(edge, &replaced, Outcome::Unreachable, REPLACED, None).await;
+            }
+        }
+        // Whoever the station comes to answers it.
+        Err(refused) if edge.config.replicas => edge.absent.release(&refused),
+        Err(refused) => {
+            let why = "the station is disconnecting";
+            acknowledge(edge, &refused, Outcome::Unreachable, why, None).await;
+        }
+    }
+}
+
+/// What is told of a station.
+pub(crate) fn presence(
     station: &StationId,
     evses: Vec<fleet::EvseId>,
     online: bool,

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod absent;
 mod answer;
 mod asked;
 mod capability;
@@ -163,6 +164,7 @@ impl Edge {
         let edge = Arc::new(connection::Edge {
             registry,
             switchboard: mailbox::Switchboard::default(),
+            absent: absent::Absent::new(self.config.call_timeout()),
             post: outbox::Post { outbox },
             probe: self.deps.latency.clone(),
             clock: self.deps.clock,
@@ -173,6 +175,7 @@ impl Edge {
         let halt = edge.stop.clone();
         let watching = tokio::spawn(self.guard.watch(halt.clone()));
         let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
+        let answering = tokio::spawn(absent::run(Arc::clone(&edge), halt.clone()));
         let watched = presence::run(Arc::clone(&edge), self.readings, halt.clone());
         let commanded = commands::run(edge, self.deps.tables, self.setpoints, halt.clone());
         let commanded = tokio::try_join!(commanded, watched).map(|_| ());
@@ -180,6 +183,9 @@ impl Edge {
         let farewell = async {
             if let Err(error) = (&mut serving).await {
                 tracing::error!(%error, "the listener ended early: {error}");
+            }
+            if let Err(error) = answering.await {
+                tracing::error!(%error, "nobody answered for missing stations any more: {error}");
             }
             if let Err(error) = watching.await {
                 tracing::error!(%error, "nobody looked at keys and certificates any more: {error}");

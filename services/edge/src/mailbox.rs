@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use fleet::{Setpoint, StationId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -39,9 +39,14 @@ impl Mailbox {
         Ok(replaced)
     }
 
-    /// Puts a set-point back unless a newer one came.
-    pub(crate) fn put_back(&self, place: i32, setpoint: Setpoint) {
-        self.lock().setpoints.entry(place).or_insert(setpoint);
+    /// Puts a set-point back unless a newer one came; then it is returned.
+    pub(crate) fn put_back(&self, place: i32, setpoint: Setpoint) -> Option<Setpoint> {
+        let mut waiting = self.lock();
+        if waiting.setpoints.contains_key(&place) {
+            return Some(setpoint);
+        }
+        waiting.setpoints.insert(place, setpoint);
+        None
     }
 
     /// The next set-point among the outlets that may be told something now, outlets in turn.
@@ -165,6 +170,39 @@ impl Switchboard {
         true
     }
 
+    /// The log says that a station is offline since that instant. If it is connected here, and was announced before, that is
+    /// wrong: returns the instant under which it has to be announced again, `now` or right after.
+    pub(crate) fn went_offline(
+        &self,
+        station: &str,
+        since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let mut lines = self.lock();
+        let line = lines.get_mut(station).filter(|line| line.seen)?;
+        if since.timestamp_micros() <= line.announced {
+            return None;
+        }
+        let again = now.max(since + TimeDelta::microseconds(1));
+        line.announced = again.timestamp_micros();
+        Some(again)
+    }
+
+    /// True if what the log says of a station since that instant is not what we said of its connection here, nor older than
+    /// that.
+    pub(crate) fn is_news(&self, station: &str, at: DateTime<Utc>) -> bool {
+        let lines = self.lock();
+        let line = lines.get(station);
+        line.is_none_or(|line| line.seen && line.announced != at.timestamp_micros())
+    }
+
+    /// True if another connection of the station took a seat here.
+    pub(crate) fn took_over(&self, station: &StationId, seat: &Seat) -> bool {
+        let lines = self.lock();
+        let line = lines.get(station.as_str());
+        line.is_some_and(|line| line.number != seat.number)
+    }
+
     /// True if a station of that name is connected here.
     pub(crate) fn serves(&self, station: &str) -> bool {
         self.lock().contains_key(station)
@@ -217,7 +255,7 @@ mod tests {
             None,
             "outlet 1 has to wait"
         );
-        mailbox.put_back(1, setpoint(5));
+        assert_eq!(mailbox.put_back(1, setpoint(5)), Some(setpoint(5)));
         assert_eq!(
             mailbox.take(|_| true),
             Some((1, setpoint(4))),

@@ -7,7 +7,7 @@ use store::{LogError, Record, Subscription};
 use tokio_util::sync::CancellationToken;
 use wire::proto::telemetry::v1 as proto;
 
-use crate::connection::Edge;
+use crate::connection::{self, Edge};
 
 /// Records fetched at a time.
 const BATCH: usize = 1_024;
@@ -31,26 +31,45 @@ pub(crate) async fn run(
             batch = readings.next_batch(BATCH) => batch?,
         };
         for record in &batch {
-            watch(&edge, record);
+            watch(&edge, record).await;
         }
     }
 }
 
-/// Only announcements have a station as their key: everything else is passed over unread.
-fn watch(edge: &Edge, record: &Record) {
-    if !edge.switchboard.serves(&record.key) {
+/// Announcements, and answers to set-points that wait for one; everything else is passed over unread.
+async fn watch(edge: &Edge, record: &Record) {
+    let (served, missed) = (
+        edge.switchboard.serves(&record.key),
+        edge.absent.concerns(&record.key),
+    );
+    if !served && !missed {
         return;
     }
     let told = wire::decode::<proto::Telemetry>(&record.payload).and_then(Telemetry::try_from);
-    if let Ok(Telemetry::Connection {
-        station,
-        online: true,
-        at,
-        ..
-    }) = told
-        && edge.switchboard.came_online(station.as_str(), at)
-    {
-        metrics::counter!("shoal_edge_moved_total").increment(1);
-        tracing::info!(station.id = %station, "station {station} connected to another edge: it is let go here");
+    match told {
+        Ok(Telemetry::Acknowledged(ack)) => edge.absent.answered(&ack.evse, &ack.setpoint),
+        Ok(Telemetry::Connection {
+            station,
+            evses,
+            online,
+            at,
+        }) => {
+            if edge.switchboard.is_news(station.as_str(), at) {
+                edge.absent.heard(station.as_str(), online, at);
+            }
+            let now = edge.clock.now();
+            if online && edge.switchboard.came_online(station.as_str(), at) {
+                metrics::counter!("shoal_edge_moved_total").increment(1);
+                tracing::info!(station.id = %station, "station {station} connected to another edge: it is let go here");
+            } else if !online
+                && let Some(again) = edge.switchboard.went_offline(station.as_str(), at, now)
+            {
+                tracing::info!(station.id = %station, "station {station} is said to be offline and is connected here");
+                edge.post
+                    .tell(&connection::presence(&station, evses, true, again))
+                    .await;
+            }
+        }
+        Ok(_) | Err(_) => {}
     }
 }

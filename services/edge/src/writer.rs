@@ -167,9 +167,22 @@ impl Writer {
         }));
         // The socket may be gone already.
         let _ = self.write(close).await;
+        let waiting = self.seat.mailbox.close();
+        let station = lock(&self.outlets).station.id.clone();
+        // Elsewhere they may be in hand already; here a newer connection knows nothing of them.
+        if self.edge.config.replicas && !self.edge.switchboard.took_over(&station, &self.seat) {
+            let outstanding = self.outstanding.take().map(|call| call.about);
+            if let Some(About::Setpoint(told)) = outstanding {
+                self.edge.absent.release(&told.setpoint);
+            }
+            for setpoint in waiting {
+                self.edge.absent.release(&setpoint);
+            }
+            return;
+        }
         self.give_up("the connection ended before the station answered")
             .await;
-        for setpoint in self.seat.mailbox.close() {
+        for setpoint in waiting {
             let detail = "the connection ended before it could be sent";
             acknowledge(&self.edge, &setpoint, Outcome::Unreachable, detail, None).await;
         }
@@ -456,7 +469,11 @@ impl Writer {
                 // The station may have lost the profile to be updated: install it again.
                 self.installed.remove(&sent.place);
                 if sent.setpoint.expires_at > self.edge.clock.now() {
-                    self.seat.mailbox.put_back(sent.place, sent.setpoint);
+                    let late = self.seat.mailbox.put_back(sent.place, sent.setpoint);
+                    if let Some(late) = late {
+                        let sent_at = Some(sent.sent_at);
+                        acknowledge(&self.edge, &late, outcome, REPLACED, sent_at).await;
+                    }
                     return;
                 }
             }
@@ -490,6 +507,9 @@ impl Writer {
         .await;
     }
 }
+
+/// Why a set-point is not told any more.
+pub(crate) const REPLACED: &str = "a newer set-point came before it could be sent";
 
 /// Tells what became of a set-point. `sent_at` is none if it never was on the wire.
 pub(crate) async fn acknowledge(

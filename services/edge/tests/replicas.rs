@@ -23,6 +23,10 @@ use units::{Energy, Power};
 const LIFE: TimeDelta = TimeDelta::seconds(600);
 
 async fn replica(store: &Store) -> Bench {
+    replica_at(store, Clock::system()).await
+}
+
+async fn replica_at(store: &Store, clock: Clock) -> Bench {
     let mut config = Config {
         replicas: true,
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -30,7 +34,7 @@ async fn replica(store: &Store) -> Bench {
         ..Config::default()
     };
     config.security.discharge_without_tls = true;
-    start_as_is(store.clone(), config, Clock::system()).await
+    start_as_is(store.clone(), config, clock).await
 }
 
 async fn two() -> (Bench, Bench) {
@@ -170,6 +174,82 @@ async fn when_an_edge_dies_its_stations_go_on_at_another_with_their_stays() {
     assert_eq!(set["csChargingProfiles"]["transactionId"], number);
     old.answer(&id, json!({"status": "Accepted"})).await;
     assert_eq!(second.acknowledged("on").await.outcome, Outcome::Accepted);
+    second.finish().await;
+}
+
+/// A clock by which a station has two seconds to come back.
+fn hasty() -> Clock {
+    Clock::accelerated("2026-06-09T20:30:00Z".parse().unwrap(), 10.0)
+}
+
+/// What is said about a set-point once somebody said something, and nobody adds to it for as long as it could take.
+async fn said_at_last(bench: &Bench, id: &str) -> Vec<(Outcome, String)> {
+    let ack = bench.acknowledged(id).await;
+    let clock = bench.clock;
+    clock
+        .sleep_until(clock.now() + TimeDelta::seconds(60))
+        .await;
+    let told = bench.told().await.into_iter();
+    let said = told.filter_map(|t| match t {
+        Telemetry::Acknowledged(ack) if ack.setpoint.as_str() == id => {
+            Some((ack.outcome, ack.detail))
+        }
+        _ => None,
+    });
+    assert_eq!(ack.setpoint.as_str(), id);
+    said.collect()
+}
+
+#[tokio::test]
+async fn a_set_point_for_a_station_that_no_edge_holds_is_said_undelivered_once() {
+    let (store, clock) = (stations().await, hasty());
+    let first = replica_at(&store, clock).await;
+    let second = replica_at(&store, clock).await;
+    // One station was here and left, the other was never seen.
+    let mut gone = first.connect("one-way", "ocpp1.6").await;
+    gone.start16(clock.now()).await;
+    drop(gone);
+    first
+        .until(|told| (presence(told, "one-way") == [true, false]).then_some(()))
+        .await;
+    for evse in ["one-way/1", "both-ways/1"] {
+        first
+            .command(&first.setpoint(evse, evse, 4_000, LIFE))
+            .await;
+    }
+    for evse in ["one-way/1", "both-ways/1"] {
+        let said = said_at_last(&first, evse).await;
+        let [(Outcome::Unreachable, why)] = said.as_slice() else {
+            panic!("{evse}: {said:?}");
+        };
+        assert!(why.contains("not connected to any edge"), "{why}");
+    }
+    first.finish().await;
+    second.finish().await;
+}
+
+#[tokio::test]
+async fn a_station_that_comes_back_to_another_edge_in_time_gets_its_set_point() {
+    let (store, clock) = (stations().await, hasty());
+    let first = replica_at(&store, clock).await;
+    let second = replica_at(&store, clock).await;
+    let mut old = first.connect("both-ways", "ocpp2.1").await;
+    old.event2("Started", "tx-1", clock.now()).await;
+    keep(&first, "both-ways/1", "both-ways/1:tx-1", clock.now()).await;
+    // Told over a connection that ends before it is answered.
+    first
+        .command(&first.setpoint("go", "both-ways/1", 4_000, LIFE))
+        .await;
+    let (_, action, _) = old.called().await;
+    assert_eq!(action, "SetChargingProfile");
+    drop(old);
+    let mut new = second.connect("both-ways", "ocpp2.1").await;
+    let (id, action, _) = new.called().await;
+    assert_eq!(action, "SetChargingProfile");
+    new.answer(&id, json!({"status": "Accepted"})).await;
+    let said = said_at_last(&second, "go").await;
+    assert_eq!(said, [(Outcome::Accepted, String::new())]);
+    first.finish().await;
     second.finish().await;
 }
 
