@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse_from(serve::called_as(std::env::args_os().collect()));
     if !cli.command.logs_by_configuration() {
         cli::log_to_stderr();
     }

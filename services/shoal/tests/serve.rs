@@ -136,6 +136,48 @@ fn a_folder_outlives_a_process_that_was_killed() {
 }
 
 #[test]
+fn the_settings_that_take_effect_are_printed_and_read_back_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = settings(dir.path());
+    let dump = |file: &Path, json: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+        command.args(["serve", "edge", "--dump-config", "--config"]);
+        command.arg(file).env("SHOAL_EDGE__SUPPLY__VOLTS", "240");
+        if json {
+            command.arg("--json");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = dump(&file, false);
+    assert!(text.contains("grace_seconds = 30"), "{text}");
+    let again = dir.path().join("again.toml");
+    std::fs::write(&again, &text).unwrap();
+    assert_eq!(dump(&again, false), text);
+    let document: serde_json::Value = serde_json::from_str(&dump(&file, true)).unwrap();
+    assert_eq!(document["edge"]["listen"], "127.0.0.1:0");
+    assert_eq!(document["edge"]["supply"]["volts"], 240);
+    assert_eq!(document["edge"]["security"]["profile"], "open");
+    assert!(!dir.path().join("data").exists(), "nothing was opened");
+}
+
+#[test]
+fn called_by_the_name_of_a_service_it_serves_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("shoal-edge");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_shoal"), &program).unwrap();
+    let output = Command::new(&program)
+        .args(["--dump-config", "--json", "--config"])
+        .arg(settings(dir.path()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["process"]["grace_seconds"], 30);
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused_before_anything_is_opened() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("shoal.toml");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use runtime::config::Secret;
 use runtime::telemetry::Logging;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use store::{KafkaOptions, Keep, PostgresOptions, TablesIn};
 
 use super::Role;
@@ -31,7 +31,7 @@ const LONGEST_GRACE_SECONDS: u64 = 3_600;
 const LONGEST_DAYS: u32 = 36_525;
 
 /// Settings of a process.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(super) process: Process,
@@ -52,7 +52,7 @@ pub(crate) struct Config {
 }
 
 /// The process as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Process {
     /// Real time that services get to finish what is in hand.
@@ -74,7 +74,7 @@ impl Process {
 }
 
 /// Health and metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     /// Address of `/livez`, `/readyz` and `/metrics`; port 0 takes a free one.
@@ -90,7 +90,7 @@ impl Default for Admin {
 }
 
 /// The tables, and the log unless it is on Kafka.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tables {
     /// Folder of the database, made if absent. With the embedded log one process at a time has it; with the log on Kafka all
@@ -174,7 +174,7 @@ impl Tables {
 }
 
 /// The log on Apache Kafka. Without brokers it is kept beside the tables.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
     /// `host:port,host:port`; some of them suffice, the others are found.
@@ -236,7 +236,7 @@ impl Log {
 }
 
 /// Where this process is asked over gRPC; port 0 takes a free one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Grpc {
     telemetry_ingest: SocketAddr,
@@ -274,7 +274,7 @@ impl Grpc {
 
 /// Where others are asked, like `http://forecaster:9223`. What is not said is asked in this process if it is served here, and
 /// on this machine otherwise.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Peers {
     telemetry_ingest: Option<String>,
@@ -328,7 +328,7 @@ impl Peers {
 }
 
 /// The console in the browser.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Web {
     /// Its address; port 0 takes a free one.

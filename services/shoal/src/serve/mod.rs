@@ -11,9 +11,11 @@ mod links;
 mod parts;
 
 use std::error::Error as StdError;
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use runtime::Clock;
 use runtime::admin::{self, Health};
 use runtime::latency::Probe;
@@ -31,7 +33,7 @@ use crate::cli::CliError;
 use crate::output::Output;
 
 /// What is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Role {
     /// Fleet state and metered intervals from readings; one process of this role at a time
     TelemetryIngest,
@@ -85,6 +87,9 @@ pub(crate) struct Args {
     /// Settings, TOML; without a file everything has its default
     #[arg(long, env = "SHOAL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Print the settings as they take effect, TOML (JSON with --json), and end; secrets are starred
+    #[arg(long)]
+    dump_config: bool,
 }
 
 impl Args {
@@ -95,6 +100,18 @@ impl Args {
         let all = Role::ALL.into_iter();
         all.filter(|role| any || named(role)).collect()
     }
+}
+
+/// The command line, with the verb spelled out where the program is called by the name of a service: `shoal-edge` is
+/// `shoal serve edge`.
+pub(crate) fn called_as(mut line: Vec<OsString>) -> Vec<OsString> {
+    let name = line.first().map(Path::new).and_then(Path::file_stem);
+    let service = name.and_then(|name| name.to_str()?.strip_prefix("shoal-"));
+    let role = service.and_then(|service| Role::from_str(service, false).ok());
+    if let Some(role) = role {
+        line.splice(..1, ["shoal", "serve", role.name()].map(OsString::from));
+    }
+    line
 }
 
 /// What was served, told when it is over.
@@ -112,6 +129,10 @@ struct Served {
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     let roles = args.wanted();
     let config = config::load(args.config.as_deref(), &roles)?;
+    if args.dump_config {
+        let text = runtime::config::dump(&config).map_err(|e| CliError::failed(&e))?;
+        return output.result(&config, || text);
+    }
     runtime::telemetry::init(&config.logging).map_err(|e| CliError::Input(chain(&e)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
