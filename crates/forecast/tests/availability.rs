@@ -9,7 +9,9 @@ use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 use forecast::Quantity;
 use forecast::availability::evaluate::{NoTest, Test, evaluate};
-use forecast::availability::{Ask, Availability, Forecaster, Log, QUANTITIES, Said, Visit};
+use forecast::availability::{
+    Ask, Availability, Bound, Forecaster, Log, Metered, QUANTITIES, Said, Slack, Visit,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use units::{Energy, Interval, Power};
@@ -35,6 +37,9 @@ fn visit(start: DateTime<Utc>, minutes: i64, kwh: f64, user: u32) -> Visit {
         outlet: None,
         user: Some(user),
         group: 0,
+        class: 0,
+        metered: None,
+        slack: None,
         said: user.is_multiple_of(3).then(|| Said {
             departure: start + TimeDelta::minutes(minutes + 20),
             energy: Some(Energy::from_kwh(kwh + 5.0)),
@@ -71,6 +76,8 @@ fn ask(hours: usize) -> Ask {
         hours,
         paths: 60,
         seed: 3,
+        by_group: false,
+        threads: 1,
     }
 }
 
@@ -212,6 +219,7 @@ fn paths_keep_what_goes_together_and_shuffled_ones_lose_it() {
         special: Vec::new(),
         paths: 100,
         seed: 1,
+        threads: 2,
     };
     let found = evaluate(&log, &test, &mut |_, _| ()).unwrap();
     let joint = &found.joint;
@@ -327,6 +335,7 @@ fn a_test_without_anything_to_train_on_or_to_score_is_refused() {
         special: Vec::new(),
         paths: 20,
         seed: 1,
+        threads: 2,
     };
     let run = |test| evaluate(&log, &test, &mut |_, _| ()).unwrap_err();
     assert!(matches!(
@@ -375,4 +384,158 @@ fn a_model_no_better_than_the_naive_one_raises_the_alarm_and_steps_back() {
     let log = Log::new(ZONE, &sound);
     let ahead = Forecaster::new(&log, &[]).forecast(local(date("2019-07-22"), 360), &ask(24));
     assert!(!ahead.fallen_back && ahead.against_naive.is_some());
+}
+
+/// The workplace with its cars spread over three groups; every fourth battery's state of charge is known.
+fn divided() -> Vec<Visit> {
+    let office = workplace(date("2019-06-03"), 60).into_iter();
+    let divided = office.enumerate().map(|(i, v)| Visit {
+        group: u32::try_from(i % 3).unwrap(),
+        class: u32::try_from(i % 3 / 2).unwrap(),
+        slack: (i % 4 == 0).then(|| Slack {
+            room: Energy::from_kwh(6.0),
+            spare: Energy::from_kwh(9.0),
+        }),
+        ..v
+    });
+    divided.collect()
+}
+
+fn by_group(visits: &[Visit], threads: usize) -> Availability {
+    let log = Log::new(ZONE, visits);
+    let ask = Ask {
+        by_group: true,
+        threads,
+        ..ask(40)
+    };
+    Forecaster::new(&log, &[]).forecast(local(date("2019-07-24"), 540), &ask)
+}
+
+#[test]
+fn groups_add_up_to_the_pool_on_every_path_and_vehicles_stay_whole() {
+    let ahead = by_group(&divided(), 2);
+    assert_eq!(ahead.groups.len(), 3);
+    let all = ahead.part(&[0, 1, 2]);
+    for quantity in QUANTITIES {
+        for (sum, pool) in all.of(quantity).iter().zip(ahead.paths.of(quantity)) {
+            assert!((sum - pool).abs() <= 1e-3 * pool.max(1.0), "{sum} {pool}");
+        }
+    }
+    for bound in [Bound::Lowest, Bound::Highest] {
+        for (sum, pool) in all.energy(bound).iter().zip(ahead.paths.energy(bound)) {
+            let off = (sum - pool).abs();
+            assert!(off <= 1e-3 * pool.abs().max(1.0), "{sum} {pool}");
+        }
+    }
+    for group in &ahead.groups {
+        let counts = group.of(Quantity::PluggedIn);
+        assert!(counts.iter().all(|n| n.fract() < 1e-6 && *n >= 0.0));
+        assert!(counts.iter().any(|n| *n > 0.0));
+    }
+    // Nobody is where nobody was asked for.
+    assert!(
+        ahead
+            .part(&[7])
+            .of(Quantity::PluggedIn)
+            .iter()
+            .all(|n| *n < 0.5)
+    );
+}
+
+#[test]
+fn threads_do_not_change_a_forecast() {
+    let (one, three) = (by_group(&divided(), 1), by_group(&divided(), 3));
+    assert_eq!(bits(&one), bits(&three));
+    assert_eq!(one.groups, three.groups);
+    assert_eq!(one.paths, three.paths);
+}
+
+#[test]
+fn energy_lies_between_bounds_that_rise_and_do_not_cross() {
+    let ahead = by_group(&divided(), 2);
+    for paths in ahead.groups.iter().chain([&ahead.paths]) {
+        let bounds = [Bound::Lowest, Bound::Highest].map(|b| paths.energy(b));
+        for (low, high) in bounds[0].iter().zip(bounds[1]) {
+            assert!(low.is_finite() && high.is_finite() && low <= high && *high >= 0.0);
+        }
+        for path in bounds[1].chunks_exact(paths.steps()) {
+            assert!(path.windows(2).all(|w| w[1] >= w[0] - 1e-3 * w[0].max(1.0)));
+        }
+        for step in 0..paths.steps() {
+            let [low, high] =
+                [Bound::Lowest, Bound::Highest].map(|b| paths.energy_band(b, step).unwrap());
+            assert!(low.values().windows(2).all(|w| w[0] <= w[1]));
+            assert!(low.values().iter().zip(high.values()).all(|(l, h)| l <= h));
+        }
+    }
+}
+
+#[test]
+fn a_battery_of_unknown_charge_neither_gives_nor_takes_more_than_it_needs() {
+    let known = divided();
+    let unknown: Vec<Visit> = known
+        .iter()
+        .cloned()
+        .map(|v| Visit { slack: None, ..v })
+        .collect();
+    let (known, unknown) = (by_group(&known, 1), by_group(&unknown, 1));
+    let sum = |a: &Availability, b| a.paths.energy(b).iter().map(|v| f64::from(*v)).sum::<f64>();
+    assert!(
+        unknown
+            .paths
+            .energy(Bound::Lowest)
+            .iter()
+            .all(|v| *v >= -1e-3)
+    );
+    assert!(known.paths.energy(Bound::Lowest).iter().any(|v| *v < -1.0));
+    assert!(sum(&known, Bound::Lowest) < sum(&unknown, Bound::Lowest));
+    assert!(sum(&known, Bound::Highest) > sum(&unknown, Bound::Highest));
+}
+
+#[test]
+fn a_meter_read_at_the_origin_says_what_is_left() {
+    let until = local(date("2019-07-24"), 600);
+    let metered = |kwh: f64| {
+        let mut visits = workplace(date("2019-06-03"), 60);
+        for v in visits.iter_mut().filter(|v| v.span.contains(until)) {
+            v.metered = Some(Metered {
+                at: until,
+                energy: Energy::from_kwh(kwh),
+            });
+        }
+        let ahead = forecast(&visits, until);
+        ahead
+            .paths
+            .sorted(Quantity::EnergyNeeded, 0)
+            .iter()
+            .sum::<f32>()
+    };
+    assert!(metered(0.0) > metered(10.0) && metered(10.0) > metered(90.0));
+    assert!(metered(90.0) < 1e-3);
+}
+
+#[test]
+fn what_was_learned_serves_a_newer_log() {
+    let visits = workplace(date("2019-05-06"), 80);
+    let (monday, tuesday) = (
+        local(date("2019-07-22"), 540),
+        local(date("2019-07-23"), 540),
+    );
+    let known = |until: DateTime<Utc>| {
+        let past = visits.iter().filter(move |v| v.span.start() <= until);
+        Log::new(ZONE, past)
+    };
+    let log = known(monday);
+    let mut first = Forecaster::new(&log, &[]);
+    first.refit(monday, &ask(30));
+    let learned = first.into_learned();
+    assert_eq!(learned.until(), Some(local(date("2019-07-22"), 0)));
+
+    let log = known(tuesday);
+    let mut second = Forecaster::resume(&log, &[], learned);
+    let stale = second.ahead(tuesday, &ask(30));
+    let fresh = second.forecast(tuesday, &ask(30));
+    let anew = Forecaster::new(&log, &[]).forecast(tuesday, &ask(30));
+    assert_eq!(bits(&fresh), bits(&anew));
+    assert_ne!(bits(&stale), bits(&anew));
 }

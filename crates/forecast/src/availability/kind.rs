@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::num::{real, size};
-use super::visit::View;
+use super::log::View;
+use super::num::size;
 
 /// Kinds: seven weekdays in two phases each, and days off.
 pub(crate) const KINDS: usize = 15;
@@ -102,7 +102,7 @@ fn days(view: &View<'_>, today: i32) -> Vec<Day> {
     let mut quiet = 0;
     // The first day may have begun before the data do.
     for day in (first + 1).max(today - FURTHEST)..today {
-        let arrivals = real(i64::try_from(view.arrival_clocks(day).count()).unwrap_or(0));
+        let arrivals = size(view.arrivals_of(day));
         let mut profile = [0.0; 24];
         let mut busy = false;
         for (hour, value) in (0_i64..).zip(&mut profile) {

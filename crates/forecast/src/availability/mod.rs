@@ -1,17 +1,28 @@
 //! Availability of a pool: vehicles plugged in, power up and down, energy needed, as joint paths and as quantiles.
 
 mod calibrate;
+mod coming;
+mod crowd;
+mod donor;
+mod joint;
 mod kind;
+mod learn;
+mod log;
 mod num;
 mod observed;
 mod paths;
+mod reduce;
 mod simulate;
+mod standing;
 mod stay;
 mod visit;
 mod walk;
 
 pub mod evaluate;
 
-pub use simulate::Paths;
-pub use visit::{Dropped, Log, Said, Visit};
+pub use coming::{Coming, Expected};
+pub use joint::{Bound, Paths};
+pub use learn::Learned;
+pub use log::{Dropped, Log};
+pub use visit::{Metered, Said, Slack, Visit};
 pub use walk::{Ask, Availability, Forecaster, QUANTITIES};

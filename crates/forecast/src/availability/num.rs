@@ -29,7 +29,7 @@ pub(crate) fn floor(value: f64) -> i64 {
     reason = "saturates at zero; callers stay far inside"
 )]
 pub(crate) fn index(value: f64) -> usize {
-    value.floor() as usize
+    value as usize
 }
 
 /// Narrows a value for storage: seven digits are more than a forecast has.

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use super::donor::HALF_LIFE;
 use super::kind::Days;
+use super::log::{LONGEST, Log, View};
 use super::num::index;
 use super::num::real;
-use super::paths::{Grid, Sums, Trip};
-use super::simulate::HALF_LIFE;
+use super::paths::{COUNT, DOWN, Grid, NEED, Sums, Trip, UP, VALUES};
+use super::standing::Standing;
 use super::stay::Stays;
-use super::visit::{Log, Seen, View};
+use super::visit::Seen;
 use crate::Quantity;
 
 /// A stretch of so many seconds without a visit is a hole in the data, not an empty car park.
@@ -19,7 +21,8 @@ const HOLE: i64 = 7 * 86_400;
 pub(crate) struct Observed {
     start: i64,
     step: i64,
-    values: [Vec<f32>; 4],
+    /// `VALUES × steps`.
+    values: Vec<f32>,
     known: Vec<bool>,
 }
 
@@ -34,26 +37,23 @@ impl Observed {
         let from = view.until - days * 86_400;
         let start = from.div_euclid(step) * step;
         let grid = grid(start, view.until, step);
-        let mut trips: Vec<Trip> = view.ended(from - super::visit::LONGEST).map(trip).collect();
-        trips.extend(view.present().into_iter().map(|p| {
-            let rest = stays.of(&p, kinds.kind(p.day, off)).at(0.5);
-            Trip {
-                start: p.start,
-                end: view.until + 1,
-                energy: rest.energy,
-                charge: rest.charge,
-                discharge: p.discharge,
-            }
+        let mut trips: Vec<Trip> = view.ended(from - LONGEST).map(|v| trip(&v)).collect();
+        // Each at the middle of what may become of it, and there until now at least.
+        let standing = Standing::new(view, &stays, &kinds, off, &grid, || 0.5);
+        trips.extend(standing.vehicles.iter().map(|v| Trip {
+            end: view.until + 1,
+            slack: None,
+            ..standing.trip(v, 0)
         }));
         Self::of(grid, &trips)
     }
 
     /// Everything that happened, for scoring only.
     pub(crate) fn all(log: &Log, step: i64) -> Self {
-        let start = log.visits.first().map_or(0, |v| v.start);
+        let start = log.visits().next().map_or(0, |v| v.start);
         let start = (start + step - 1).div_euclid(step) * step;
-        let last = log.visits.iter().map(|v| v.start).max().unwrap_or(start);
-        let trips: Vec<Trip> = log.visits.iter().map(trip).collect();
+        let last = log.visits().next_back().map_or(start, |v| v.start);
+        let trips: Vec<Trip> = log.visits().map(|v| trip(&v)).collect();
         Self::of(grid(start, last, step), &trips)
     }
 
@@ -62,10 +62,8 @@ impl Observed {
         for trip in trips {
             sums.add(trip);
         }
-        let zeros = || vec![0.0; grid.count];
-        let mut values = [zeros(), zeros(), zeros(), zeros()];
-        let [count, up, down, need] = &mut values;
-        sums.take(count, up, down, need);
+        let mut values = vec![0.0; VALUES * grid.count];
+        sums.take(&mut values);
         Self {
             start: grid.start,
             step: grid.step,
@@ -77,14 +75,14 @@ impl Observed {
     /// Value at the step that begins at or before `at`; `None` where nothing is known.
     pub(crate) fn at(&self, quantity: Quantity, at: i64) -> Option<f64> {
         let place = usize::try_from((at - self.start).div_euclid(self.step)).ok()?;
-        let values = match quantity {
-            Quantity::PluggedIn => &self.values[0],
-            Quantity::PowerUp => &self.values[1],
-            Quantity::PowerDown => &self.values[2],
-            Quantity::EnergyNeeded => &self.values[3],
+        let row = match quantity {
+            Quantity::PluggedIn => COUNT,
+            Quantity::PowerUp => UP,
+            Quantity::PowerDown => DOWN,
+            Quantity::EnergyNeeded => NEED,
         };
         let known = *self.known.get(place)?;
-        known.then(|| f64::from(values[place]))
+        known.then(|| f64::from(self.values[row * self.known.len() + place].max(0.0)))
     }
 
     pub(crate) const fn start(&self) -> i64 {
@@ -107,6 +105,9 @@ pub(crate) fn trip(visit: &Seen) -> Trip {
         energy: visit.energy,
         charge: visit.charge,
         discharge: visit.discharge,
+        done: None,
+        slack: visit.slack,
+        source: visit.source,
     }
 }
 

@@ -1,8 +1,11 @@
 //! How long a vehicle that is plugged in stays, and what it needs: past visits like it that lasted longer.
 
+use std::collections::BTreeMap;
+
 use super::kind::Days;
+use super::log::View;
 use super::num::{floor, real, size};
-use super::visit::{Present, Seen, View};
+use super::visit::{Present, Seen};
 
 /// Age at which a past visit counts half, days.
 const HALF_LIFE: f64 = 60.0;
@@ -26,18 +29,24 @@ const STATED_MORE: f64 = 0.3;
 const APART: i64 = 7200;
 /// What a kernel leaves of a visit that is not alike at all, so that the tail keeps its weight.
 const FLOOR: f64 = 0.003;
-/// Visits looked at, the newest.
+/// A visit in the same group counts this many times: drivers of one place are alike.
+const SAME_GROUP: f64 = 4.0;
+/// Visits of a class looked at: the newest, or where those are of the last few days only, as many spread over [`SPREAD`] days.
 const MOST: usize = 3000;
+const FEW_DAYS: i64 = 28;
+const SPREAD: i64 = 56;
 /// Where no past visit lasted as long: so much longer.
 const BEYOND_HOURS: f64 = 4.0;
 
-/// Past visits to compare with.
+/// A past visit to compare with, the weight of its age, and the kind of its day.
+type Past = (Seen, f64, usize);
+
+/// Past visits to compare with, by class.
 #[derive(Debug)]
 pub(crate) struct Stays<'a> {
-    past: Vec<(&'a Seen, f64)>,
+    classes: BTreeMap<u32, Vec<Past>>,
     until: i64,
     kinds: &'a Days,
-    kind_of: Vec<usize>,
 }
 
 /// What may become of a visit.
@@ -49,6 +58,8 @@ pub(crate) struct Rest {
     pub(crate) energy: f64,
     /// kW.
     pub(crate) charge: f64,
+    /// kWh that the battery could take and give beside; `None` where its state was unknown.
+    pub(crate) slack: Option<(f64, f64)>,
 }
 
 /// A weighted sample of what may become of one visit, shortest stay first.
@@ -60,25 +71,36 @@ pub(crate) struct Rests {
 
 impl<'a> Stays<'a> {
     pub(crate) fn new(
-        view: &View<'a>,
+        view: &View<'_>,
         kinds: &'a Days,
         off: &std::collections::BTreeSet<i32>,
     ) -> Self {
-        let mut past: Vec<&Seen> = view.ended(i64::MIN).collect();
-        let skip = past.len().saturating_sub(MOST);
-        past.drain(..skip);
+        let from = view.until - SPREAD * 86_400;
+        let many = view.begun_since(from) > MOST;
+        let mut classes: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (place, class) in view.ended_places(if many { from } else { i64::MIN }) {
+            classes.entry(class).or_default().push(place);
+        }
         let until = view.until;
-        let weighted = |v: &'a Seen| {
+        let weighted = |v: Seen| {
             let age = real(until - v.start) / 86_400.0;
-            (v, (-age / HALF_LIFE).exp2())
+            (v, (-age / HALF_LIFE).exp2(), kinds.kind(v.day, off))
         };
-        let kind_of = past.iter().map(|v| kinds.kind(v.day, off)).collect();
         Self {
-            past: past.into_iter().map(weighted).collect(),
+            classes: classes
+                .into_iter()
+                .map(|(class, past)| (class, some(view, &past).map(weighted).collect()))
+                .collect(),
             until,
             kinds,
-            kind_of,
         }
+    }
+
+    /// Past visits of a class; of all where it is new.
+    fn past(&self, class: u32) -> impl Iterator<Item = &Past> {
+        let own = self.classes.get(&class);
+        let others = self.classes.values().filter(move |_| own.is_none());
+        own.into_iter().chain(others).flatten()
     }
 
     /// What may become of `visit`, which arrived on a day of kind `kind` and has lasted until now.
@@ -86,7 +108,7 @@ impl<'a> Stays<'a> {
         let so_far = self.until - visit.start;
         let said = visit.said_end.map(|e| real(e - visit.start) / 3600.0);
         let mut found: Vec<(Rest, f64)> = Vec::new();
-        for ((past, recent), past_kind) in self.past.iter().zip(&self.kind_of) {
+        for (past, recent, past_kind) in self.past(visit.class) {
             let length = carried_over(past, visit);
             if length <= so_far {
                 continue;
@@ -101,10 +123,14 @@ impl<'a> Stays<'a> {
             if visit.outlet.is_some() && visit.outlet == past.outlet {
                 weight *= SAME_OUTLET;
             }
+            if visit.group == past.group {
+                weight *= SAME_GROUP;
+            }
             let rest = Rest {
                 length,
                 energy: past.energy,
                 charge: visit.rating.unwrap_or(past.charge),
+                slack: visit.slack.or(past.slack),
             };
             found.push((rest, weight));
         }
@@ -116,20 +142,36 @@ impl<'a> Stays<'a> {
 
     /// No past visit lasted as long: an even spread over the hours ahead, with the energy of past visits.
     fn beyond(&self, visit: &Present, so_far: i64) -> Vec<(Rest, f64)> {
-        let count = size(self.past.len().max(1));
-        let energy = self.past.iter().map(|(v, _)| v.energy).sum::<f64>() / count;
-        let charge = self.past.iter().map(|(v, _)| v.charge).sum::<f64>() / count;
+        let past = || self.past(visit.class).map(|p| &p.0);
+        let count = size(past().count().max(1));
+        let energy = past().map(|v| v.energy).sum::<f64>() / count;
+        let charge = past().map(|v| v.charge).sum::<f64>() / count;
         (1..=20)
             .map(|i| {
                 let rest = Rest {
                     length: so_far + floor(real(i) / 10.0 * BEYOND_HOURS * 3600.0),
                     energy,
                     charge: visit.rating.unwrap_or(charge.max(0.1)),
+                    slack: visit.slack,
                 };
                 (rest, 1.0)
             })
             .collect()
     }
+}
+
+/// The newest of the visits at `places`, or as many spread evenly over the last days where those are of a few days only.
+fn some<'a>(view: &View<'a>, places: &'a [usize]) -> impl Iterator<Item = Seen> + use<'a> {
+    let view = *view;
+    let newest = &places[places.len().saturating_sub(MOST)..];
+    let start = |place: Option<&usize>| place.and_then(|p| view.at(*p)).map_or(0, |v| v.start);
+    let enough = start(newest.last()) - start(newest.first()) >= FEW_DAYS * 86_400;
+    let (from, count) = if enough || newest.len() == places.len() {
+        (newest, newest.len())
+    } else {
+        (places, MOST)
+    };
+    (0..count).filter_map(move |i| view.at(from[i * from.len() / count]))
 }
 
 /// Stay of a past visit, seconds, had it begun when `visit` did and been stated as long: people leave by the clock as well as
@@ -201,6 +243,13 @@ impl Rests {
             rests: found.into_iter().map(|f| f.0).collect(),
             cumulative,
         }
+    }
+
+    /// So many rests of equal weight in place of all.
+    pub(crate) fn evenly(&self, count: usize) -> Vec<Rest> {
+        (0..count)
+            .map(|i| self.at((size(i) + 0.5) / size(count)))
+            .collect()
     }
 
     /// The rest at level `level` of the length of stay.

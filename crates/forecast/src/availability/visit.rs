@@ -1,10 +1,13 @@
-//! Visits as they happened, and the view of them that somebody had at an instant.
+//! Visits as they happened, and what is known of one that lasts.
 
-use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use std::cmp::Ordering;
+
+use chrono::{DateTime, Datelike, Utc};
 use chrono_tz::Tz;
 use units::{Energy, Interval, Power};
 
-use super::num::{index, real};
+use super::num::{narrow, real};
+use super::stay::Rest;
 
 /// One visit of a vehicle to an outlet: what happened, and what was known when it plugged in.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +26,16 @@ pub struct Visit {
     pub outlet: Option<u32>,
     /// User, numbered by the caller, where the source knows it.
     pub user: Option<u32>,
-    /// Group the pool is divided by (site, class, area), numbered by the caller from zero.
+    /// The smallest part of the pool that is asked for by itself (the vehicles of one site, class and network area), numbered by
+    /// the caller from zero. Sites, classes and areas are sums of groups.
     pub group: u32,
+    /// Class of the place (home, work, public, depot), numbered by the caller: who is new is like its class.
+    pub class: u32,
+    /// What the meter had counted while the visit lasted, if anybody asked: it says what is left from that instant on.
+    pub metered: Option<Metered>,
+    /// What the battery leaves beside the need; `None` where its state of charge is unknown, and then it neither takes more
+    /// than it needs nor gives anything.
+    pub slack: Option<Slack>,
     /// What the driver said at plug-in; nothing if the source filled it in afterwards.
     pub said: Option<Said>,
 }
@@ -36,6 +47,24 @@ pub struct Said {
     pub departure: DateTime<Utc>,
     /// Energy the driver asked for, if any.
     pub energy: Option<Energy>,
+}
+
+/// A meter read during a visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metered {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Delivered since plug-in, at least zero.
+    pub energy: Energy,
+}
+
+/// Room beside the need of a battery whose state of charge is known, at the grid's side and at least zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Slack {
+    /// What it could take beyond the need.
+    pub room: Energy,
+    /// What it could give before it is charged again.
+    pub spare: Energy,
 }
 
 /// A visit in the units of the kernels: seconds, kW, kWh.
@@ -54,8 +83,139 @@ pub(crate) struct Seen {
     pub(crate) outlet: Option<u32>,
     pub(crate) user: Option<u32>,
     pub(crate) group: u32,
+    pub(crate) class: u32,
     pub(crate) said_end: Option<i64>,
     pub(crate) said_energy: Option<f64>,
+    pub(crate) metered: Option<(i64, f64)>,
+    pub(crate) slack: Option<(f64, f64)>,
+    /// Place among the visits that the log was made of.
+    pub(crate) source: u32,
+}
+
+/// A visit as it is kept: a year of a large pool is tens of millions. What is unknown is not-a-number or the largest number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packed {
+    pub(crate) start: i64,
+    pub(crate) length: u32,
+    pub(crate) day: i32,
+    pub(crate) clock: u32,
+    energy: f32,
+    charge: f32,
+    rating: f32,
+    discharge: f32,
+    outlet: u32,
+    user: u32,
+    pub(crate) group: u32,
+    pub(crate) class: u32,
+    said_length: i32,
+    said_energy: f32,
+    /// Seconds from the plug-in to the reading of the meter.
+    metered_after: u32,
+    metered: f32,
+    room: f32,
+    spare: f32,
+    source: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Seconds of a visit or of a statement; longer ones than a century are not believed anyway.
+pub(crate) fn seconds(value: i64) -> u32 {
+    u32::try_from(value.max(0)).unwrap_or(NONE - 1)
+}
+
+fn known(value: f32) -> Option<f64> {
+    (!value.is_nan()).then(|| f64::from(value))
+}
+
+fn number(value: u32) -> Option<u32> {
+    (value != NONE).then_some(value)
+}
+
+impl Packed {
+    pub(crate) const fn end(&self) -> i64 {
+        // Lengths are whole seconds below 2^32.
+        self.start + self.length as i64
+    }
+
+    pub(crate) fn of(zone: Tz, visit: &Visit, source: usize) -> Self {
+        let start = visit.span.start().timestamp();
+        let (day, clock) = clock(zone, start);
+        let kwh = |e: Energy| narrow(e.kwh().max(0.0));
+        let kw = |p: Power| narrow(p.kw().max(0.1));
+        let some = |value: Option<f32>| value.unwrap_or(f32::NAN);
+        let slack = visit.slack;
+        Self {
+            start,
+            length: seconds(visit.span.end().timestamp() - start).max(1),
+            day,
+            clock: seconds(clock),
+            energy: kwh(visit.energy),
+            charge: kw(visit.charge),
+            rating: some(visit.rating.map(kw)),
+            discharge: narrow(visit.discharge.kw().max(0.0)),
+            outlet: visit.outlet.unwrap_or(NONE),
+            user: visit.user.unwrap_or(NONE),
+            group: visit.group,
+            class: visit.class,
+            said_length: visit.said.map_or(i32::MIN, |s| {
+                let length = s.departure.timestamp() - start;
+                i32::try_from(length).unwrap_or(i32::MAX)
+            }),
+            said_energy: some(visit.said.and_then(|s| s.energy).map(kwh)),
+            metered_after: visit
+                .metered
+                .map_or(NONE, |m| seconds(m.at.timestamp() - start)),
+            metered: some(visit.metered.map(|m| kwh(m.energy))),
+            room: some(slack.map(|s| kwh(s.room))),
+            spare: some(slack.map(|s| kwh(s.spare))),
+            source: u32::try_from(source).unwrap_or(NONE),
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen {
+            start: self.start,
+            end: self.end(),
+            day: self.day,
+            clock: i64::from(self.clock),
+            energy: f64::from(self.energy),
+            charge: f64::from(self.charge),
+            rating: known(self.rating),
+            discharge: f64::from(self.discharge),
+            outlet: number(self.outlet),
+            user: number(self.user),
+            group: self.group,
+            class: self.class,
+            said_end: (self.said_length != i32::MIN)
+                .then(|| self.start + i64::from(self.said_length)),
+            said_energy: known(self.said_energy),
+            metered: number(self.metered_after)
+                .map(|after| self.start + i64::from(after))
+                .zip(known(self.metered)),
+            slack: known(self.room).zip(known(self.spare)),
+            source: self.source,
+        }
+    }
+
+    /// What is known at plug-in orders first: the end of a visit that lasts must not show in its place.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        let first = |v: &Self| (v.start, v.outlet, v.user, v.group, v.said_length, v.length);
+        first(self)
+            .cmp(&first(other))
+            .then(self.energy.total_cmp(&other.energy))
+            .then(self.source.cmp(&other.source))
+    }
+
+    /// The same visit once more, by all that is known of it.
+    pub(crate) fn repeats(&self, other: &Self) -> bool {
+        let named = self.outlet != NONE || self.user != NONE;
+        let same = Self {
+            source: other.source,
+            ..*self
+        };
+        named && same.seen() == other.seen()
+    }
 }
 
 impl Seen {
@@ -64,140 +224,36 @@ impl Seen {
     }
 }
 
-/// All visits, in order of their plug-in.
-#[derive(Debug, Clone)]
-pub struct Log {
-    zone: Tz,
-    pub(crate) visits: Vec<Seen>,
-    /// Visits plugged in at `base + 3600 i`.
-    hourly: Vec<u32>,
-    base: i64,
-    /// First second of every local day from `first_day` on.
-    midnights: Vec<i64>,
-    first_day: i32,
-    groups: u32,
-    dropped: Dropped,
+/// A plug-in of a past day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Arrival {
+    pub(crate) start: i64,
+    /// Local clock, seconds after midnight.
+    pub(crate) clock: i64,
+    pub(crate) group: u32,
+    pub(crate) discharge: f64,
+    pub(crate) source: u32,
+    /// What became of it; `None` while it lasts.
+    pub(crate) rest: Option<Rest>,
 }
 
-/// Rows that were not taken for visits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// The same visit once more.
-    pub repeated: usize,
-    /// Visits longer than a month: a plug-out that was never noticed says nothing about a stay.
-    pub endless: usize,
-}
-
-/// Longest visit that is believed.
-pub(crate) const LONGEST: i64 = 31 * 86_400;
-
-/// Days past the last visit for which the calendar is laid out: the furthest horizon and its neighbours.
-const AHEAD_DAYS: i64 = 40;
-
-impl Log {
-    /// Sorts `visits` by the local clock of `zone`; repeated ones are dropped, endless ones cut after a month, both counted.
-    #[must_use]
-    pub fn new(zone: Tz, visits: &[Visit]) -> Self {
-        let mut seen: Vec<Seen> = visits.iter().map(|v| seen(zone, v)).collect();
-        // What is known at plug-in orders first: the end of a visit that lasts must not show in its place.
-        seen.sort_by(|a, b| {
-            let known = |v: &Seen| (v.start, v.outlet, v.user, v.group, v.said_end);
-            known(a)
-                .cmp(&known(b))
-                .then(a.end.cmp(&b.end))
-                .then(a.energy.total_cmp(&b.energy))
-        });
-        let all = seen.len();
-        seen.dedup_by(|a, b| a == b && (a.outlet.is_some() || a.user.is_some()));
-        let repeated = all - seen.len();
-        let mut endless = 0;
-        for visit in &mut seen {
-            if visit.end - visit.start > LONGEST {
-                visit.end = visit.start + LONGEST;
-                endless += 1;
-            }
-        }
-        let dropped = Dropped { repeated, endless };
-        let groups = seen.iter().map(|v| v.group + 1).max().unwrap_or(0);
-        let base = seen.first().map_or(0, |v| v.start.div_euclid(3600) * 3600);
-        let first_day = seen.first().map_or(0, |v| v.day);
-        let last = seen.iter().map(|v| v.end).max().unwrap_or(base);
+impl Arrival {
+    /// What was known of a visit at `until`.
+    pub(crate) fn of(v: &Packed, until: i64) -> Self {
         Self {
-            zone,
-            hourly: hourly(&seen, base, last),
-            base,
-            midnights: midnights(zone, first_day, (last - base) / 86_400 + AHEAD_DAYS),
-            first_day,
-            groups,
-            dropped,
-            visits: seen,
+            start: v.start,
+            clock: i64::from(v.clock),
+            group: v.group,
+            discharge: f64::from(v.discharge),
+            source: v.source,
+            rest: (v.end() <= until).then(|| Rest {
+                length: i64::from(v.length),
+                energy: f64::from(v.energy),
+                charge: f64::from(v.charge),
+                slack: known(v.room).zip(known(v.spare)),
+            }),
         }
     }
-
-    /// Zone of the local clock.
-    #[must_use]
-    pub const fn zone(&self) -> Tz {
-        self.zone
-    }
-
-    /// Visits kept.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.visits.len()
-    }
-
-    /// Whether no visit was kept.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.visits.is_empty()
-    }
-
-    /// Groups, counted from zero to the highest named.
-    #[must_use]
-    pub const fn groups(&self) -> u32 {
-        self.groups
-    }
-
-    /// Rows that were not taken for visits.
-    #[must_use]
-    pub const fn dropped(&self) -> Dropped {
-        self.dropped
-    }
-
-    /// What was known at `until`.
-    pub(crate) fn view(&self, until: i64) -> View<'_> {
-        let begun = self.visits.partition_point(|v| v.start <= until);
-        View {
-            log: self,
-            until,
-            begun: &self.visits[..begun],
-        }
-    }
-
-    /// Instant of `clock` seconds on local day `day`; a skipped time becomes the first after it.
-    pub(crate) fn instant(&self, day: i32, clock: i64) -> i64 {
-        let midnight = |d: i32| {
-            let place = usize::try_from(i64::from(d) - i64::from(self.first_day)).ok()?;
-            self.midnights.get(place).copied()
-        };
-        match (midnight(day), midnight(day + 1)) {
-            (Some(start), Some(next)) if next - start == 86_400 => start + clock,
-            _ => local(self.zone, day, clock),
-        }
-    }
-
-    /// Local day and clock of an instant.
-    pub(crate) fn clock(&self, at: i64) -> (i32, i64) {
-        clock(self.zone, at)
-    }
-}
-
-/// What was known at an instant: visits that ended, and of those that last only what was known at plug-in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
-    log: &'a Log,
-    pub(crate) until: i64,
-    begun: &'a [Seen],
 }
 
 /// A visit that lasts: what is known of it.
@@ -211,12 +267,18 @@ pub(crate) struct Present {
     pub(crate) outlet: Option<u32>,
     pub(crate) user: Option<u32>,
     pub(crate) group: u32,
+    pub(crate) class: u32,
     pub(crate) said_end: Option<i64>,
     pub(crate) said_energy: Option<f64>,
+    /// kWh that the meter had counted by `until`, where it was read just then.
+    pub(crate) done: Option<f64>,
+    pub(crate) slack: Option<(f64, f64)>,
+    pub(crate) source: u32,
 }
 
 impl Present {
-    pub(crate) fn of(visit: &Seen) -> Self {
+    /// What is known of a visit at `until`.
+    pub(crate) fn of(visit: &Seen, until: i64) -> Self {
         Self {
             start: visit.start,
             day: visit.day,
@@ -226,93 +288,18 @@ impl Present {
             outlet: visit.outlet,
             user: visit.user,
             group: visit.group,
+            class: visit.class,
             said_end: visit.said_end,
             said_energy: visit.said_energy,
+            done: visit.metered.filter(|m| m.0 == until).map(|m| m.1),
+            slack: visit.slack,
+            source: visit.source,
         }
     }
 }
 
-impl<'a> View<'a> {
-    pub(crate) const fn log(&self) -> &'a Log {
-        self.log
-    }
-
-    /// Visits that ended by then and began no earlier than `from`, in order of their plug-in.
-    pub(crate) fn ended(&self, from: i64) -> impl Iterator<Item = &'a Seen> {
-        let first = self.begun.partition_point(|v| v.start < from);
-        let until = self.until;
-        self.begun[first..].iter().filter(move |v| v.end <= until)
-    }
-
-    /// Visits that last.
-    pub(crate) fn present(&self) -> Vec<Present> {
-        let first = self
-            .begun
-            .partition_point(|v| v.start < self.until - LONGEST);
-        self.begun[first..]
-            .iter()
-            .filter(|v| v.end > self.until)
-            .map(Present::of)
-            .collect()
-    }
-
-    /// Plug-ins on local day `day` in order of the clock: the ended visit, or what is known of one that lasts.
-    pub(crate) fn arrivals(&self, day: i32) -> impl Iterator<Item = Result<&'a Seen, Present>> {
-        let from = self.begun.partition_point(|v| v.day < day);
-        let to = self.begun.partition_point(|v| v.day <= day);
-        let until = self.until;
-        self.begun[from..to].iter().map(move |v| {
-            if v.end <= until {
-                Ok(v)
-            } else {
-                Err(Present::of(v))
-            }
-        })
-    }
-
-    /// Clocks of the plug-ins on local day `day`.
-    pub(crate) fn arrival_clocks(&self, day: i32) -> impl Iterator<Item = i64> {
-        let from = self.begun.partition_point(|v| v.day < day);
-        let to = self.begun.partition_point(|v| v.day <= day);
-        self.begun[from..to].iter().map(|v| v.clock)
-    }
-
-    /// Visits plugged in at the full hour at or before `at`; `None` after the cut-off and before the first visit.
-    pub(crate) fn count(&self, at: i64) -> Option<u32> {
-        if at > self.until || at < self.log.base {
-            return None;
-        }
-        let hour = usize::try_from((at - self.log.base) / 3600).ok()?;
-        Some(self.log.hourly.get(hour).copied().unwrap_or(0))
-    }
-
-    /// Local day of the first visit.
-    pub(crate) fn first_day(&self) -> Option<i32> {
-        self.begun.first().map(|v| v.day)
-    }
-}
-
-fn seen(zone: Tz, visit: &Visit) -> Seen {
-    let start = visit.span.start().timestamp();
-    let (day, clock) = clock(zone, start);
-    Seen {
-        start,
-        end: visit.span.end().timestamp().max(start + 1),
-        day,
-        clock,
-        energy: visit.energy.kwh().max(0.0),
-        charge: visit.charge.kw().max(0.1),
-        rating: visit.rating.map(|r| r.kw().max(0.1)),
-        discharge: visit.discharge.kw().max(0.0),
-        outlet: visit.outlet,
-        user: visit.user,
-        group: visit.group,
-        said_end: visit.said.map(|s| s.departure.timestamp()),
-        said_energy: visit.said.and_then(|s| s.energy).map(|e| e.kwh().max(0.0)),
-    }
-}
-
-fn clock(zone: Tz, at: i64) -> (i32, i64) {
+/// Local day and clock of an instant, seconds after midnight.
+pub(crate) fn clock(zone: Tz, at: i64) -> (i32, i64) {
     let local = DateTime::<Utc>::from_timestamp(at, 0)
         .unwrap_or_default()
         .with_timezone(&zone)
@@ -322,37 +309,4 @@ fn clock(zone: Tz, at: i64) -> (i32, i64) {
         .signed_duration_since(chrono::NaiveTime::MIN)
         .num_seconds();
     (local.date().num_days_from_ce(), clock)
-}
-
-fn local(zone: Tz, day: i32, clock: i64) -> i64 {
-    NaiveDate::from_num_days_from_ce_opt(day)
-        .and_then(|d| d.and_hms_opt(0, 0, 0))
-        .map_or(0, |m| {
-            units::local_instant(zone, m + TimeDelta::seconds(clock)).timestamp()
-        })
-}
-
-fn midnights(zone: Tz, first: i32, days: i64) -> Vec<i64> {
-    (0..i32::try_from(days).unwrap_or(0))
-        .map(|d| local(zone, first + d, 0))
-        .collect()
-}
-
-/// Visits plugged in at every full hour: a difference array.
-fn hourly(visits: &[Seen], base: i64, last: i64) -> Vec<u32> {
-    let hours = index(real(last - base) / 3600.0) + 2;
-    let place = |at: i64| index(real(at - base + 3599) / 3600.0).min(hours - 1);
-    let mut change = vec![0_i64; hours];
-    for visit in visits {
-        change[place(visit.start)] += 1;
-        change[place(visit.end)] -= 1;
-    }
-    let mut now = 0;
-    change
-        .into_iter()
-        .map(|c| {
-            now += c;
-            u32::try_from(now).unwrap_or(0)
-        })
-        .collect()
 }

@@ -87,6 +87,7 @@ fn test(args: &Evaluate, scenario: &Scenario) -> Result<Test, CliError> {
         special: scenario.special.clone(),
         paths: usize::try_from(args.paths).unwrap_or(200),
         seed: args.seed,
+        threads: usize::try_from(args.threads).unwrap_or(1),
     })
 }
 
@@ -121,6 +122,9 @@ fn visits(scenario: &Scenario) -> Vec<Visit> {
             outlet: outlets.of(&v.evse_id),
             user: users.of(&v.user_id),
             group: sites.of(&v.site_id).unwrap_or(0),
+            class: 0,
+            metered: None,
+            slack: None,
             said: v.said_departure.map(|departure| Said {
                 departure,
                 energy: v.said_energy_kwh.map(Energy::from_kwh),

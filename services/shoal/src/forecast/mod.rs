@@ -51,6 +51,9 @@ pub(crate) struct Evaluate {
     /// Seed of all draws
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Threads that may be used; the scores do not depend on them
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
 }
 
 /// Runs the verb.

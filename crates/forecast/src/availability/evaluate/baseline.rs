@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::log::Log;
 use super::super::num::{floor, size};
 use super::super::observed::Observed;
-use super::super::visit::Log;
 use super::LEADS;
 use super::score::linear;
 use crate::Quantity;
@@ -82,7 +82,7 @@ impl Persistence {
 
 /// Median stay by local hour of plug-in, of visits that ended before `before`; hours without any take the median of all.
 pub(super) fn median_stays(log: &Log, before: i64) -> [f64; 24] {
-    let ended = || log.visits.iter().filter(move |v| v.end < before);
+    let ended = || log.visits().filter(move |v| v.end < before);
     let median = |mut hours: Vec<f64>| {
         hours.sort_by(f64::total_cmp);
         (!hours.is_empty()).then(|| linear(&hours, 0.5))

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::super::donor::HALF_LIFE;
 use super::super::kind::Days;
 use super::super::num::{real, size};
-use super::super::simulate::HALF_LIFE;
 use super::super::stay::Stays;
 use super::super::visit::Present;
 use super::baseline::median_stays;
@@ -31,11 +31,7 @@ pub struct Departure {
 pub(super) fn score(forecaster: &Forecaster<'_>, from: i64, to: i64) -> Departure {
     let (log, off) = (forecaster.log(), forecaster.off());
     let naive = median_stays(log, from);
-    let in_test = || {
-        log.visits
-            .iter()
-            .filter(|v| v.start >= from && v.start < to)
-    };
+    let in_test = || log.visits().filter(|v| v.start >= from && v.start < to);
     let said_by_some = in_test().any(|v| v.said_end.is_some());
     let mut found = Departure::default();
     let mut said = 0.0;
@@ -46,7 +42,8 @@ pub(super) fn score(forecaster: &Forecaster<'_>, from: i64, to: i64) -> Departur
             kinds = Some((visit.day, Days::new(&view, visit.day, off, HALF_LIFE)));
         }
         let Some((_, days)) = &kinds else { continue };
-        let rests = Stays::new(&view, days, off).of(&Present::of(visit), days.kind(visit.day, off));
+        let rests = Stays::new(&view, days, off)
+            .of(&Present::of(&visit, visit.start), days.kind(visit.day, off));
         found.model_hours += (real(rests.at(0.5).length) / 3600.0 - visit.hours()).abs();
         let hour = usize::try_from(visit.clock / 3600).unwrap_or(0).min(23);
         found.naive_hours += (naive[hour] - visit.hours()).abs();

@@ -4,9 +4,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use super::super::log::Log;
 use super::super::num::{narrow, size};
 use super::super::observed::Observed;
-use super::super::visit::Log;
 use super::LEADS;
 use super::baseline::chance;
 use super::score::{Coverage, Pits, pit};

@@ -17,8 +17,8 @@ pub use sale::Sale;
 pub use score::Coverage;
 pub use tally::{BandScore, QuantityScore};
 
+use super::log::Log;
 use super::observed::Observed;
-use super::visit::Log;
 use super::walk::{Ask, Forecaster};
 use crate::Quantity;
 use baseline::Persistence;
@@ -53,6 +53,8 @@ pub struct Test {
     pub paths: usize,
     /// Seed of all draws.
     pub seed: u64,
+    /// Threads that may be used; the scores do not depend on them.
+    pub threads: usize,
 }
 
 /// One forecast, to be drawn.
@@ -144,6 +146,8 @@ pub fn evaluate(
         hours: 48,
         paths: test.paths,
         seed: test.seed,
+        by_group: false,
+        threads: test.threads,
     };
     let mut forecaster = Forecaster::new(log, &test.off);
     let before = sale::origins(log, log.clock(truth.start()).0, first);
@@ -193,8 +197,8 @@ pub fn evaluate(
         version: Forecaster::VERSION,
         origins: origins.len(),
         paths: test.paths,
-        visits_before: log.visits.iter().filter(|v| v.end <= begin).count(),
-        visits_in_test: log.visits.iter().filter(|v| v.start >= begin).count(),
+        visits_before: log.visits().filter(|v| v.end <= begin).count(),
+        visits_in_test: log.visits().filter(|v| v.start >= begin).count(),
         fortnights: latest
             .as_ref()
             .map_or_else(Vec::new, |l| (1..=7).filter(|w| l.rhythm[w - 1]).collect()),
@@ -216,10 +220,10 @@ fn check(log: &Log, test: &Test, begin: i64) -> Result<(), NoTest> {
             to: test.to,
         });
     }
-    if !log.visits.iter().any(|v| v.end <= begin) {
+    if !log.visits().any(|v| v.end <= begin) {
         return Err(NoTest::Untrained(test.from));
     }
-    if !log.visits.iter().any(|v| v.start >= begin) {
+    if !log.visits().any(|v| v.start >= begin) {
         return Err(NoTest::Unseen(test.from));
     }
     Ok(())

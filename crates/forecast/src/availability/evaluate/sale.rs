@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::super::log::Log;
 use super::super::num::size;
 use super::super::observed::Observed;
-use super::super::visit::Log;
 use super::score::{binomial_95, pit, quantile};
 use crate::Quantity;
 use crate::availability::{Availability, Forecaster};

@@ -4,9 +4,9 @@ use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 
 use super::super::calibrate::{BANDS, band};
+use super::super::log::Log;
 use super::super::num::size;
 use super::super::observed::Observed;
-use super::super::visit::Log;
 use super::baseline::{Persistence, chance, same_weekday};
 use super::score::{Coverage, Loss, Pits, linear, loss, pit, quantile};
 use super::{LEADS, Test, name};

@@ -1,0 +1,203 @@
+//! A large pool: what a forecast of the next 48 h takes, by totals and by class and network area, and what learning from the past
+//! takes.
+//!
+//! `cargo bench -p forecast --bench availability [-- VEHICLES DAYS [refit]]`; by default 100000 vehicles and 365 days.
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a measurement from seeds"
+)]
+
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use forecast::Quantity;
+use forecast::availability::{Ask, Bound, Forecaster, Log, Visit};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use units::{Energy, Interval, Power};
+
+const ZONE: Tz = Tz::Europe__Amsterdam;
+/// 2024-06-12 (a Wednesday) 06:00 UTC.
+const ORIGIN: i64 = 1_718_172_000;
+const AREAS: u32 = 12;
+
+/// A class of places: share of the vehicles, chance of a plug-in per day and vehicle on working days and days off, usual clock of plug-in
+/// and its spread, usual stay and its spread (hours), kWh, kW.
+const CLASSES: [(f64, [f64; 2], [f64; 2], [f64; 2], f64, f64); 4] = [
+    (0.70, [0.42, 0.45], [18.0, 2.5], [13.0, 3.0], 14.0, 7.4),
+    (0.20, [0.60, 0.03], [8.5, 1.0], [8.5, 1.5], 12.0, 11.0),
+    (0.08, [0.50, 0.60], [14.0, 4.0], [3.0, 1.5], 18.0, 22.0),
+    (0.02, [0.95, 0.50], [20.0, 1.0], [9.5, 1.0], 180.0, 60.0),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut numbers = arguments.iter().filter_map(|a| a.parse::<i64>().ok());
+    let vehicles = numbers.next().unwrap_or(100_000);
+    let days = numbers.next().unwrap_or(365);
+    let begun = Began::now();
+    let log = Log::new(ZONE, visits(vehicles as f64, days));
+    println!(
+        "{vehicles} vehicles, {days} days, {} visits: made and sorted in {begun}",
+        log.len()
+    );
+    let until = DateTime::from_timestamp(ORIGIN, 0).unwrap_or_default();
+    let ask = Ask {
+        threads: 2,
+        ..Ask::default()
+    };
+    let mut forecaster = Forecaster::new(&log, &[]);
+    for _ in 0..3 {
+        let begun = Began::now();
+        let ahead = forecaster.ahead(until, &ask);
+        println!("48 h, 200 paths, totals: {begun}");
+        print(&ahead.paths);
+        let begun = Began::now();
+        let by_group = Ask {
+            by_group: true,
+            ..ask
+        };
+        let ahead = forecaster.ahead(until, &by_group);
+        let areas = (0..AREAS).map(|area| (0..4).map(|class| AREAS * class + area).collect());
+        let classes = (0..4).map(|class| (0..AREAS).map(|area| AREAS * class + area).collect());
+        let parts: Vec<Vec<u32>> = areas.chain(classes).collect();
+        let mut bands = 0;
+        for part in &parts {
+            let paths = ahead.part(part);
+            for step in 0..paths.steps() {
+                bands += forecast::availability::QUANTITIES
+                    .into_iter()
+                    .filter(|q| paths.band(*q, step).is_some())
+                    .count();
+                bands += [Bound::Lowest, Bound::Highest]
+                    .into_iter()
+                    .filter(|b| paths.energy_band(*b, step).is_some())
+                    .count();
+            }
+        }
+        println!("the same by {AREAS} areas and 4 classes, with {bands} bands: {begun}");
+    }
+    if arguments.iter().any(|a| a == "refit") {
+        let begun = Began::now();
+        forecaster.refit(until, &ask);
+        println!("learned from 28 days of its own forecasts: {begun}");
+        print(&forecaster.ahead(until, &ask).paths);
+    }
+}
+
+fn print(paths: &forecast::availability::Paths) {
+    for hours in [3, 12, 36] {
+        let band = |q| {
+            let band = paths.band(q, 4 * hours);
+            band.map_or_else(Vec::new, |b| b.values().iter().map(|v| v.round()).collect())
+        };
+        let count: Vec<f64> = band(Quantity::PluggedIn);
+        println!("  in {hours} h plugged in {count:?}");
+    }
+}
+
+/// Visits up to a day past the origin, day by day; some days are busier than others.
+fn visits(vehicles: f64, days: i64) -> impl Iterator<Item = Visit> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut rest: Vec<Visit> = Vec::new();
+    let midnight = ORIGIN - 6 * 3600;
+    let mut day = -days;
+    std::iter::from_fn(move || {
+        while rest.is_empty() && day <= 0 {
+            rest = of_day(vehicles, midnight + 86_400 * day, &mut rng);
+            day += 1;
+        }
+        rest.pop()
+    })
+}
+
+fn of_day(vehicles: f64, midnight: i64, rng: &mut ChaCha8Rng) -> Vec<Visit> {
+    let off = (midnight.div_euclid(86_400) + 3).rem_euclid(7) >= 5;
+    let busy = 1.0 + 0.06 * normal(rng);
+    let mut visits = Vec::new();
+    for (class, (share, chance, clock, stay, kwh, kw)) in (0..).zip(CLASSES) {
+        let count = vehicles * share * chance[usize::from(off)] * busy;
+        for _ in 0..count as i64 {
+            let start = midnight + ((clock[0] + clock[1] * normal(rng)) * 3600.0) as i64;
+            let hours = (stay[0] + stay[1] * normal(rng)).max(0.2);
+            let vehicle = rng.random_range(0..(vehicles * share) as u32);
+            let area = vehicle % AREAS;
+            visits.extend(visit(
+                start,
+                hours,
+                kwh * (0.3 + 1.4 * rng.random::<f64>()),
+                kw,
+                (class, area, vehicle),
+            ));
+        }
+    }
+    visits
+}
+
+fn visit(
+    start: i64,
+    hours: f64,
+    kwh: f64,
+    kw: f64,
+    (class, area, vehicle): (u32, u32, u32),
+) -> Option<Visit> {
+    let begin: DateTime<Utc> = DateTime::from_timestamp(start, 0)?;
+    let end = begin + TimeDelta::seconds((hours * 3600.0) as i64);
+    Some(Visit {
+        span: Interval::try_new(begin, end).ok()?,
+        energy: Energy::from_kwh(kwh),
+        charge: Power::from_kw(kw),
+        rating: Some(Power::from_kw(kw)),
+        discharge: Power::ZERO,
+        outlet: None,
+        user: Some(class * 10_000_000 + vehicle),
+        group: AREAS * class + area,
+        class,
+        metered: None,
+        slack: None,
+        said: None,
+    })
+}
+
+/// Twelve uniform numbers make a normal one, near enough for traffic.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0
+}
+
+/// Wall and processor seconds since an instant, and the most memory used so far.
+struct Began(Instant, f64);
+
+impl Began {
+    fn now() -> Self {
+        Self(Instant::now(), processor_seconds())
+    }
+}
+
+impl std::fmt::Display for Began {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (wall, cpu) = (self.0.elapsed().as_secs_f64(), processor_seconds() - self.1);
+        write!(
+            f,
+            "{wall:.2} s, processor {cpu:.2} s, most memory {:.2} GiB",
+            most_gib()
+        )
+    }
+}
+
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+fn most_gib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"));
+    let kib = line.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0 / 1024.0
+}

@@ -1,0 +1,263 @@
+//! All visits of a pool, and the view of them that somebody had at an instant.
+
+use std::borrow::Borrow;
+
+use chrono::{NaiveDate, TimeDelta};
+use chrono_tz::Tz;
+
+use super::num::{index, real};
+use super::visit::{Arrival, Packed, Present, Seen, Visit, clock, seconds};
+
+/// All visits, in order of their plug-in.
+#[derive(Debug, Clone)]
+pub struct Log {
+    zone: Tz,
+    visits: Vec<Packed>,
+    /// Visits plugged in at `base + 3600 i`.
+    hourly: Vec<u32>,
+    base: i64,
+    /// First second of every local day from `first_day` on.
+    midnights: Vec<i64>,
+    first_day: i32,
+    groups: u32,
+    dropped: Dropped,
+}
+
+/// Rows that were not taken for visits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// The same visit once more.
+    pub repeated: usize,
+    /// Visits longer than a month: a plug-out that was never noticed says nothing about a stay.
+    pub endless: usize,
+}
+
+/// Longest visit that is believed.
+pub(crate) const LONGEST: i64 = 31 * 86_400;
+
+/// Days past the last visit for which the calendar is laid out: the furthest horizon and its neighbours.
+const AHEAD_DAYS: i64 = 40;
+
+impl Log {
+    /// Sorts `visits` by the local clock of `zone`; repeated ones are dropped, endless ones cut after a month, both counted.
+    #[must_use]
+    pub fn new(zone: Tz, visits: impl IntoIterator<Item = impl Borrow<Visit>>) -> Self {
+        let visits = visits.into_iter().enumerate();
+        let mut kept: Vec<Packed> = visits
+            .map(|(source, v)| Packed::of(zone, v.borrow(), source))
+            .collect();
+        // What is equal by this order is the same in all that a forecast looks at.
+        kept.sort_unstable_by(Packed::order);
+        let all = kept.len();
+        kept.dedup_by(|a, b| a.repeats(b));
+        let repeated = all - kept.len();
+        let longest = seconds(LONGEST);
+        let mut endless = 0;
+        for visit in &mut kept {
+            if visit.length > longest {
+                visit.length = longest;
+                endless += 1;
+            }
+        }
+        let dropped = Dropped { repeated, endless };
+        let groups = kept.iter().map(|v| v.group + 1).max().unwrap_or(0);
+        let base = kept.first().map_or(0, |v| v.start.div_euclid(3600) * 3600);
+        let first_day = kept.first().map_or(0, |v| v.day);
+        let last = kept.iter().map(Packed::end).max().unwrap_or(base);
+        Self {
+            zone,
+            hourly: hourly(&kept, base, last),
+            base,
+            midnights: midnights(zone, first_day, (last - base) / 86_400 + AHEAD_DAYS),
+            first_day,
+            groups,
+            dropped,
+            visits: kept,
+        }
+    }
+
+    /// All visits in order of their plug-in, for scoring only.
+    pub(crate) fn visits(&self) -> impl DoubleEndedIterator<Item = Seen> + Clone + '_ {
+        self.visits.iter().map(Packed::seen)
+    }
+
+    /// Zone of the local clock.
+    #[must_use]
+    pub const fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// Visits kept.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.visits.len()
+    }
+
+    /// Whether no visit was kept.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.visits.is_empty()
+    }
+
+    /// Groups, counted from zero to the highest named.
+    #[must_use]
+    pub const fn groups(&self) -> u32 {
+        self.groups
+    }
+
+    /// Rows that were not taken for visits.
+    #[must_use]
+    pub const fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// What was known at `until`.
+    pub(crate) fn view(&self, until: i64) -> View<'_> {
+        let begun = self.visits.partition_point(|v| v.start <= until);
+        View {
+            log: self,
+            until,
+            begun: &self.visits[..begun],
+        }
+    }
+
+    /// Instant of `clock` seconds on local day `day`; a skipped time becomes the first after it.
+    pub(crate) fn instant(&self, day: i32, clock: i64) -> i64 {
+        let midnight = |d: i32| {
+            let place = usize::try_from(i64::from(d) - i64::from(self.first_day)).ok()?;
+            self.midnights.get(place).copied()
+        };
+        match (midnight(day), midnight(day + 1)) {
+            (Some(start), Some(next)) if next - start == 86_400 => start + clock,
+            _ => local(self.zone, day, clock),
+        }
+    }
+
+    /// Local day and clock of an instant.
+    pub(crate) fn clock(&self, at: i64) -> (i32, i64) {
+        clock(self.zone, at)
+    }
+}
+
+/// What was known at an instant: visits that ended, and of those that last only what was known at plug-in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    log: &'a Log,
+    pub(crate) until: i64,
+    begun: &'a [Packed],
+}
+
+impl<'a> View<'a> {
+    pub(crate) const fn log(&self) -> &'a Log {
+        self.log
+    }
+
+    /// Visits that ended by then and began no earlier than `from`, in order of their plug-in.
+    pub(crate) fn ended(&self, from: i64) -> impl Iterator<Item = Seen> + use<'a> {
+        let first = self.begun.partition_point(|v| v.start < from);
+        let until = self.until;
+        let ended = self.begun[first..].iter().filter(move |v| v.end() <= until);
+        ended.map(Packed::seen)
+    }
+
+    /// Visits that last.
+    pub(crate) fn present(&self) -> Vec<Present> {
+        let first = self
+            .begun
+            .partition_point(|v| v.start < self.until - LONGEST);
+        self.begun[first..]
+            .iter()
+            .filter(|v| v.end() > self.until)
+            .map(|v| Present::of(&v.seen(), self.until))
+            .collect()
+    }
+
+    /// Places of the visits that ended by then and began no earlier than `from`, with their classes, in order of their plug-in.
+    pub(crate) fn ended_places(&self, from: i64) -> impl Iterator<Item = (usize, u32)> + use<'a> {
+        let first = self.begun.partition_point(|v| v.start < from);
+        let until = self.until;
+        let all = self.begun.iter().enumerate().skip(first);
+        all.filter(move |(_, v)| v.end() <= until)
+            .map(|(place, v)| (place, v.class))
+    }
+
+    /// The visit at a place that [`View::ended_places`] gave.
+    pub(crate) fn at(&self, place: usize) -> Option<Seen> {
+        self.begun.get(place).map(Packed::seen)
+    }
+
+    /// Plug-ins on local day `day` in order of the clock, as they may be repeated.
+    pub(crate) fn arrivals(&self, day: i32) -> impl Iterator<Item = Arrival> + use<'a> {
+        let until = self.until;
+        self.day(day).iter().map(move |v| Arrival::of(v, until))
+    }
+
+    fn day(&self, day: i32) -> &'a [Packed] {
+        let from = self.begun.partition_point(|v| v.day < day);
+        let to = self.begun.partition_point(|v| v.day <= day);
+        &self.begun[from..to]
+    }
+
+    /// Plug-ins on local day `day` up to its local clock `clock`.
+    pub(crate) fn arrived(&self, day: i32, clock: i64) -> usize {
+        let at = self.log.instant(day, clock);
+        self.day(day).partition_point(|v| v.start <= at)
+    }
+
+    /// Visits that began at `from` or later.
+    pub(crate) fn begun_since(&self, from: i64) -> usize {
+        self.begun.len() - self.begun.partition_point(|v| v.start < from)
+    }
+
+    /// Plug-ins on local day `day`.
+    pub(crate) fn arrivals_of(&self, day: i32) -> usize {
+        self.day(day).len()
+    }
+
+    /// Visits plugged in at the full hour at or before `at`; `None` after the cut-off and before the first visit.
+    pub(crate) fn count(&self, at: i64) -> Option<u32> {
+        if at > self.until || at < self.log.base {
+            return None;
+        }
+        let hour = usize::try_from((at - self.log.base) / 3600).ok()?;
+        Some(self.log.hourly.get(hour).copied().unwrap_or(0))
+    }
+
+    /// Local day of the first visit.
+    pub(crate) fn first_day(&self) -> Option<i32> {
+        self.begun.first().map(|v| v.day)
+    }
+}
+
+fn local(zone: Tz, day: i32, clock: i64) -> i64 {
+    NaiveDate::from_num_days_from_ce_opt(day)
+        .and_then(|d| d.and_hms_opt(0, 0, 0))
+        .map_or(0, |m| {
+            units::local_instant(zone, m + TimeDelta::seconds(clock)).timestamp()
+        })
+}
+
+fn midnights(zone: Tz, first: i32, days: i64) -> Vec<i64> {
+    (0..i32::try_from(days).unwrap_or(0))
+        .map(|d| local(zone, first + d, 0))
+        .collect()
+}
+
+/// Visits plugged in at every full hour: a difference array.
+fn hourly(visits: &[Packed], base: i64, last: i64) -> Vec<u32> {
+    let hours = index(real(last - base) / 3600.0) + 2;
+    let place = |at: i64| index(real(at - base + 3599) / 3600.0).min(hours - 1);
+    let mut change = vec![0_i64; hours];
+    for visit in visits {
+        change[place(visit.start)] += 1;
+        change[place(visit.end())] -= 1;
+    }
+    let mut now = 0;
+    change
+        .into_iter()
+        .map(|c| {
+            now += c;
+            u32::try_from(now).unwrap_or(0)
+        })
+        .collect()
+}
