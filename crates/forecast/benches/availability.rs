@@ -25,13 +25,43 @@ const ZONE: Tz = Tz::Europe__Amsterdam;
 const ORIGIN: i64 = 1_718_172_000;
 const AREAS: u32 = 12;
 
-/// A class of places: share of the vehicles, chance of a plug-in per day and vehicle on working days and days off, usual clock of plug-in
-/// and its spread, usual stay and its spread (hours), kWh, kW.
-const CLASSES: [(f64, [f64; 2], [f64; 2], [f64; 2], f64, f64); 4] = [
-    (0.70, [0.42, 0.45], [18.0, 2.5], [13.0, 3.0], 14.0, 7.4),
-    (0.20, [0.60, 0.03], [8.5, 1.0], [8.5, 1.5], 12.0, 11.0),
-    (0.08, [0.50, 0.60], [14.0, 4.0], [3.0, 1.5], 18.0, 22.0),
-    (0.02, [0.95, 0.50], [20.0, 1.0], [9.5, 1.0], 180.0, 60.0),
+/// A class of places.
+struct Class {
+    /// Share of the vehicles.
+    share: f64,
+    /// Plug-ins per day and vehicle, on working days and days off.
+    chance: [f64; 2],
+    /// Usual clock of plug-in and its spread, hours.
+    clock: [f64; 2],
+    /// Usual stay and its spread, hours.
+    stay: [f64; 2],
+    kwh: f64,
+    kw: f64,
+}
+
+const fn class(
+    share: f64,
+    chance: [f64; 2],
+    clock: [f64; 2],
+    stay: [f64; 2],
+    [kwh, kw]: [f64; 2],
+) -> Class {
+    Class {
+        share,
+        chance,
+        clock,
+        stay,
+        kwh,
+        kw,
+    }
+}
+
+/// Home, work, public, depot.
+const CLASSES: [Class; 4] = [
+    class(0.70, [0.42, 0.45], [18.0, 2.5], [13.0, 3.0], [14.0, 7.4]),
+    class(0.20, [0.60, 0.03], [8.5, 1.0], [8.5, 1.5], [12.0, 11.0]),
+    class(0.08, [0.50, 0.60], [14.0, 4.0], [3.0, 1.5], [18.0, 22.0]),
+    class(0.02, [0.95, 0.50], [20.0, 1.0], [9.5, 1.0], [180.0, 60.0]),
 ];
 
 fn main() {
@@ -119,20 +149,16 @@ fn of_day(vehicles: f64, midnight: i64, rng: &mut ChaCha8Rng) -> Vec<Visit> {
     let off = (midnight.div_euclid(86_400) + 3).rem_euclid(7) >= 5;
     let busy = 1.0 + 0.06 * normal(rng);
     let mut visits = Vec::new();
-    for (class, (share, chance, clock, stay, kwh, kw)) in (0..).zip(CLASSES) {
-        let count = vehicles * share * chance[usize::from(off)] * busy;
+    for (number, class) in (0..).zip(&CLASSES) {
+        let count = vehicles * class.share * class.chance[usize::from(off)] * busy;
         for _ in 0..count as i64 {
-            let start = midnight + ((clock[0] + clock[1] * normal(rng)) * 3600.0) as i64;
-            let hours = (stay[0] + stay[1] * normal(rng)).max(0.2);
-            let vehicle = rng.random_range(0..(vehicles * share) as u32);
-            let area = vehicle % AREAS;
-            visits.extend(visit(
-                start,
-                hours,
-                kwh * (0.3 + 1.4 * rng.random::<f64>()),
-                kw,
-                (class, area, vehicle),
-            ));
+            let clock = class.clock[0] + class.clock[1] * normal(rng);
+            let hours = (class.stay[0] + class.stay[1] * normal(rng)).max(0.2);
+            let vehicle = rng.random_range(0..(vehicles * class.share) as u32);
+            let kwh = class.kwh * (0.3 + 1.4 * rng.random::<f64>());
+            let start = midnight + (clock * 3600.0) as i64;
+            let who = (number, vehicle % AREAS, vehicle);
+            visits.extend(visit(start, hours, kwh, class.kw, who));
         }
     }
     visits

@@ -147,7 +147,7 @@ fn nothing_after_the_origin_changes_a_forecast() {
 
 #[test]
 fn the_answer_does_not_depend_on_what_was_asked_before() {
-    let log = Log::new(ZONE, &workplace(date("2019-06-03"), 60));
+    let log = Log::new(ZONE, workplace(date("2019-06-03"), 60));
     let until = local(date("2019-07-25"), 15 * 60);
     let fresh = Forecaster::new(&log, &[]).forecast(until, &ask(30));
     let mut asked = Forecaster::new(&log, &[]);
@@ -211,7 +211,7 @@ fn every_second_friday_is_found_by_the_data_and_forecast_so() {
 
 #[test]
 fn paths_keep_what_goes_together_and_shuffled_ones_lose_it() {
-    let log = Log::new(ZONE, &workplace(date("2019-05-06"), 98));
+    let log = Log::new(ZONE, workplace(date("2019-05-06"), 98));
     let test = Test {
         from: date("2019-07-22"),
         to: date("2019-08-10"),
@@ -327,7 +327,7 @@ fn a_hole_in_the_data_is_no_empty_car_park() {
 
 #[test]
 fn a_test_without_anything_to_train_on_or_to_score_is_refused() {
-    let log = Log::new(ZONE, &workplace(date("2019-06-03"), 14));
+    let log = Log::new(ZONE, workplace(date("2019-06-03"), 14));
     let test = |from: &str, to: &str| Test {
         from: date(from),
         to: date(to),
@@ -473,11 +473,8 @@ fn energy_lies_between_bounds_that_rise_and_do_not_cross() {
 #[test]
 fn a_battery_of_unknown_charge_neither_gives_nor_takes_more_than_it_needs() {
     let known = divided();
-    let unknown: Vec<Visit> = known
-        .iter()
-        .cloned()
-        .map(|v| Visit { slack: None, ..v })
-        .collect();
+    let mut unknown = known.clone();
+    unknown.iter_mut().for_each(|v| v.slack = None);
     let (known, unknown) = (by_group(&known, 1), by_group(&unknown, 1));
     let sum = |a: &Availability, b| a.paths.energy(b).iter().map(|v| f64::from(*v)).sum::<f64>();
     assert!(

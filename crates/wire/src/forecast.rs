@@ -29,11 +29,15 @@ pub enum Quantity {
     AfrrUpPrice,
     /// Currency per MW for the block.
     AfrrDownPrice,
+    /// Joules that must have flowed into the vehicles since the forecast was made.
+    EnergyLowest,
+    /// Joules that can have flowed into them since then.
+    EnergyHighest,
 }
 
 impl Quantity {
     /// All quantities.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::PluggedIn,
         Self::PowerUp,
         Self::PowerDown,
@@ -42,6 +46,8 @@ impl Quantity {
         Self::FcrPrice,
         Self::AfrrUpPrice,
         Self::AfrrDownPrice,
+        Self::EnergyLowest,
+        Self::EnergyHighest,
     ];
 
     /// Name as written in log keys and tables.
@@ -56,6 +62,8 @@ impl Quantity {
             Self::FcrPrice => "fcr_price",
             Self::AfrrUpPrice => "afrr_up_price",
             Self::AfrrDownPrice => "afrr_down_price",
+            Self::EnergyLowest => "energy_lowest",
+            Self::EnergyHighest => "energy_highest",
         }
     }
 }
@@ -71,6 +79,8 @@ impl From<Quantity> for proto::Quantity {
             Quantity::FcrPrice => Self::FcrPrice,
             Quantity::AfrrUpPrice => Self::AfrrUpPrice,
             Quantity::AfrrDownPrice => Self::AfrrDownPrice,
+            Quantity::EnergyLowest => Self::EnergyLowest,
+            Quantity::EnergyHighest => Self::EnergyHighest,
         }
     }
 }
@@ -88,6 +98,8 @@ impl TryFrom<proto::Quantity> for Quantity {
             proto::Quantity::FcrPrice => Self::FcrPrice,
             proto::Quantity::AfrrUpPrice => Self::AfrrUpPrice,
             proto::Quantity::AfrrDownPrice => Self::AfrrDownPrice,
+            proto::Quantity::EnergyLowest => Self::EnergyLowest,
+            proto::Quantity::EnergyHighest => Self::EnergyHighest,
         })
     }
 }
@@ -107,7 +119,7 @@ pub fn quantity(number: i32) -> Result<Quantity, WireError> {
 pub struct Published {
     /// Name.
     pub id: String,
-    /// Site or `pool` it speaks of.
+    /// The pool it speaks of, or a part: `site/ID`, `class/NAME`, `area/NAME`.
     pub pool: String,
     /// What it is about, and with it the unit.
     pub quantity: Quantity,

@@ -133,7 +133,7 @@ async fn cycles(app: App) -> Result<(), Status> {
 async fn forecasts(app: App) -> Result<(), Status> {
     let mut client = ForecastServiceClient::new(app.services.forecast.clone());
     let forecasts = client
-        .watch_forecasts(WatchForecastsRequest {})
+        .watch_forecasts(WatchForecastsRequest::default())
         .await?
         .into_inner();
     app.fold(Source::Forecast, |_| ());

@@ -384,6 +384,8 @@ const fn quantity(quantity: Quantity) -> (&'static str, &'static str, f64) {
         Quantity::FcrPrice => ("fcr_price", "per MW and block", 1.0),
         Quantity::AfrrUpPrice => ("afrr_up_price", "per MW and block", 1.0),
         Quantity::AfrrDownPrice => ("afrr_down_price", "per MW and block", 1.0),
+        Quantity::EnergyLowest => ("energy_lowest", "kWh", 1.0 / 3.6e6),
+        Quantity::EnergyHighest => ("energy_highest", "kWh", 1.0 / 3.6e6),
     }
 }
 

@@ -1,7 +1,11 @@
 //! What can be chosen.
 
-use chrono::TimeDelta;
+use std::collections::BTreeMap;
+
+use chrono::{NaiveDate, TimeDelta};
 use chrono_tz::Tz;
+use fleet::SiteId;
+use forecast::availability::Ask;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of the forecaster.
@@ -20,6 +24,16 @@ pub struct Config {
     pub step_minutes: u32,
     /// Weeks of history asked for on start: eight with data, and two in case some are missing.
     pub history_weeks: u32,
+    /// Days known long before on which fewer people come: holidays and closures.
+    pub days_off: Vec<NaiveDate>,
+    /// Network area of sites; those not listed lie in none.
+    pub areas: BTreeMap<SiteId, String>,
+    /// Paths drawn per forecast.
+    pub paths: u32,
+    /// Ways the time ahead may go that are told visit by visit.
+    pub scenarios: u32,
+    /// Threads that a forecast may use; it does not depend on them.
+    pub threads: u32,
 }
 
 impl Default for Config {
@@ -31,6 +45,11 @@ impl Default for Config {
             horizon_hours: 48,
             step_minutes: 15,
             history_weeks: 10,
+            days_off: Vec::new(),
+            areas: BTreeMap::new(),
+            paths: 200,
+            scenarios: 8,
+            threads: 2,
         }
     }
 }
@@ -46,6 +65,9 @@ impl Config {
             ("horizon_hours", self.horizon_hours),
             ("step_minutes", self.step_minutes),
             ("history_weeks", self.history_weeks),
+            ("paths", self.paths),
+            ("scenarios", self.scenarios),
+            ("threads", self.threads),
         ] {
             if value == 0 {
                 return Err(format!("{name} is 0, expected at least 1"));
@@ -58,6 +80,19 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// What is asked of the availability forecast.
+    pub(crate) fn ask(&self, seed: u64) -> Ask {
+        let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        Ask {
+            step: self.step(),
+            hours: size(self.horizon_hours),
+            paths: size(self.paths),
+            seed,
+            by_group: true,
+            threads: size(self.threads),
+        }
     }
 
     pub(crate) fn every(&self) -> TimeDelta {

@@ -92,6 +92,16 @@ impl History {
         self.places.get(evse)
     }
 
+    /// Stays as they were told.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &PastSession> {
+        self.stays.values()
+    }
+
+    /// Outlets with a vehicle.
+    pub(crate) fn states(&self) -> &[EvseState] {
+        &self.plugged
+    }
+
     /// Stays that ended, as the forecast sees them.
     pub(crate) fn past(&self) -> Vec<Stay<EvseId>> {
         self.stays.values().filter_map(ended).collect()
@@ -162,7 +172,7 @@ fn published(price: &Clearing) -> Option<Published> {
 }
 
 /// What a stay needed: as stated, else what it took.
-fn ended(past: &PastSession) -> Option<Stay<EvseId>> {
+pub(crate) fn ended(past: &PastSession) -> Option<Stay<EvseId>> {
     let session = &past.session;
     let needs = session.needs.as_ref();
     let stored = needs.and_then(|n| n.stored);
@@ -190,7 +200,7 @@ fn ended(past: &PastSession) -> Option<Stay<EvseId>> {
 }
 
 /// A vehicle plugged in, with what it still needs.
-fn plugged(state: &EvseState) -> Option<Plugged<EvseId>> {
+pub(crate) fn plugged(state: &EvseState) -> Option<Plugged<EvseId>> {
     let stay = state.session.as_ref()?;
     let needs = stay.session.needs.as_ref();
     let added = stay.added.unwrap_or(Energy::ZERO);

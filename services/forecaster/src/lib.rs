@@ -1,18 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+mod availability;
 mod book;
 mod config;
 mod history;
+mod pool;
 mod publish;
 mod serve;
+mod train;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use forecast::availability::Learned;
 use runtime::Clock;
 use runtime::pipe::{Listener, PipeError};
-use tokio::sync::{RwLock, broadcast};
+use tokio::sync::{Mutex, RwLock, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use wire::forecast::Published;
@@ -26,7 +30,7 @@ pub use history::History;
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Forecasts a slow watcher may lag behind before it misses some.
-const WATCHED: usize = 256;
+const WATCHED: usize = 4096;
 
 /// What the forecaster is given.
 #[derive(Debug)]
@@ -65,7 +69,12 @@ pub(crate) struct Shared {
     pub(crate) tables: store::Tables,
     pub(crate) history: RwLock<Arc<History>>,
     pub(crate) book: RwLock<Option<Arc<Book>>>,
-    pub(crate) published: broadcast::Sender<Arc<Published>>,
+    /// What the past has taught so far.
+    pub(crate) learned: RwLock<Arc<Learned>>,
+    /// Held by whoever is learning.
+    pub(crate) training: Arc<Mutex<()>>,
+    /// Forecasts as they are made, and whether each is of the whole pool by the model in service.
+    pub(crate) published: broadcast::Sender<Arc<(Published, bool)>>,
 }
 
 /// Forecasts every hour and serves `ForecastService` until `stop`.
@@ -77,6 +86,8 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
     let shared = Arc::new(Shared {
         history: RwLock::new(Arc::new(History::default())),
         book: RwLock::new(None),
+        learned: RwLock::default(),
+        training: Arc::default(),
         published: broadcast::Sender::new(WATCHED),
         clock: deps.clock,
         fleet: deps.fleet,

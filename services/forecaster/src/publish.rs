@@ -13,7 +13,7 @@ use wire::proto;
 use wire::proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use wire::proto::market::v1::market_service_client::MarketServiceClient;
 
-use crate::{Book, History, Shared};
+use crate::{Book, History, Shared, train};
 
 /// The largest answer accepted: ten weeks of stays of ten thousand vehicles.
 const LARGEST_ANSWER: usize = 512 * 1024 * 1024;
@@ -64,39 +64,44 @@ pub(crate) async fn round(shared: &Arc<Shared>) -> Result<usize, RoundError> {
     history.forget(now - shared.config.history());
     let history = Arc::new(history);
     *shared.history.write().await = history.clone();
+    let learned = shared.learned.read().await.clone();
     let config = shared.config.clone();
-    let book = tokio::task::spawn_blocking(move || Book::make(&config, &history, now)).await?;
-    publish(shared, book).await
+    let of = history.clone();
+    let book = tokio::task::spawn_blocking(move || Book::make(&config, &of, &learned, now)).await?;
+    let count = publish(shared, book).await?;
+    train::if_due(shared, history, now).await;
+    Ok(count)
 }
 
 async fn publish(shared: &Shared, book: Book) -> Result<usize, RoundError> {
-    let made: Vec<&Published> = book.forecasts.values().collect();
+    let pool = &shared.config.pool;
+    let made: Vec<(&Published, bool)> = book.all(pool).collect();
     let count = made.len();
-    let rows: Vec<ForecastRow> = made.iter().filter_map(|f| row(f)).collect();
-    let records: Vec<NewRecord> = made.iter().map(|f| record(f)).collect();
+    let rows: Vec<ForecastRow> = made.iter().filter_map(|(f, _)| row(pool, f)).collect();
+    let records: Vec<NewRecord> = made.iter().map(|(f, _)| record(pool, f)).collect();
     shared
         .tables
         .apply(Change::default().forecasts(&rows).records(records))
         .await?;
-    for forecast in made {
+    for (forecast, whole) in made {
         metrics::counter!("shoal_forecasts_made_total", "quantity" => forecast.quantity.name())
             .increment(1);
         // Nobody may be watching.
-        let _ = shared.published.send(Arc::new(forecast.clone()));
+        let _ = shared.published.send(Arc::new((forecast.clone(), whole)));
     }
     *shared.book.write().await = Some(Arc::new(book));
     Ok(count)
 }
 
-fn record(forecast: &Published) -> NewRecord {
+fn record(pool: &str, forecast: &Published) -> NewRecord {
     NewRecord {
         topic: topic::FORECASTS,
-        key: format!("{}/{}", forecast.pool, forecast.quantity.name()),
+        key: Book::series(pool, forecast),
         payload: wire::encode(&proto::forecast::v1::Forecast::from(forecast)),
     }
 }
 
-fn row(forecast: &Published) -> Option<ForecastRow> {
+fn row(pool: &str, forecast: &Published) -> Option<ForecastRow> {
     let bands = &forecast.bands;
     let steps: Vec<&[f64]> = bands.values().iter().map(units::Band::values).collect();
     let end = bands.iter().last()?.0.end();
@@ -112,7 +117,7 @@ fn row(forecast: &Published) -> Option<ForecastRow> {
     });
     Some(ForecastRow {
         id: forecast.id.clone(),
-        series: format!("{}/{}", forecast.pool, forecast.quantity.name()),
+        series: Book::series(pool, forecast),
         model: forecast.model.clone(),
         issued_at: forecast.made_at,
         data_until: forecast.input_until,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use fleet::EvseId;
+use forecast::availability::Learned;
 use forecast::{Days, Stay};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
@@ -14,7 +15,7 @@ use wire::forecast::{ExpectedStay, Scenario};
 use wire::proto::forecast::v1 as proto;
 use wire::proto::forecast::v1::forecast_service_server::ForecastService;
 
-use crate::{History, Shared, book, publish};
+use crate::{Config, History, Shared, availability, book, publish};
 
 /// The longest span that scenarios are drawn for: a question for a year is a mistake.
 const LONGEST_HOURS: i64 = 24 * 8;
@@ -48,8 +49,16 @@ impl ForecastService for Service {
             ));
         };
         let name = quantity.name();
-        let forecast = book.forecasts.get(&quantity).ok_or_else(|| {
-            Status::not_found(format!("{name}: there is no history to forecast from"))
+        let pool = match request.pool.as_str() {
+            "" => self.0.config.pool.as_str(),
+            part => part,
+        };
+        let forecast = book.get(pool, quantity, &request.model).ok_or_else(|| {
+            let of = format!("{pool} {}", request.model);
+            Status::not_found(format!(
+                "{name} of {}: there is no history to forecast from",
+                of.trim_end()
+            ))
         })?;
         let part = book::cut(forecast, over).ok_or_else(|| {
             Status::out_of_range(format!(
@@ -82,8 +91,10 @@ impl ForecastService for Service {
                 tracing::warn!("scenarios start from the fleet of the last round: {error}")
             }
         }
-        let zone = self.0.config.zone;
-        let scenarios = tokio::task::spawn_blocking(move || draw(&history, zone, now, over))
+        let config = self.0.config.clone();
+        let learned = self.0.learned.read().await.clone();
+        let work = move || draw(&config, &history, &learned, (now, over));
+        let scenarios = tokio::task::spawn_blocking(work)
             .await
             .map_err(|e| Status::internal(e.to_string()))?;
         Ok(Response::new(scenarios))
@@ -93,29 +104,41 @@ impl ForecastService for Service {
 
     async fn watch_forecasts(
         &self,
-        _: Request<proto::WatchForecastsRequest>,
+        request: Request<proto::WatchForecastsRequest>,
     ) -> Result<Response<Self::WatchForecastsStream>, Status> {
+        let parts = request.into_inner().parts;
         let later = BroadcastStream::new(self.0.published.subscribe());
         let first: Vec<proto::Forecast> = match self.0.book.read().await.as_ref() {
-            Some(book) => book.forecasts.values().map(Into::into).collect(),
+            Some(book) => book
+                .all(&self.0.config.pool)
+                .filter(|(_, whole)| parts || *whole)
+                .map(|(forecast, _)| forecast.into())
+                .collect(),
             None => Vec::new(),
         };
         // A watcher that was too slow missed some; the next round sends all again.
-        let later = later.filter_map(|f| f.ok().map(|f| Ok(proto::Forecast::from(&*f))));
+        let later = later.filter_map(move |f| {
+            let made = f.ok().filter(|made| parts || made.1)?;
+            Some(Ok(proto::Forecast::from(&made.0)))
+        });
         Ok(Response::new(Box::pin(
             tokio_stream::iter(first).map(Ok).chain(later),
         )))
     }
 }
 
-/// Scenarios from `now` to the end of `over`; stays that end before it begins are left out.
+/// Scenarios from `now` to the end of `over`; stays that end before it begins are left out. Whole past days where the model is not to be
+/// trusted.
 fn draw(
+    config: &Config,
     history: &History,
-    zone: chrono_tz::Tz,
-    now: DateTime<Utc>,
-    over: Interval,
+    learned: &Learned,
+    (now, over): (DateTime<Utc>, Interval),
 ) -> proto::GetScenariosResponse {
-    let drawn = Days::new(zone).scenarios(&history.past(), &history.plugged(), now, over);
+    let drawn =
+        availability::scenarios(config, history, learned, (now, over)).unwrap_or_else(|| {
+            Days::new(config.zone).scenarios(&history.past(), &history.plugged(), now, over)
+        });
     for doubt in &drawn.doubts {
         tracing::warn!("scenarios are in doubt: {doubt}");
     }

@@ -231,7 +231,11 @@ async fn running(stop: &CancellationToken) -> (Channel, Store) {
         market: market.channel(),
         listener,
     };
-    tokio::spawn(shoal_forecaster::run(Config::default(), deps, stop.clone()));
+    let config = Config {
+        areas: [("work".parse().unwrap(), "north".to_owned())].into(),
+        ..Config::default()
+    };
+    tokio::spawn(shoal_forecaster::run(config, deps, stop.clone()));
     (forecast.channel(), store)
 }
 
@@ -240,12 +244,21 @@ fn ask(quantity: Quantity) -> forecast::GetForecastRequest {
         quantity: forecast::Quantity::from(quantity).into(),
         from_micros: (start() + TimeDelta::hours(1)).timestamp_micros(),
         to_micros: (start() + TimeDelta::hours(40)).timestamp_micros(),
+        ..Default::default()
+    }
+}
+
+fn ask_of(quantity: Quantity, pool: &str, model: &str) -> forecast::GetForecastRequest {
+    forecast::GetForecastRequest {
+        pool: pool.to_owned(),
+        model: model.to_owned(),
+        ..ask(quantity)
     }
 }
 
 async fn first(client: &mut ForecastServiceClient<Channel>) {
     let mut seen = client
-        .watch_forecasts(forecast::WatchForecastsRequest {})
+        .watch_forecasts(forecast::WatchForecastsRequest::default())
         .await
         .unwrap()
         .into_inner();
@@ -299,6 +312,76 @@ async fn forecasts_are_published_with_their_origin_and_served() {
         .await
         .unwrap();
     assert_eq!(rows[0].model, plugged_in.model);
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_bounds_and_the_challenger_are_told_apart_and_stored() {
+    let stop = CancellationToken::new();
+    let (channel, store) = running(&stop).await;
+    let mut client = ForecastServiceClient::new(channel);
+    first(&mut client).await;
+    let noon: DateTime<Utc> = "2026-01-13T11:00:00Z".parse().unwrap();
+    let mut median = async |quantity, pool: &str, model: &str| {
+        let asked = client.get_forecast(ask_of(quantity, pool, model)).await;
+        let published = Published::try_from(asked.unwrap().into_inner()).unwrap();
+        (published.bands.at(noon).unwrap().median(), published.model)
+    };
+    let (pool, model) = median(Quantity::PluggedIn, "", "").await;
+    assert_eq!(model, "availability-paths");
+    // All cars stand at one site of one class.
+    for part in ["site/work", "class/workplace", "area/north"] {
+        let (own, _) = median(Quantity::PluggedIn, part, "").await;
+        assert!((own - pool).abs() < 1e-9, "{part}: {own} of {pool}");
+    }
+    let (low, _) = median(Quantity::EnergyLowest, "", "").await;
+    let (high, _) = median(Quantity::EnergyHighest, "", "").await;
+    assert!(0.0 < low && low < high, "{low} {high}");
+    let (naive, model) = median(Quantity::PluggedIn, "", "naive-same-weekday").await;
+    assert!((naive - 3.0).abs() < 1e-9 && model == "naive-same-weekday");
+
+    let unknown = client
+        .get_forecast(ask_of(Quantity::PluggedIn, "site/moon", ""))
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    assert!(unknown.message().contains("site/moon"), "{unknown}");
+    for series in [
+        "pool/energy_lowest",
+        "pool/site/work/plugged_in",
+        "pool/plugged_in/naive-same-weekday",
+    ] {
+        let rows = store
+            .tables()
+            .forecasts_between(series, start(), start() + TimeDelta::hours(2))
+            .await
+            .unwrap();
+        let body: serde_json::Value = serde_json::from_str(&rows[0].body).unwrap();
+        assert!(body["trained_from"].is_string(), "{series}: {body}");
+        assert!(rows[0].data_until <= rows[0].issued_at);
+    }
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_learned_takes_its_place_while_the_service_goes_on() {
+    let stop = CancellationToken::new();
+    let (channel, _store) = running(&stop).await;
+    let mut client = ForecastServiceClient::new(channel);
+    first(&mut client).await;
+    let learned = async {
+        loop {
+            let answer = client.get_forecast(ask(Quantity::PluggedIn)).await;
+            let doubts = answer.unwrap().into_inner().doubts;
+            if !doubts.iter().any(|d| d.contains("not learned")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(300), learned)
+        .await
+        .unwrap();
     stop.cancel();
 }
 

@@ -196,6 +196,7 @@ impl Sources {
             quantity: forecast::Quantity::from(quantity).into(),
             from_micros: over.start().timestamp_micros(),
             to_micros: over.end().timestamp_micros(),
+            ..Default::default()
         };
         let answer = ForecastServiceClient::new(self.forecast.clone())
             .max_decoding_message_size(LARGEST_ANSWER)

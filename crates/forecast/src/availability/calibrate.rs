@@ -224,7 +224,7 @@ const BANDS_OF_POWER: [f64; 2] = [0.815, 0.915];
 
 /// Share of the randomised probability integral transform of `outcome` that lies between two of [`LEVELS`]: 1 inside and 0
 /// outside, and in part where levels meet the outcome, as whole numbers and zeros do.
-fn within(levels: &[f64; KEPT], outcome: f64, (low, high): (usize, usize)) -> f64 {
+pub(crate) fn within(levels: &[f64; KEPT], outcome: f64, (low, high): (usize, usize)) -> f64 {
     const SAME: f64 = 1e-6;
     let below = levels.partition_point(|l| *l < outcome - SAME);
     let upto = levels.partition_point(|l| *l <= outcome + SAME);

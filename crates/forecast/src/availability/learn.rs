@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::calibrate::{self, Calibration, KEPT, Past};
 use super::joint::Paths;
 use super::log::Log;
-use super::num::floor;
+use super::num::{floor, size};
 use super::observed::Observed;
 use super::paths::Grid;
 use super::simulate::{Draw, Engine};
@@ -21,6 +21,8 @@ const MEMORY_DAYS: i64 = 28;
 const EVERY_HOURS: usize = 3;
 /// Days over which the model is compared with the naive one.
 const WATCH_DAYS: f64 = 14.0;
+/// Share of the naive loss above which the alarm goes: equal is not better.
+const ALARM: f64 = 1.0;
 /// Forecasts of the past below which nothing is said about the model.
 const FEWEST: usize = 100;
 
@@ -49,7 +51,16 @@ struct Today {
     midnight: i64,
     seed: u64,
     calibrations: Vec<Calibration>,
-    against_naive: Option<f64>,
+    watch: Option<Watch>,
+}
+
+/// How the model fared over the last 14 days, vehicles plugged in, before recalibration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Watch {
+    /// Its loss over that of the naive model.
+    pub against_naive: f64,
+    /// Share of outcomes inside its 90 % band.
+    pub inside_90: f64,
 }
 
 /// A log with its days off.
@@ -67,10 +78,16 @@ impl Learned {
         DateTime::from_timestamp(midnight, 0)
     }
 
-    /// Loss of the model over that of the naive one, over the last 14 days; `None` before enough is known.
+    /// How the model fared lately; `None` before enough is known.
     #[must_use]
-    pub fn against_naive(&self) -> Option<f64> {
-        self.today.as_ref()?.against_naive
+    pub fn watch(&self) -> Option<Watch> {
+        self.today.as_ref()?.watch
+    }
+
+    /// Whether the naive model should take over.
+    #[must_use]
+    pub fn alarm(&self) -> bool {
+        self.watch().is_some_and(|w| w.against_naive > ALARM)
     }
 
     /// By quantity, in the order of [`QUANTITIES`]; none if nothing was learned.
@@ -95,7 +112,7 @@ impl Learned {
             midnight,
             seed: ask.seed,
             calibrations: QUANTITIES.into_iter().map(learn).collect(),
-            against_naive: self.watch(world, midnight, &observed),
+            watch: self.fared(world, midnight, &observed),
         });
     }
 
@@ -159,9 +176,8 @@ impl Learned {
         past
     }
 
-    /// Loss over that of the naive model, vehicles plugged in, over the last days.
-    fn watch(&self, world: World<'_>, at: i64, observed: &Observed) -> Option<f64> {
-        let (mut own, mut naive, mut count) = (0.0, 0.0, 0);
+    fn fared(&self, world: World<'_>, at: i64, observed: &Observed) -> Option<Watch> {
+        let (mut own, mut naive, mut inside, mut count) = (0.0, 0.0, 0.0, 0);
         for past in self.past(world, at, Quantity::PluggedIn, observed) {
             if past.age > WATCH_DAYS || past.lead % 6 != 0 {
                 continue;
@@ -171,11 +187,16 @@ impl Learned {
                 continue;
             };
             let naive_levels: [f64; KEPT] = std::array::from_fn(|i| values[i]);
-            own += calibrate::pinball(&past.levels.map(f64::from), past.outcome);
+            let levels = past.levels.map(f64::from);
+            own += calibrate::pinball(&levels, past.outcome);
+            inside += calibrate::within(&levels, past.outcome, (0, KEPT - 1));
             naive += calibrate::pinball(&naive_levels, past.outcome);
             count += 1;
         }
-        (count >= FEWEST && naive > 0.0).then(|| own / naive)
+        (count >= FEWEST && naive > 0.0).then(|| Watch {
+            against_naive: own / naive,
+            inside_90: inside / size(count),
+        })
     }
 }
 

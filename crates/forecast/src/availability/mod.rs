@@ -22,7 +22,7 @@ pub mod evaluate;
 
 pub use coming::{Coming, Expected};
 pub use joint::{Bound, Paths};
-pub use learn::Learned;
+pub use learn::{Learned, Watch};
 pub use log::{Dropped, Log};
 pub use visit::{Metered, Said, Slack, Visit};
 pub use walk::{Ask, Availability, Forecaster, QUANTITIES};

@@ -105,14 +105,11 @@ pub struct Forecaster<'a> {
     learned: Learned,
 }
 
-/// Share of the naive loss above which the alarm goes: equal is not better.
-const ALARM: f64 = 1.0;
-
 impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "1";
+    pub const VERSION: &'static str = "2";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
@@ -183,8 +180,7 @@ impl<'a> Forecaster<'a> {
             threads: ask.threads,
         });
         let mut paths = drawn.clone();
-        let against_naive = self.learned.against_naive();
-        let fallen_back = against_naive.is_some_and(|w| w > ALARM);
+        let fallen_back = self.learned.alarm();
         for (quantity, calibration) in QUANTITIES.into_iter().zip(self.learned.calibrations()) {
             self.recalibrate(&mut paths, grid, quantity, calibration);
         }
@@ -199,7 +195,7 @@ impl<'a> Forecaster<'a> {
             paths,
             groups,
             rhythm,
-            against_naive,
+            against_naive: self.learned.watch().map(|w| w.against_naive),
             fallen_back,
             doubts: self.doubts(at, fallen_back),
         }
@@ -308,6 +304,9 @@ impl<'a> Forecaster<'a> {
             .is_none_or(|d| self.log.clock(at).0 - d < 21)
         {
             doubts.push("less than three weeks of history".to_owned());
+        }
+        if self.learned.until().is_none() {
+            doubts.push("not learned from its own past yet: bands as drawn".to_owned());
         }
         let dropped = self.log.dropped();
         if dropped.repeated + dropped.endless > 0 {
