@@ -107,7 +107,11 @@ pub fn load(file: &Path, data_dir: &Path) -> Result<Scenario, InputError> {
 }
 
 /// Where the table is: `file` beside the scenario, or `data` in the data folder.
-fn table(history: &mut Branch<'_>, file: &Path, data_dir: &Path) -> Result<PathBuf, InputError> {
+pub(crate) fn table(
+    history: &mut Branch<'_>,
+    file: &Path,
+    data_dir: &Path,
+) -> Result<PathBuf, InputError> {
     match (history.get("file"), history.get("data")) {
         (Some(own), None) => {
             let folder = file.parent().unwrap_or(Path::new("."));

@@ -6,6 +6,7 @@ pub mod frequency;
 pub mod history;
 pub mod import;
 mod pages;
+pub mod price_study;
 mod records;
 pub mod scenario;
 pub mod series;

@@ -2,10 +2,12 @@
 
 mod availability;
 mod html;
+mod price;
 
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
+use frames::price_study;
 
 use crate::cli::CliError;
 use crate::output::Output;
@@ -59,6 +61,7 @@ pub(crate) struct Evaluate {
 /// Runs the verb.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     match &args.command {
+        Command::Evaluate(args) if price_study::is_one(&args.scenario)? => price::run(args, output),
         Command::Evaluate(args) => availability::run(args, output),
     }
 }
