@@ -42,6 +42,8 @@ struct Repeat {
 const VISITS: usize = 20_000;
 /// Vehicles plugged in that one job looks at.
 const STANDING: usize = 4096;
+/// Paths whose crowded groups are held at a time.
+const BATCH: usize = 16;
 /// A visit that growth repeats is another driver's: it comes up to so many seconds earlier or later.
 const TWIN_SHIFT: i64 = 1800;
 
@@ -107,7 +109,6 @@ impl<'a> Engine<'a> {
         let mut parts: Vec<Paths> = (0..slots)
             .map(|_| Paths::new(how.paths, self.grid.count))
             .collect();
-        let slot = |group: usize| if how.groups { group } else { 0 };
 
         let standing = each(self.chunks(slots), how.threads, |(slot, vehicles)| {
             (slot, self.stay_on(&vehicles, how.paths))
@@ -129,13 +130,17 @@ impl<'a> Engine<'a> {
                 }
             }
         }
-        let full: Vec<(usize, usize)> = self.full().collect();
-        let crowded = each(full, how.threads, |(group, capacity)| {
-            (group, self.crowd(group, capacity, &repeats, how.paths))
-        });
-        for (group, values) in crowded {
-            for (path, values) in values.iter().enumerate() {
-                parts[slot(group)].add(path, values);
+        let full = self.capacities.iter().any(Option::is_some);
+        let paths: Vec<usize> = (0..how.paths).filter(|_| full).collect();
+        let by_path = by_path(&repeats, how.paths);
+        for batch in paths.chunks(BATCH) {
+            let crowded = each(batch.to_vec(), how.threads, |path| {
+                (path, self.crowd(path, &repeats, &by_path[path], slots))
+            });
+            for (path, values) in crowded {
+                for (slot, values) in values {
+                    parts[slot].add(path, &values);
+                }
             }
         }
 
@@ -159,12 +164,6 @@ impl<'a> Engine<'a> {
         usize::try_from(self.view.log().groups())
             .unwrap_or(0)
             .max(1)
-    }
-
-    /// Groups that fill up, with their outlets.
-    fn full(&self) -> impl Iterator<Item = (usize, usize)> {
-        let capacities = self.capacities.iter().enumerate();
-        capacities.filter_map(|(group, capacity)| capacity.map(|c| (group, c)))
     }
 
     fn fills_up(&self, group: usize) -> bool {
@@ -330,61 +329,81 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Values of a group that fills up, path by path.
+    /// Values of the groups that fill up on one path, by slot.
     fn crowd(
         &self,
-        group: usize,
-        capacity: usize,
+        path: usize,
         repeats: &[Repeat],
-        paths: usize,
-    ) -> Vec<Vec<f32>> {
+        own: &[usize],
+        slots: usize,
+    ) -> Vec<(usize, Vec<f32>)> {
+        let mut trips = self.trips(path, repeats, own, |group| self.fills_up(group));
+        trips.sort_by_key(|(group, _)| (*group).min(slots - 1));
         let mut sums = Sums::new(self.grid);
-        (0..paths)
-            .map(|path| {
-                for trip in self.trips(group, Some(capacity), repeats, path) {
-                    sums.add(&trip);
+        let by_slot = trips.chunk_by(|a, b| a.0.min(slots - 1) == b.0.min(slots - 1));
+        by_slot
+            .map(|trips| {
+                for (_, trip) in trips {
+                    sums.add(trip);
                 }
-                self.taken(&mut sums)
+                (trips[0].0.min(slots - 1), self.taken(&mut sums))
             })
             .collect()
     }
 
-    /// Visits of a group on one path, one by one; where outlets are few, who finds none waits or goes.
+    /// Visits on one path, one by one, group by group; where outlets are few, who finds none waits or goes. `own` are the places of the
+    /// days that the path repeats.
     fn trips(
         &self,
-        group: usize,
-        capacity: Option<usize>,
-        repeats: &[Repeat],
         path: usize,
-    ) -> Vec<Trip> {
-        let own = |v: &&Vehicle| usize::try_from(v.group()).is_ok_and(|g| g == group);
-        let vehicles = self.standing.vehicles.iter().filter(own);
-        let there = vehicles.map(|v| self.standing.trip(v, path));
-        let mut trips: Vec<Trip> = there.collect();
-        let standing = trips.len();
-        for repeat in repeats.iter().filter(|r| r.paths.contains(&path)) {
-            let purpose = [3, self.day(repeat), index_of(path), index_of(group)];
-            let mut rng = self.rng(&purpose);
-            self.come(repeat, &mut rng, |g| g == group, |_, trip| trips.push(trip));
+        repeats: &[Repeat],
+        own: &[usize],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<(usize, Trip)> {
+        let mut groups: Vec<(Vec<Trip>, usize)> = vec![(Vec::new(), 0); self.groups()];
+        for vehicle in &self.standing.vehicles {
+            let group = usize::try_from(vehicle.group()).unwrap_or(0);
+            if wanted(group) {
+                groups[group].0.push(self.standing.trip(vehicle, path));
+                groups[group].1 += 1;
+            }
         }
-        if let Some(capacity) = capacity {
-            admit(&mut trips, standing, capacity);
+        for repeat in own.iter().filter_map(|place| repeats.get(*place)) {
+            let mut rng = self.rng(&[3, self.day(repeat), index_of(path), 0]);
+            self.come(repeat, &mut rng, &wanted, |group, trip| {
+                groups[group].0.push(trip);
+            });
         }
-        trips
+        let mut all = Vec::new();
+        for (group, (mut trips, standing)) in groups.into_iter().enumerate() {
+            if let Some(capacity) = self.capacities.get(group).copied().flatten() {
+                admit(&mut trips, standing, capacity);
+            }
+            all.extend(trips.into_iter().map(|trip| (group, trip)));
+        }
+        all
     }
 
     /// All visits of each of `paths` paths, one by one.
     pub(crate) fn stays(&self, paths: usize, threads: usize) -> Vec<Vec<Trip>> {
         let repeats = self.repeats(paths);
-        each((0..paths).collect(), threads, |path| {
-            let groups = 0..self.groups();
-            let of = |group| {
-                let capacity = self.capacities.get(group).copied().flatten();
-                self.trips(group, capacity, &repeats, path)
-            };
-            groups.flat_map(of).collect()
+        let by_path = by_path(&repeats, paths);
+        each((0..paths).collect(), threads, |path: usize| {
+            let trips = self.trips(path, &repeats, &by_path[path], |_| true);
+            trips.into_iter().map(|(_, trip)| trip).collect()
         })
     }
+}
+
+/// Places of the days that each path repeats.
+fn by_path(repeats: &[Repeat], paths: usize) -> Vec<Vec<usize>> {
+    let mut by_path = vec![Vec::new(); paths];
+    for (place, repeat) in repeats.iter().enumerate() {
+        for path in &repeat.paths {
+            by_path[*path].push(place);
+        }
+    }
+    by_path
 }
 
 fn index_of(place: usize) -> i64 {
