@@ -12,8 +12,9 @@ use wire::fleet::PastSession;
 
 use crate::history::{self, History};
 
-/// Groups whose paths are kept apart at most: a group takes a megabyte. A fleet at more places is told by class and area.
-const MOST_GROUPS: usize = 256;
+/// Groups whose paths are kept apart at most: each takes a megabyte for every past day that is repeated. A fleet at more places is told by
+/// class and area.
+const MOST_GROUPS: usize = 48;
 
 /// What a group has in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
