@@ -25,7 +25,7 @@ use runtime::latency::Probe;
 use runtime::pipe::Pipe;
 use sim::fleet::{Fleet, Settings};
 use sim::station::{Boxed, DriverApp, Obedience, Options, Stated, Stations, Time, spawn_fleet};
-use store::{Store, Topic, topic};
+use store::{Position, Store, Topic, topic};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -181,10 +181,11 @@ impl World {
 
     async fn records(&self, topic: Topic) -> Vec<store::Record> {
         let log = self.store.log();
-        if log.newest(topic) == 0 {
+        if log.newest(topic).await.unwrap().is_start() {
             return Vec::new();
         }
-        log.replay(topic, 0).next_batch(1_000_000).await.unwrap()
+        let mut reader = log.replay(topic, &Position::default()).unwrap();
+        reader.next_batch(1_000_000).await.unwrap()
     }
 
     /// The newest state of every outlet, as the log has it.
@@ -316,6 +317,8 @@ async fn a_station_that_acknowledges_and_does_not_obey_leaves_the_pool_until_it_
         operator: operator.channel(),
         latency: Probe::new(),
         listener,
+        candidate: store::Candidate::alone(),
+        dial: shoal_gateway::Dial::nobody(),
     };
     let config = shoal_gateway::Config::default();
     let gateway = tokio::spawn(shoal_gateway::run(config, deps, world.stop.clone()));

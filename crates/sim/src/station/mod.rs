@@ -70,9 +70,11 @@ impl std::fmt::Debug for FrequencyMeter {
     }
 }
 
+type Obeys = dyn Fn(&EvseId, DateTime<Utc>) -> bool + Send + Sync;
+
 /// Whether a station does, at an instant, what it accepts.
 #[derive(Clone)]
-pub struct Obedience(pub Arc<dyn Fn(&EvseId, DateTime<Utc>) -> bool + Send + Sync>);
+pub struct Obedience(pub Arc<Obeys>);
 
 impl std::fmt::Debug for Obedience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -40,7 +40,7 @@ impl Report {
 pub(super) fn run(args: &Evaluate, output: Output) -> Result<(), CliError> {
     let begun = Instant::now();
     let scenario = history::load(&args.scenario, &args.data)?;
-    let log = Log::new(scenario.zone, &visits(&scenario));
+    let log = Log::new(scenario.zone, visits(&scenario));
     let test = test(args, &scenario)?;
     let mut told = 0;
     let evaluation = evaluate(&log, &test, &mut |done, of| {
