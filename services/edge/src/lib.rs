@@ -51,7 +51,6 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, ConfigError, SupplyConfig};
 pub use credentials::{CredentialsError, credentials_line};
 pub use security::{Profile, Security, SecurityError, check_security};
-pub use tls::TlsError;
 pub use tokens::TokensError;
 
 /// Real time that connections get to say goodbye.

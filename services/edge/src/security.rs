@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use ocpp_kit::transport::Credentials as Header;
+use runtime::tls::TlsError;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{Credentials, CredentialsError};
-use crate::tls::{Door, Files, TlsError};
+use crate::tls::{Door, Files};
 use crate::tokens::{Tokens, TokensError};
 
 /// Real time between looks at the files of keys and certificates.

@@ -1,42 +1,17 @@
 //! TLS at the door: certificates from files, read again when they change; who a client certificate names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use runtime::tls::{TlsError, certificates, private_key, unreadable};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
-};
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
-
-/// Files for TLS that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file cannot be read or holds nothing of the kind.
-    #[error("{}: {what} cannot be read: {why}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What was expected in it.
-        what: &'static str,
-        /// What was met.
-        why: String,
-    },
-    /// The parts do not fit together.
-    #[error("{}: {why}", path.display())]
-    Unusable {
-        /// The certificate.
-        path: PathBuf,
-        /// What does not fit.
-        why: String,
-    },
-}
 
 /// Where the certificates are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,8 +128,7 @@ impl Files {
             }
         };
         let chain = certificates(&self.certificate, "a certificate")?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|e| unreadable(&self.key, "a private key", &e))?;
+        let key = private_key(&self.key)?;
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|e| unusable(e.to_string()))?;
@@ -163,24 +137,6 @@ impl Files {
         config.send_tls13_tickets = 0;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
-}
-
-fn unreadable(path: &Path, what: &'static str, error: &impl ToString) -> TlsError {
-    TlsError::Read {
-        path: path.to_owned(),
-        what,
-        why: error.to_string(),
-    }
-}
-
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| unreadable(path, what, &e))?;
-    if all.is_empty() {
-        return Err(unreadable(path, what, &"it holds none"));
-    }
-    Ok(all)
 }
 
 /// Names in a client certificate: the common name, where OCPP puts the serial number of a station, and DNS names.
