@@ -32,6 +32,9 @@ use crate::view::Shared;
 /// Group under which offsets are committed and records are kept.
 pub const GROUP: &str = "gateway";
 
+/// Real time before a gateway that could not hold the office stands for it again.
+const STAND_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// What the gateway works with.
 #[derive(Debug)]
 pub struct Deps {
@@ -214,7 +217,13 @@ async fn stand(
         };
         seat.send_replace(Seat::Nobody);
         tenure.resign().await;
-        held?;
+        match held {
+            Err(error) if error.is_retryable() && !stop.is_cancelled() => {
+                tracing::error!(%error, "the office cannot be held for now: {error}");
+                tokio::time::sleep(STAND_AGAIN).await;
+            }
+            held => held?,
+        }
         if stop.is_cancelled() {
             return Ok(());
         }
