@@ -49,7 +49,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("shoal-console", &["wire", "store", "runtime"]),
     (
         "shoal-load",
-        &["fleet", "wire", "store", "runtime", "shoal-edge"],
+        &["fleet", "market", "wire", "store", "runtime", "shoal-edge"],
     ),
     ("xtask", &[]),
 ];
