@@ -51,7 +51,13 @@ pub(crate) async fn run(
                 () = stop.cancelled() => return Ok(()),
             }
         }
-        bids.commit(&Position::after(&batch)).await?;
+        match bids.commit(&Position::after(&batch)).await {
+            // The next one covers it; whoever reads them again finds in their rows that the market has them.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, bids = batch.len(), "bids were sent and not committed");
+            }
+            done => done?,
+        }
     }
 }
 

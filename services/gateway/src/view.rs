@@ -10,7 +10,7 @@ use dispatch::fleet::{EvseId, EvseState, Site, SiteId};
 use market::baseline::Version;
 use market::settlement::{ImbalancePrice, QUARTER};
 use market::{Area, Award, Baselines, GridSignal, Plan, Position};
-use store::{Log, LogError, StoreError, Tables, topic};
+use store::{Log, LogError, Record, StoreError, Subscription, Tables, topic};
 use tokio_util::sync::CancellationToken;
 use units::Interval;
 
@@ -18,6 +18,8 @@ use units::Interval;
 const REMEMBERED: TimeDelta = TimeDelta::days(2);
 /// Awards further ahead than any gate.
 const AHEAD: TimeDelta = TimeDelta::days(16);
+/// Real time before a log that could not be read is asked again.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
 /// Fleet states taken at once.
 const BATCH: usize = 4_096;
 
@@ -150,7 +152,7 @@ impl Shared {
         let mut states = log.replay(topic::FLEET_STATE, &store::Position::default())?;
         loop {
             let batch = tokio::select! {
-                batch = states.next_batch(BATCH) => batch?,
+                batch = read(&mut states, BATCH) => batch?,
                 () = stop.cancelled() => return Ok(()),
             };
             let mut decoded = Vec::with_capacity(batch.len());
@@ -193,7 +195,7 @@ impl Shared {
         let mut plans = log.tail(topic::PLANS).await?;
         loop {
             let batch = tokio::select! {
-                batch = plans.next_batch(16) => batch?,
+                batch = read(&mut plans, 16) => batch?,
                 () = stop.cancelled() => return Ok(()),
             };
             for record in batch {
@@ -207,6 +209,22 @@ impl Shared {
                     Err(e) => tracing::warn!(key = record.key, "a plan does not read: {e}"),
                 }
             }
+        }
+    }
+}
+
+/// The next records; a log that is away is asked again.
+///
+/// # Errors
+/// [`LogError`] that will not pass.
+async fn read(from: &mut Subscription, max: usize) -> Result<Vec<Record>, LogError> {
+    loop {
+        match from.next_batch(max).await {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "the log is read again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            done => return done,
         }
     }
 }
