@@ -4,7 +4,7 @@ pub mod availability;
 mod calendar;
 mod history;
 mod naive;
-mod parallel;
+pub mod parallel;
 pub mod price;
 mod profile;
 mod quantile;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 /// Runs `work` over items on at most `threads` threads; results come back in the items' order, so that what is summed over them
 /// does not depend on the number of threads.
-pub(crate) fn each<T: Send, R: Send>(
+pub fn each<T: Send, R: Send>(
     items: Vec<T>,
     threads: usize,
     work: impl Fn(T) -> R + Sync,
