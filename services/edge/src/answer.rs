@@ -7,6 +7,7 @@ use ocpp_kit::rpc::{CallError, ErrorCode};
 use serde::Serialize;
 
 use crate::config::SupplyConfig;
+use crate::issuer::Issuer;
 use crate::station::{Outlets, Said};
 use crate::tokens::Tokens;
 
@@ -17,6 +18,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) heartbeat_seconds: u32,
     pub(crate) tokens: &'a Tokens,
     pub(crate) supply: &'a SupplyConfig,
+    /// Who signs certificates of stations, if anybody does.
+    pub(crate) issuer: Option<&'a Issuer>,
 }
 
 /// Answer to a call.

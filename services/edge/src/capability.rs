@@ -13,7 +13,7 @@ use ocpp_kit::v2_1::{
     Component, EVSE, GetVariableData, GetVariableStatus, GetVariablesRequest, GetVariablesResponse,
     SetVariableData, SetVariableStatus, SetVariablesRequest, SetVariablesResponse, Variable,
 };
-use ocpp_kit::{RawValue, Version};
+use ocpp_kit::{RawValue, Version, v1_6, v2_1};
 use serde::Serialize;
 
 use crate::config::Config;
@@ -89,6 +89,8 @@ pub(crate) enum Question {
     Monitors,
     /// Phases and voltage of its outlets.
     Supply,
+    /// To use the certificate that was signed for it.
+    Certificate,
 }
 
 impl Question {
@@ -96,7 +98,7 @@ impl Question {
     pub(crate) const fn is_about_streams(self) -> bool {
         match self {
             Self::Stream | Self::Unstream | Self::Monitors => true,
-            Self::Capabilities | Self::Sample(_) | Self::Supply => false,
+            Self::Capabilities | Self::Sample(_) | Self::Supply | Self::Certificate => false,
         }
     }
 
@@ -119,6 +121,10 @@ impl Question {
             (Self::Sample(seconds), Version::V1_6) => {
                 let request = ChangeConfigurationRequest::new(SAMPLE_KEY, seconds.to_string());
                 ("ChangeConfiguration", written(&request)?)
+            }
+            (Self::Certificate, _) => {
+                let signed = outlets.signed.as_ref().ok_or("nothing was signed")?;
+                ("CertificateSigned", signed.call(version)?)
             }
             (Self::Stream, _) => {
                 let most = outlets.known.streams.unwrap_or(0);
@@ -201,6 +207,14 @@ impl Question {
             (Self::Sample(_), Version::V1_6) => {
                 let answer: ChangeConfigurationResponse = decode_payload(payload, &options)?;
                 answer.status == ConfigurationStatus::Accepted
+            }
+            (Self::Certificate, Version::V1_6) => {
+                let answer: v1_6::CertificateSignedResponse = decode_payload(payload, &options)?;
+                answer.status == v1_6::CertificateSignedStatus::Accepted
+            }
+            (Self::Certificate, _) => {
+                let answer: v2_1::CertificateSignedResponse = decode_payload(payload, &options)?;
+                answer.status == v2_1::CertificateSignedStatus::Accepted
             }
             (Self::Stream, _) => monitors.begun(&decode_payload(payload, &options)?),
             (Self::Unstream, _) => monitors.ended(&decode_payload(payload, &options)?),

@@ -26,7 +26,7 @@ use crate::mailbox::{Mailbox, Seat, Switchboard};
 use crate::outbox::{self, Closed, Post};
 use crate::registry::Registry;
 use crate::security::Guard;
-use crate::station::{Outlets, Said};
+use crate::station::{Outlets, Said, Then};
 use crate::writer::{Answered, Outgoing, REPLACED, Writer, acknowledge};
 use crate::{v2, v16, v21, v201};
 
@@ -394,7 +394,7 @@ impl Reader<'_> {
         match answer {
             Ok(payload) => {
                 let payload = Cow::Owned(payload);
-                self.send_naming(&Frame::CallResult { id, payload }, said.names)
+                self.send_then(&Frame::CallResult { id, payload }, said.then)
                     .await;
             }
             Err(error) => self.fail(id, error).await,
@@ -442,6 +442,7 @@ impl Reader<'_> {
             heartbeat_seconds: self.edge.config.heartbeat_seconds,
             tokens: &self.edge.guard.tokens,
             supply: &self.edge.config.supply,
+            issuer: self.edge.guard.issuer.as_ref(),
         };
         let request = match self.version {
             Version::V1_6 => {
@@ -497,14 +498,14 @@ impl Reader<'_> {
     }
 
     async fn send(&self, frame: &Frame<'_>) {
-        self.send_naming(frame, None).await;
+        self.send_then(frame, Then::default()).await;
     }
 
-    /// Sends a frame that names the transaction at an outlet.
-    async fn send_naming(&self, frame: &Frame<'_>, names: Option<i32>) {
+    /// Sends a frame, and what holds once it is on the wire.
+    async fn send_then(&self, frame: &Frame<'_>, then: Then) {
         match frame.to_json(self.version) {
             Ok(text) => {
-                let _ = self.outgoing.send(Outgoing::Frame { text, names }).await;
+                let _ = self.outgoing.send(Outgoing::Frame { text, then }).await;
             }
             Err(error) => {
                 tracing::error!(station.id = %self.station, %error, "answer to {} cannot be written: {error}", self.station);

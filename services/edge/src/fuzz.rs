@@ -191,6 +191,7 @@ fn talk(version: Version, seeds: &[&str]) {
         heartbeat_seconds: 300,
         tokens: &tokens,
         supply: &supply,
+        issuer: None,
     };
     feed(&texts(seeds), |input| {
         let Ok(text) = std::str::from_utf8(input) else {

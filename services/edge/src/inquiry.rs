@@ -108,7 +108,7 @@ impl Inquiry {
         match question {
             Question::Capabilities => self.asked = true,
             Question::Supply => self.supply_asked = true,
-            Question::Sample(_) => {}
+            Question::Sample(_) | Question::Certificate => {}
             Question::Stream => self.streaming = true,
             Question::Unstream => self.streaming = false,
             // Once their numbers are known it is asked to stream again.
@@ -119,7 +119,7 @@ impl Inquiry {
     /// A question was refused: what it was about stays as it is.
     pub(crate) fn refused(&mut self, question: Question) {
         match question {
-            Question::Capabilities | Question::Supply => {}
+            Question::Capabilities | Question::Supply | Question::Certificate => {}
             Question::Sample(seconds) => self.refused = Some(seconds),
             Question::Stream | Question::Unstream | Question::Monitors => {
                 self.streams_refused = true;

@@ -12,6 +12,7 @@ mod credentials;
 mod fuzz;
 mod inquiry;
 mod instant;
+mod issuer;
 mod listing;
 mod mailbox;
 mod meter;

@@ -13,11 +13,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::{Credentials, CredentialsError};
+use crate::issuer::{self, Issuer};
 use crate::tls::{Door, Files};
 use crate::tokens::{Tokens, TokensError};
 
 /// Real time between looks at the files of keys and certificates.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Life of a certificate that is signed for a station; what browsers allow servers, too.
+const ISSUED_DAYS: u16 = 398;
 
 /// Security profile, OCPP 2.0.1 part 2 A00 and the security extension of 1.6.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +70,42 @@ pub struct Security {
     /// File of tokens that may charge, one a line; without it every token is accepted, as where the operator's own system
     /// decides. A refused token is answered as invalid; the station then stops the transaction as it is configured.
     pub id_tokens: Option<PathBuf>,
+    /// Certificate of an authority that signs certificates of stations, followed by those between it and the root, PEM. With it,
+    /// `SignCertificate` of a station is answered with a certificate of its identity.
+    pub issuer: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub issuer_key: Option<PathBuf>,
+    /// How long a signed certificate holds, in days; 398 if none is set.
+    pub issued_days: Option<u16>,
     /// Allows set-points that discharge vehicles over connections without TLS. For simulators, and for a proxy that ends TLS.
     pub discharge_without_tls: bool,
+}
+
+impl Security {
+    /// Who signs certificates of stations, if anybody does.
+    fn issuer(&self) -> Result<Option<Issuer>, SecurityError> {
+        let (certificate, key) = match (&self.issuer, &self.issuer_key) {
+            (None, None) if self.issued_days.is_none() => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            (Some(_), None) => return Err(SecurityError::Alone("issuer_key")),
+            (None, _) => return Err(SecurityError::Alone("issuer")),
+        };
+        if !self.profile.is_encrypted() {
+            return Err(SecurityError::Unencrypted);
+        }
+        let days = self.issued_days.unwrap_or(ISSUED_DAYS);
+        if days == 0 {
+            return Err(SecurityError::Days);
+        }
+        let mutual = self.profile == Profile::MutualTls;
+        let issuer = Issuer::open(issuer::Files {
+            certificate,
+            key,
+            client_ca: self.client_ca.clone().filter(|_| mutual),
+            days,
+        })?;
+        Ok(Some(issuer))
+    }
 }
 
 /// Security that cannot be set up.
@@ -90,6 +128,15 @@ pub enum SecurityError {
         /// Address as set.
         listen: SocketAddr,
     },
+    /// An authority that lacks a part.
+    #[error("edge.security.{0} is missing, expected with issuer, issuer_key or issued_days")]
+    Alone(&'static str),
+    /// An authority where anybody could ask.
+    #[error("edge.security.issuer is set, expected with profile tls-basic or mutual-tls alone")]
+    Unencrypted,
+    /// Certificates that hold for no day.
+    #[error("edge.security.issued_days is 0, expected at least 1")]
+    Days,
     /// Keys.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -109,6 +156,7 @@ pub(crate) struct Guard {
     credentials: Option<Credentials>,
     pub(crate) door: Option<Door>,
     pub(crate) tokens: Tokens,
+    pub(crate) issuer: Option<Issuer>,
 }
 
 /// Why somebody is not let in. Says nothing about keys.
@@ -175,6 +223,7 @@ impl Guard {
             credentials,
             door,
             tokens: Tokens::open(settings.id_tokens.as_deref())?,
+            issuer: settings.issuer()?,
         })
     }
 
@@ -235,6 +284,9 @@ impl Guard {
         }
         if let Err(error) = self.tokens.reload() {
             tracing::error!(%error, "tokens that may charge stay as they were: {error}");
+        }
+        if let Some(Err(error)) = self.issuer.as_ref().map(Issuer::reload) {
+            tracing::error!(%error, "the authority that signs for stations stays as it was: {error}");
         }
         match self.door.as_ref().map(Door::reload) {
             Some(Ok(true)) => tracing::info!("new connections get the new certificate"),

@@ -168,6 +168,7 @@ fn said(version: Version, action: &str, message: &Value) -> Said {
         now: at(),
         heartbeat_seconds: 300,
         tokens: &tokens,
+        issuer: None,
         supply: &supply,
     };
     let answer = match version {

@@ -13,6 +13,7 @@ use units::{Energy, Power};
 use crate::asked::Asked;
 use crate::capability::Capabilities;
 use crate::instant::from_ocpp;
+use crate::issuer::Signed;
 use crate::meter::{self, Sample};
 use crate::skew::Skew;
 use crate::stay;
@@ -118,13 +119,22 @@ pub(crate) struct Begun {
     pub(crate) named_by: NamedBy,
 }
 
+/// What a frame changes once it is on the wire.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Then {
+    /// Outlet whose transaction it names.
+    pub(crate) names: Option<i32>,
+    /// A certificate that it promised.
+    pub(crate) signed: Option<Box<Signed>>,
+}
+
 /// What a message said: telemetry for the log, and what in it was refused.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Said {
     pub(crate) events: Vec<Telemetry>,
     pub(crate) refused: Vec<String>,
-    /// Outlet whose transaction the answer names.
-    pub(crate) names: Option<i32>,
+    /// What holds once the answer is on the wire.
+    pub(crate) then: Then,
     /// How far the station's clock is behind ours, where that is news.
     pub(crate) skew: Option<TimeDelta>,
 }
@@ -145,6 +155,8 @@ pub(crate) struct Outlets {
     pub(crate) streams: Streams,
     /// Phases and voltage of its outlets.
     pub(crate) supplies: Supplies,
+    /// A certificate that it was promised and is to be told.
+    pub(crate) signed: Option<Box<Signed>>,
     /// When its last connection to this process ended.
     left_at: Option<Instant>,
     /// When it came to this process from where another may have served it.
@@ -164,6 +176,7 @@ impl Outlets {
             known: Capabilities::default(),
             streams: Streams::default(),
             supplies: Supplies::default(),
+            signed: None,
             left_at: None,
             came_at: None,
         };
@@ -174,6 +187,8 @@ impl Outlets {
     /// A connection ended.
     pub(crate) fn left(&mut self) {
         self.left_at = Some(Instant::now());
+        // It asks again.
+        self.signed = None;
     }
 
     /// A station connects that may have been served by another process meanwhile. What the tables say replaces what was known
@@ -251,6 +266,16 @@ impl Outlets {
     /// A message that was not kept back told an instant of the station's clock.
     pub(crate) fn clock(&mut self, told: OcppTime, now: DateTime<Utc>, said: &mut Said) {
         said.skew = from_ocpp(told).and_then(|told| self.skew.heard(told, now));
+    }
+
+    /// A frame is on the wire.
+    pub(crate) fn written(&mut self, then: Then) {
+        if let Some(place) = then.names {
+            self.name(place);
+        }
+        if then.signed.is_some() {
+            self.signed = then.signed;
+        }
     }
 
     /// The station knows the transaction at an outlet by its name from now on.

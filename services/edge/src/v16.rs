@@ -22,8 +22,8 @@ use crate::meter::{DEFAULT_MEASURAND, Sample};
 use crate::orders::Target;
 use crate::sign;
 use crate::station::{Begun, NamedBy, Outlets, Said};
-use crate::stay;
 use crate::supply::Rate;
+use crate::{issuer, stay};
 
 /// Takes in one message of a registered station.
 #[expect(
@@ -73,6 +73,8 @@ pub(crate) fn handle(
         CsRequest::SignedFirmwareStatusNotification(_) => {
             reply(&SignedFirmwareStatusNotificationResponse::new())
         }
+        CsRequest::SignCertificate(asked) => issuer::asked16(outlets, &asked, desk, said)
+            .unwrap_or_else(|| Err(CallError::not_supported("SignCertificate"))),
         other => Err(CallError::not_supported(other.action().as_str())),
     }
 }
@@ -120,7 +122,7 @@ fn start_transaction(
         named_by: NamedBy::Us,
     };
     let session = outlets.begin(connector, &number.to_string(), begun, said);
-    said.names = Some(connector);
+    said.then.names = Some(connector);
     let reading = register_reading(&evse, session, at, start.meter_start);
     outlets.read(connector, reading, said);
     reply(&StartTransactionResponse::new(info, number))

@@ -22,7 +22,7 @@ use crate::answer::{Answer, Desk, outlet, reply, senseless};
 use crate::instant::{from_ocpp, to_ocpp};
 use crate::meter::{DEFAULT_MEASURAND, Sample};
 use crate::station::{Begun, NamedBy, Outlets, Said};
-use crate::{needs, sign, stay, v21};
+use crate::{issuer, needs, sign, stay, v21};
 
 /// Takes in one message of a registered station.
 #[expect(
@@ -83,6 +83,8 @@ pub(crate) fn handle(
             outlets.streams.close(asked.id);
             reply(&ClosePeriodicEventStreamResponse::new())
         }
+        CsRequest::SignCertificate(asked) => issuer::asked2(outlets, &asked, desk, said)
+            .unwrap_or_else(|| Err(CallError::not_supported("SignCertificate"))),
         other => acknowledge(&other),
     }
 }

@@ -23,7 +23,7 @@ use crate::inquiry::Inquiry;
 use crate::mailbox::Seat;
 use crate::orders::{Call, Effect, Installed, Target, outcome};
 use crate::outbox;
-use crate::station::Outlets;
+use crate::station::{Outlets, Then};
 
 /// Pings without any sign of life before a connection is given up.
 const MISSED_PINGS: u32 = 3;
@@ -31,8 +31,8 @@ const MISSED_PINGS: u32 = 3;
 /// What the reader hands over.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    /// A frame to write, and the outlet whose transaction it names.
-    Frame { text: String, names: Option<i32> },
+    /// A frame to write, and what holds once it is written.
+    Frame { text: String, then: Then },
     /// The station answered a call of ours. Boxed: queues keep room for the largest of these, and stations are many.
     Answered(Box<Answered>),
 }
@@ -132,7 +132,7 @@ impl Writer {
                         Err(Ended::new(close_code::AWAY, "the service is stopping"))
                     }
                     Some(outgoing) = waiting.recv() => match outgoing {
-                        Outgoing::Frame { text, names } => self.reply(text, names).await,
+                        Outgoing::Frame { text, then } => self.reply(text, then).await,
                         Outgoing::Answered(answered) => {
                             self.answered(*answered).await;
                             Ok(())
@@ -204,10 +204,10 @@ impl Writer {
         lock(&self.outlets).may_be_told(place)
     }
 
-    async fn reply(&mut self, text: String, names: Option<i32>) -> Result<(), Ended> {
+    async fn reply(&mut self, text: String, then: Then) -> Result<(), Ended> {
         self.write(Message::Text(text.into())).await?;
-        if let Some(place) = names {
-            lock(&self.outlets).name(place);
+        if then != Then::default() {
+            lock(&self.outlets).written(then);
         }
         self.inquiry.spoken();
         Ok(())
@@ -220,13 +220,23 @@ impl Writer {
         }
         let (config, now) = (&self.edge.config, self.edge.clock.now());
         let outlets = lock(&self.outlets);
+        if outlets.signed.is_some() {
+            return Some(Question::Certificate);
+        }
         let monitors = &outlets.streams.monitors;
         self.inquiry.next(config, &outlets.known, monitors, now)
     }
 
     async fn ask(&mut self, question: Question) -> Result<(), Ended> {
         self.inquiry.asked(question);
-        let call = question.call(self.version, &lock(&self.outlets), &self.edge.config);
+        let call = {
+            let mut outlets = lock(&self.outlets);
+            let call = question.call(self.version, &outlets, &self.edge.config);
+            if question == Question::Certificate {
+                outlets.signed = None;
+            }
+            call
+        };
         let written = call.and_then(|(action, payload)| self.frame(action, payload));
         match written {
             Ok((id, text)) => {
@@ -416,6 +426,7 @@ impl Writer {
             },
             Question::Sample(_)
             | Question::Supply
+            | Question::Certificate
             | Question::Stream
             | Question::Unstream
             | Question::Monitors => outlets.known.clone(),

@@ -29,6 +29,7 @@ use support::{Bench, Client, PATIENCE, bench_with, evse, quiet, start_as_is};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::client_async;
@@ -186,6 +187,7 @@ impl Authority {
         let root = params.self_signed(&key).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), root.pem()).unwrap();
+        std::fs::write(dir.path().join("ca-key.pem"), key.serialize_pem()).unwrap();
         let der = root.der().clone();
         Self {
             dir,
@@ -349,6 +351,126 @@ async fn with_profile_3_the_certificate_is_the_identity() {
     // The others notice nothing.
     station.call("Heartbeat", json!({})).await;
     bench.finish().await;
+}
+
+/// A request for a certificate of a name, and the key that goes with it.
+fn requested(name: &str) -> (KeyPair, String) {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    (key, pem)
+}
+
+#[tokio::test]
+async fn a_station_gets_a_new_certificate_and_comes_back_with_it() {
+    let authority = Authority::new();
+    authority.sign("localhost", VALID);
+    let bench = serve(Security {
+        issuer: Some(authority.path("ca.pem")),
+        issuer_key: Some(authority.path("ca-key.pem")),
+        ..authority.security(Profile::MutualTls)
+    })
+    .await;
+    let own = authority.sign("ST1", VALID);
+    let ask = || request(&bench, "wss", "ST1", None);
+    let (mut station, _) = authority.connect(&bench, ask(), Some(own)).await.unwrap();
+    // Neither another's name, nor a text that is no request, nor a vehicle's certificate.
+    let (_, foreign) = requested("ST2");
+    let (key, pem) = requested("ST1");
+    for refused in [
+        json!({"csr": foreign}),
+        json!({"csr": "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"}),
+        json!({"csr": pem, "certificateType": "V2GCertificate"}),
+    ] {
+        let answer = station.call("SignCertificate", refused).await;
+        assert_eq!(answer["status"], "Rejected", "{answer}");
+    }
+    let wanted =
+        json!({"csr": pem, "certificateType": "ChargingStationCertificate", "requestId": 7});
+    assert_eq!(
+        station.call("SignCertificate", wanted).await["status"],
+        "Accepted"
+    );
+    let (id, action, signed) = station.called().await;
+    assert_eq!(
+        (&*action, &signed["requestId"]),
+        ("CertificateSigned", &json!(7))
+    );
+    station.answer(&id, json!({"status": "Accepted"})).await;
+    station.call("Heartbeat", json!({})).await;
+    let chain = signed["certificateChain"].as_str().unwrap();
+    let certificate = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let renewed = authority.connect(&bench, ask(), Some((certificate, key)));
+    let (mut again, _) = renewed.await.unwrap();
+    again.call("Heartbeat", json!({})).await;
+    let reasons: Vec<String> = bench
+        .quarantined()
+        .await
+        .into_iter()
+        .map(|q| q.reason)
+        .collect();
+    for part in [
+        "the request names ST2, expected ST1",
+        "cannot be signed",
+        "ChargingStationCertificate",
+    ] {
+        assert!(
+            reasons.iter().any(|r| r.contains(part)),
+            "{part}: {reasons:?}"
+        );
+    }
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn an_authority_that_no_station_would_be_let_in_by_is_refused() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    authority.sign("localhost", VALID);
+    let mutual = authority.security(Profile::MutualTls);
+    let with = |issuer: PathBuf, key: PathBuf| Security {
+        issuer: Some(issuer),
+        issuer_key: Some(key),
+        ..mutual.clone()
+    };
+    let cases = [
+        (
+            with(authority.path("ca.pem"), stranger.path("ca-key.pem")),
+            "is not the certificate of the key",
+        ),
+        (
+            with(stranger.path("ca.pem"), stranger.path("ca-key.pem")),
+            "vouches for it",
+        ),
+        (
+            with(authority.path("cert.pem"), authority.path("key.pem")),
+            "is not an authority",
+        ),
+        (
+            Security {
+                issuer: Some(authority.path("ca.pem")),
+                ..mutual.clone()
+            },
+            "edge.security.issuer_key is missing",
+        ),
+        (
+            Security {
+                issuer: Some(authority.path("ca.pem")),
+                issuer_key: Some(authority.path("ca-key.pem")),
+                ..Security::default()
+            },
+            "expected with profile tls-basic or mutual-tls",
+        ),
+    ];
+    for (security, part) in cases {
+        let config = Config {
+            security,
+            ..quiet()
+        };
+        let error = shoal_edge::check_security(&config).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
 }
 
 #[tokio::test]
