@@ -148,7 +148,13 @@ start() {
 }
 
 launch() {
-    local home=$1 dir=$2
+    local home=$1 dir=$2 address
+    # One that was killed lets its port go a moment after its process is gone; whoever waits for the new one must not meet the old.
+    address=$(cat "$dir/address")
+    for _ in $(seq 300); do
+        (: </dev/tcp/127.0.0.1/"${address##*:}") 2>/dev/null || break
+        sleep 0.1
+    done
     # Its own session: a signal for the terminal's foreground does not reach it before `stop` does.
     (
         exec_or_run() { exec setsid "$@"; }

@@ -218,6 +218,11 @@ pub(crate) struct Platform {
     pub(crate) kills: usize,
     /// Mean time before what was killed is started again.
     pub(crate) down_seconds: f64,
+    /// Brokers of the log; of three, one may be away.
+    pub(crate) brokers: usize,
+    /// If not 0, a broker is not killed but stopped for so long, as if it were cut off: it comes back with what it
+    /// believed before.
+    pub(crate) cut_off_seconds: f64,
     /// Between bids published, and between reserve granted.
     pub(crate) bids_every_seconds: f64,
     pub(crate) awards_every_seconds: f64,
@@ -231,6 +236,8 @@ impl Default for Platform {
             services: SERVICES.map(str::to_owned).to_vec(),
             kills: 0,
             down_seconds: 1.0,
+            brokers: 1,
+            cut_off_seconds: 0.0,
             bids_every_seconds: 2.0,
             awards_every_seconds: 20.0,
         }
@@ -258,7 +265,13 @@ impl Platform {
         if !self.services.iter().any(|name| name == "telemetry-ingest") {
             return Err("platform.services: expected telemetry-ingest among them".to_owned());
         }
+        if !(1..=9).contains(&self.brokers) {
+            let met = self.brokers;
+            return Err(format!("platform.brokers: met {met}, expected 1 to 9"));
+        }
         within("platform.down_seconds", self.down_seconds, 0.0, HOUR)?;
+        let cut_off = ("platform.cut_off_seconds", self.cut_off_seconds);
+        within(cut_off.0, cut_off.1, 0.0, HOUR)?;
         within(
             "platform.bids_every_seconds",
             self.bids_every_seconds,

@@ -4,6 +4,7 @@
 mod audit;
 mod market;
 mod platform;
+mod server;
 mod traders;
 
 use std::path::{Path, PathBuf};
@@ -197,6 +198,10 @@ async fn play(
                 .unmet
                 .push(format!("{refused} calls of stations were refused"));
         }
+    } else if platform.never_cut_off() {
+        document
+            .unmet
+            .push("no broker was ever cut off: another seed or more kills".to_owned());
     } else if document.kills < wanted {
         let kills = document.kills;
         document
@@ -219,7 +224,11 @@ async fn kill(scenario: &Scenario, platform: &mut Platform, since: Instant) -> R
         let victim = dice.random_range(0..platform.members());
         let down = seconds(dice.random_range(0.0..2.0 * said.down_seconds.max(0.001)));
         platform.kill(victim).await?;
-        tokio::time::sleep(down).await;
+        if platform.is_cut_off(victim) {
+            tokio::time::sleep(seconds(said.cut_off_seconds)).await;
+        } else {
+            tokio::time::sleep(down).await;
+        }
         platform.start_again(victim).await?;
     }
     tokio::time::sleep_until(since + scenario.hold()).await;

@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use wire::proto::market::v1::market_operator_server::MarketOperatorServer;
 
 use super::market::Market;
+use super::server::Server;
 use crate::failure::Failure;
 use crate::scenario::Scenario;
 
@@ -46,15 +47,12 @@ struct Member {
 enum Kind {
     Service(Box<Service>),
     Server(Server),
-}
-
-/// A broker or a database server, run by a script of `deploy`.
-#[derive(Debug, Clone)]
-struct Server {
-    script: PathBuf,
-    /// Where its programs are.
-    home: PathBuf,
-    dir: PathBuf,
+    /// One of the brokers, each a server of its own.
+    Broker {
+        server: Server,
+        /// It is stopped for a while instead of killed.
+        cut_off: bool,
+    },
 }
 
 /// Where the servers come from.
@@ -80,6 +78,8 @@ pub(super) struct Platform {
     tables: TablesIn,
     options: KafkaOptions,
     config: PathBuf,
+    /// All brokers together.
+    brokers: Server,
     members: Vec<Member>,
     edges: Vec<u16>,
     fleet: Channel,
@@ -96,17 +96,23 @@ impl Platform {
         servers: Servers,
         dir: &Path,
     ) -> Result<Self, Failure> {
-        let broker = Server {
+        let brokers = Server {
             script: servers.kafka_script,
             home: servers.kafka,
             dir: dir.join("broker"),
+            count: scenario.platform.brokers,
         };
-        let address = broker.up().await?;
+        let address = brokers.up().await?;
+        let replication = u32::try_from(brokers.count.min(3)).unwrap_or(1);
         let options = KafkaOptions {
-            replication: 1,
+            replication,
             ..KafkaOptions::new(&address)
         };
-        let mut members = vec![Member::new("broker", Kind::Server(broker))];
+        let cut_off = scenario.platform.cut_off_seconds > 0.0;
+        let mut members: Vec<Member> = brokers
+            .each()
+            .map(|(name, server)| Member::new(&name, Kind::Broker { server, cut_off }))
+            .collect();
         let data = dir.join("data");
         let mut tables = TablesIn::from(&data);
         let mut place = format!("dir = {data:?}");
@@ -119,6 +125,7 @@ impl Platform {
                 script,
                 home: "-".into(),
                 dir: dir.join("database"),
+                count: 1,
             };
             let url = database.up().await?;
             (tables, place) = on_server(&url, &database.dir.join("password"))?;
@@ -135,7 +142,7 @@ impl Platform {
         let edge = toml::to_string(&scenario.edge.settings)
             .map_err(|e| Failure::Input(format!("edge.settings: {e}")))?;
         let text = format!(
-            "[store]\n{place}\n[log]\nbrokers = {address:?}\nreplication = 1\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
+            "[store]\n{place}\n[log]\nbrokers = {address:?}\nreplication = {replication}\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
              forecaster = \"127.0.0.1:{}\"\noptimizer = \"127.0.0.1:{}\"\n[peers]\ngateway = \"http://127.0.0.1:{}\"\noperator = {operator:?}\n\
              {}",
             ports[0],
@@ -152,6 +159,7 @@ impl Platform {
             tables,
             options,
             config,
+            brokers,
             members,
             edges: Vec::new(),
             fleet,
@@ -219,6 +227,19 @@ impl Platform {
         self.members.len()
     }
 
+    /// True for a broker that is stopped instead of killed.
+    pub(super) fn is_cut_off(&self, member: usize) -> bool {
+        matches!(self.members[member].kind, Kind::Broker { cut_off, .. } if cut_off)
+    }
+
+    /// True if brokers are to be cut off and none was.
+    pub(super) fn never_cut_off(&self) -> bool {
+        let mut due = (0..self.members.len())
+            .filter(|n| self.is_cut_off(*n))
+            .peekable();
+        due.peek().is_some() && due.all(|n| self.members[n].killed.times == 0)
+    }
+
     pub(super) fn killed(&self) -> Vec<Killed> {
         self.members.iter().map(|m| m.killed.clone()).collect()
     }
@@ -253,7 +274,7 @@ impl Platform {
         open.await.map_err(|e| Failure::of("log and tables", &e))
     }
 
-    /// SIGKILL.
+    /// SIGKILL, or SIGSTOP for a broker that is to be cut off.
     pub(super) async fn kill(&mut self, member: usize) -> Result<(), Failure> {
         let member = &mut self.members[member];
         member.killed.times += 1;
@@ -271,13 +292,10 @@ impl Platform {
                     child.kill().await.map_err(gone)?;
                 }
             }
-            Kind::Server(server) => {
-                let file = server.dir.join("pid");
-                let pid = std::fs::read_to_string(&file)
-                    .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
-                let mut kill = Command::new("kill");
-                kill.args(["-KILL", pid.trim()]);
-                kill.status().await.map_err(gone)?;
+            Kind::Server(server) => server.signal("-KILL").await?,
+            Kind::Broker { server, cut_off } => {
+                let signal = if *cut_off { "-STOP" } else { "-KILL" };
+                server.signal(signal).await?;
             }
         }
         Ok(())
@@ -300,10 +318,13 @@ impl Platform {
     /// Starts one that was killed, and waits until it serves.
     pub(super) async fn start_again(&mut self, member: usize) -> Result<(), Failure> {
         let since = Instant::now();
-        if let Kind::Server(server) = &self.members[member].kind {
-            server.up().await?;
-        } else {
-            self.serve(member).await?;
+        match &self.members[member].kind {
+            Kind::Broker {
+                server,
+                cut_off: true,
+            } => server.signal("-CONT").await?,
+            Kind::Server(server) | Kind::Broker { server, .. } => drop(server.up().await?),
+            Kind::Service(_) => self.serve(member).await?,
         }
         let killed = &mut self.members[member].killed;
         killed.back_seconds = killed.back_seconds.max(since.elapsed().as_secs_f64());
@@ -364,6 +385,7 @@ impl Platform {
                 server.run("down", None).await?;
             }
         }
+        self.brokers.run("down", None).await?;
         Ok(())
     }
 }
@@ -437,31 +459,6 @@ fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String), Failure> 
     let options = options.map_err(|e| Failure::of("address of the database", &e))?;
     let settings = format!("url = {url:?}\npassword_file = {password:?}");
     Ok((TablesIn::Postgres(options), settings))
-}
-
-impl Server {
-    /// Starts it, or starts it again; answers its address.
-    async fn up(&self) -> Result<String, Failure> {
-        self.run("up", Some(&self.home)).await
-    }
-
-    async fn run(&self, verb: &str, home: Option<&Path>) -> Result<String, Failure> {
-        let shown = self.script.display();
-        let mut command = Command::new(&self.script);
-        let ran = command
-            .arg(verb)
-            .args(home)
-            .arg(&self.dir)
-            .stderr(Stdio::inherit())
-            .output()
-            .await;
-        let output = ran.map_err(|e| Failure::Input(format!("{shown}: {e}")))?;
-        if !output.status.success() {
-            let status = output.status;
-            return Err(Failure::Failed(format!("{shown} {verb}: {status}")));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
 }
 
 fn free_port() -> Result<u16, Failure> {

@@ -15,6 +15,8 @@ use axum::extract::{Path, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, Request, Uri};
 use axum::routing::any;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use fleet::setpoint::Outcome;
 use fleet::{Acknowledgement, Protocol, Setpoint, Telemetry};
@@ -33,6 +35,7 @@ use wire::proto::telemetry::v1 as telemetry;
 use crate::answer::Desk;
 use crate::capability::{Capabilities, Learner, Question};
 use crate::config::{Config, SupplyConfig};
+use crate::issuer::{self, Issuer};
 use crate::security::{Guard, Profile, Security};
 use crate::station::tests::station;
 use crate::station::{Outlets, Said};
@@ -159,8 +162,10 @@ fn runs() -> u64 {
 }
 
 /// Feeds a parser; a panic names the run, which is the seed.
+#[expect(clippy::print_stderr, reason = "shown on request: how much was run")]
 fn feed(seeds: &[Vec<u8>], mut parser: impl FnMut(&[u8])) {
-    for run in 0..runs() {
+    let (runs, since) = (runs(), std::time::Instant::now());
+    for run in 0..runs {
         let input = Dice(run).break_up(seeds);
         let parsed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parser(&input)));
         assert!(
@@ -169,6 +174,9 @@ fn feed(seeds: &[Vec<u8>], mut parser: impl FnMut(&[u8])) {
             String::from_utf8_lossy(&input)
         );
     }
+    let thread = std::thread::current();
+    let (name, took) = (thread.name().unwrap_or("a parser"), since.elapsed());
+    eprintln!("{name}: {runs} runs in {took:.0?}");
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
@@ -385,6 +393,42 @@ fn fuzz_certificates_of_stations() {
     let certificate = params.self_signed(&key).unwrap();
     feed(&[certificate.der().to_vec()], |input| {
         let _ = tls::names(&input.to_vec().into());
+    });
+}
+
+#[test]
+fn fuzz_requests_for_certificates() {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (certificate, secret) = (folder.path().join("ca.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, authority.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&secret, key.serialize_pem()).unwrap();
+    let files = issuer::Files {
+        certificate,
+        key: secret,
+        client_ca: None,
+        days: 30,
+    };
+    let issuer = Issuer::open(files).unwrap();
+    let mut asked = CertificateParams::new(vec!["S".to_owned()]).unwrap();
+    asked.distinguished_name.push(DnType::CommonName, "S");
+    let asked = asked.serialize_request(&KeyPair::generate().unwrap());
+    let asked = asked.unwrap();
+    // As it comes, and with what is inside broken: the text around it is as it should be then.
+    let seeds = [asked.der().to_vec(), asked.pem().unwrap().into_bytes()];
+    assert!(issuer.sign("S", &asked.pem().unwrap(), now()).is_ok());
+    feed(&seeds, |input| {
+        let inside = BASE64_STANDARD.encode(input);
+        let wrapped = format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{inside}\n-----END CERTIFICATE REQUEST-----\n"
+        );
+        let _ = issuer.sign("S", &wrapped, now());
+        if let Ok(text) = std::str::from_utf8(input) {
+            let _ = issuer.sign("S", text, now());
+        }
     });
 }
 

@@ -14,6 +14,7 @@ use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use runtime::Clock;
@@ -21,8 +22,9 @@ use runtime::admin::{self, Health};
 use runtime::latency::Probe;
 use runtime::tasks::{Duty, Tasks, stop_on_signal};
 use serde::Serialize;
-use store::Store;
+use store::{Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::config::Config;
@@ -31,6 +33,11 @@ use self::links::Links;
 use self::parts::Parts;
 use crate::cli::CliError;
 use crate::output::Output;
+
+/// A process that starts waits this long for its log and tables before it gives up and is started anew.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -145,6 +152,13 @@ async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
     let metrics = runtime::telemetry::metrics().map_err(|e| CliError::failed(&e))?;
     let (door, admin) = socket("admin.listen", config.admin.listen).await?;
     tracing::info!(address = %admin, "health and metrics are served at http://{admin}/readyz and /metrics");
+    let health = Health::default();
+    for role in roles {
+        health.expect(role.name());
+    }
+    // Health is told while services wait for their store, and while they drain: hence its own stop.
+    let closing = CancellationToken::new();
+    let told = tokio::spawn(admin::serve(door, health.clone(), metrics, closing.clone()));
     let (store, _folder) = store(&config, roles).await?;
     let grace = config.process.grace();
     let mut parts = Parts {
@@ -160,7 +174,6 @@ async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
         bound.push(parts.bind(*role).await?);
     }
 
-    let health = Health::default();
     let mut tasks = Tasks::new(parts.stop.clone(), grace);
     let mut addresses = Vec::new();
     for service in bound {
@@ -168,9 +181,6 @@ async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
         tasks.spawn(service.role.name(), Duty::Essential, service.run);
         health.set(service.role.name(), true);
     }
-    // Health is told while services drain, hence its own stop.
-    let closing = CancellationToken::new();
-    let told = tokio::spawn(admin::serve(door, health.clone(), metrics, closing.clone()));
     tokio::spawn(not_ready_after(parts.stop.clone(), health, roles.to_vec()));
     tokio::spawn(stop_on_signal(parts.stop.clone()));
     let ran = tasks.run().await.map_err(|e| CliError::failed(&e));
@@ -210,10 +220,30 @@ async fn store(config: &Config, roles: &[Role]) -> Result<(Store, Option<Folder>
         keep: config.store.keep(),
         ..store::Options::default()
     };
-    let store = Store::over_kafka(place, kafka, &process, options)
-        .await
-        .map_err(|e| CliError::failed(&e))?;
+    let open = || {
+        let (place, kafka, options) = (place.clone(), kafka.clone(), options.clone());
+        Store::over_kafka(place, kafka, &process, options)
+    };
+    let store = patiently(open).await.map_err(|e| CliError::failed(&e))?;
     Ok((store, None))
+}
+
+/// Opens log and tables, and waits a while for those that are away: after a power cut a broker is back later than what needs it.
+async fn patiently<F>(mut open: impl FnMut() -> F) -> Result<Store, StoreError>
+where
+    F: Future<Output = Result<Store, StoreError>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match open().await {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                metrics::counter!("shoal_store_away_total").increment(1);
+                tracing::warn!(%error, "log or tables are away, the next attempt is in {AGAIN:?}: {error}");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Opens the socket of the setting called `key`.
