@@ -19,7 +19,7 @@ CASES = pathlib.Path(__file__).parent / "cases"
 
 # Values files of the chart, and cases that switch on what they leave off.
 FILES = sorted(CHART.glob("values*.yaml")) + sorted(CASES.glob("*.yaml"))
-WORKLOADS = ("Deployment", "StatefulSet", "Job")
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob")
 # The roles that `shoal serve` may have to play, by their key in the values.
 ROLES = {
     "edge": "edge",
@@ -65,7 +65,8 @@ def component(each):
 
 
 def pod(workload):
-    return workload["spec"]["template"]
+    spec = workload["spec"]
+    return spec.get("jobTemplate", {}).get("spec", spec)["template"]
 
 
 def container(workload):

@@ -82,7 +82,7 @@ def test_objects_of_operators_have_what_they_need(file):
 
 def test_the_cases_reach_every_kind_of_object():
     kinds = {each["kind"] for file in FILES for each in objects(file)}
-    assert kinds >= set(FOREIGN) | {"HorizontalPodAutoscaler", "StatefulSet", "Deployment", "Job", "NetworkPolicy", "PodDisruptionBudget", "PersistentVolumeClaim"}
+    assert kinds >= set(FOREIGN) | {"HorizontalPodAutoscaler", "StatefulSet", "Deployment", "Job", "CronJob", "NetworkPolicy", "PodDisruptionBudget", "PersistentVolumeClaim"}
     lags = [t for file in FILES for s in of_kind(file, "ScaledObject") for t in s["spec"]["triggers"] if t["type"] == "kafka"]
     assert lags, "nothing scales on what a consumer is behind"
 
@@ -98,7 +98,8 @@ def test_names_are_unique_and_what_is_referred_to_is_there(file):
             if "configMap" in volume:
                 assert ("ConfigMap", volume["configMap"]["name"]) in names
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
-            assert claim is None or claim == values(file)["volume"]["existingClaim"] or ("PersistentVolumeClaim", claim) in names
+            elsewhere = (None, values(file)["volume"]["existingClaim"], values(file)["export"]["existingClaim"])
+            assert claim in elsewhere or ("PersistentVolumeClaim", claim) in names
         assert {m["name"] for m in container(workload)["volumeMounts"]} == {v["name"] for v in spec["volumes"]}
     for workload in of_kind(file, "StatefulSet"):
         assert ("Service", workload["spec"]["serviceName"]) in names
@@ -131,7 +132,7 @@ def test_pods_can_do_no_more_than_they_must(file):
         assert "hostNetwork" not in spec and "hostPID" not in spec
         assert only["resources"]["limits"]["memory"] and only["resources"]["requests"]["cpu"]
         for mount in only["volumeMounts"]:
-            assert mount.get("readOnly") or mount["name"] in ("data", "tmp")
+            assert mount.get("readOnly") or mount["name"] in ("data", "tmp", "history")
     for account in of_kind(file, "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
     assert not of_kind(file, "Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")

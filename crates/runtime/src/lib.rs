@@ -5,6 +5,7 @@ mod clock;
 pub mod config;
 pub mod front;
 pub mod latency;
+pub mod memory;
 pub mod pipe;
 pub mod tasks;
 pub mod telemetry;

@@ -254,7 +254,9 @@ impl Listener {
                 }
             }
         }
-        let routes = routes.prepare();
+        let router = routes.into_axum_router();
+        let router = router.layer(axum::middleware::from_fn(crate::memory::admit));
+        let routes = Routes::from(router).prepare();
         let mut open = tokio::task::JoinSet::new();
         for door in doors {
             open.spawn(serve_door(door, routes.clone(), stop.clone()));

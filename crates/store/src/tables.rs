@@ -228,6 +228,23 @@ impl Tables {
         self.read("reading", query, reading).await
     }
 
+    /// Samples of all meters, by their instant.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub async fn samples_between(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<Vec<Reading>, StoreError> {
+        let query = select(
+            &rows::READING,
+            "WHERE sampled_at >= $1 AND sampled_at < $2 ORDER BY sampled_at, evse",
+        );
+        self.read("reading", between(query, from, to), reading)
+            .await
+    }
+
     /// Metered intervals, newest version of each.
     ///
     /// # Errors

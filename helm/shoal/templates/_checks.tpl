@@ -30,6 +30,9 @@
 {{- if ne (eq (include "shoal.database" .) "") (eq $values.database.existingSecret "") -}}
 {{- fail "config.store.url and database.existingSecret: one without the other, expected both for PostgreSQL or none for SQLite" -}}
 {{- end -}}
+{{- if and $values.export.enabled (not $values.export.existingClaim) -}}
+{{- fail "export.existingClaim: missing, expected the claim of the volume that keeps the history" -}}
+{{- end -}}
 {{- if $values.edge.enabled -}}
 {{- include "shoal.checks.edge" $root -}}
 {{- end -}}

@@ -88,7 +88,7 @@ spec:
           labelSelector:
             matchLabels: {{- include "shoal.selector" $root | nindent 14 }}
             matchExpressions:
-              - {key: app.kubernetes.io/component, operator: NotIn, values: [migrate]}
+              - {key: app.kubernetes.io/component, operator: NotIn, values: [migrate, export]}
   {{- else }}
   topologySpreadConstraints:
     {{- range $key := $root.Values.topologyKeys }}
@@ -178,7 +178,7 @@ spec:
 {{- define "shoal.stationSecrets" -}}
 {{- with .Values.edge.secrets -}}
 {{- $named := dict -}}
-{{- range $folder, $secret := dict "edge-tls" .tls "edge-credentials" .credentials "edge-client-ca" .clientCa "edge-client-crl" .clientCrl "edge-id-tokens" .idTokens -}}
+{{- range $folder, $secret := dict "edge-tls" .tls "edge-credentials" .credentials "edge-client-ca" .clientCa "edge-client-crl" .clientCrl "edge-id-tokens" .idTokens "edge-issuer" .issuer -}}
 {{- if $secret -}}{{- $_ := set $named $folder $secret -}}{{- end -}}
 {{- end -}}
 {{- $named | toYaml -}}

@@ -67,6 +67,10 @@ service does not restart it: an edge that restarts lets go of thousands of stati
 {{- if $secrets.credentials -}}{{- $_ := set $files "credentials" "/etc/shoal/edge-credentials/credentials" -}}{{- end -}}
 {{- if $secrets.clientCa -}}{{- $_ := set $files "client_ca" "/etc/shoal/edge-client-ca/ca.crt" -}}{{- end -}}
 {{- if $secrets.clientCrl -}}{{- $_ := set $files "client_crl" "/etc/shoal/edge-client-crl/ca.crl" -}}{{- end -}}
+{{- if $secrets.issuer -}}
+{{- $_ := set $files "issuer" "/etc/shoal/edge-issuer/tls.crt" -}}
+{{- $_ := set $files "issuer_key" "/etc/shoal/edge-issuer/tls.key" -}}
+{{- end -}}
 {{- if $secrets.idTokens -}}{{- $_ := set $files "id_tokens" "/etc/shoal/edge-id-tokens/tokens" -}}{{- end -}}
 {{- $files | toYaml -}}
 {{- end -}}

@@ -96,6 +96,7 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
     let dir = made.map_err(|e| Failure::Failed(format!("{}: {e}", dir.display())))?;
     keys::make(&mut scenario, &dir)?;
     let program = program(args.shoal.as_deref())?;
+    // Before anything of ours runs on it.
     let machine = Machine::here();
     let servers = Servers {
         kafka: args.kafka.clone(),
@@ -103,13 +104,10 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
         postgres_script: args.postgres_script.clone(),
     };
     let mut platform = Platform::start(&scenario, &program, servers, &dir).await?;
-    let played = play(&scenario, &mut platform, args.upgrade_to.as_deref(), &dir).await;
+    let upgrade_to = args.upgrade_to.as_deref();
+    let played = play(&scenario, machine, &mut platform, upgrade_to, &dir).await;
     let stopped = platform.stop().await;
-    let document = Document {
-        scenario: scenario.name.clone(),
-        machine,
-        ..played?
-    };
+    let document = played?;
     stopped?;
     Ok(document)
 }
@@ -129,6 +127,7 @@ fn program(said: Option<&Path>) -> Result<PathBuf, Failure> {
 
 async fn play(
     scenario: &Scenario,
+    machine: Machine,
     platform: &mut Platform,
     upgrade_to: Option<&Path>,
     dir: &Path,
@@ -174,8 +173,8 @@ async fn play(
     let bids = audit::bids(&store, &platform.market, &published, SETTLE).await?;
     let awards = audit::awards(&store, platform, SETTLE).await?;
     let mut document = Document {
-        scenario: String::new(),
-        machine: Machine::here(),
+        scenario: scenario.name.clone(),
+        machine,
         stations: scenario.fleet.stations,
         seconds: took,
         all_connected: connected.is_some(),

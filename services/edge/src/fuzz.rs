@@ -44,7 +44,7 @@ use crate::supply::Supplies;
 use crate::tokens::{self, Tokens};
 use crate::{credentials, orders, tls, v2, v16, v21, v201};
 
-const RUNS: u64 = 100_000;
+const RUNS: u64 = 400_000;
 /// Longest input; what is longer is cut before any parser sees it.
 const LONGEST: usize = 8_192;
 

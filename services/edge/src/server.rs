@@ -174,6 +174,14 @@ async fn upgrade(
         )
             .into_response();
     }
+    if runtime::memory::is_short() {
+        runtime::memory::refused("station");
+        tracing::warn!(
+            station.id = shown,
+            "station {shown} refused: memory is short"
+        );
+        return (StatusCode::SERVICE_UNAVAILABLE, "memory is short\n").into_response();
+    }
     if let Err(why) = edge.guard.admit(&identity, &headers, &named.0).await {
         metrics::counter!("shoal_edge_unauthorised_total").increment(1);
         tracing::warn!(station.id = shown, "station {shown} refused: {why}");

@@ -9,6 +9,7 @@ use crate::backtest;
 use crate::catalogue;
 use crate::demo;
 use crate::doctor;
+use crate::export;
 use crate::forecast;
 use crate::import;
 use crate::migrate;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Make the topics and tables that services need
     Migrate(migrate::Args),
+    /// Write history as Parquet files by day and area
+    Export(export::Args),
     /// Check settings, clocks, brokers, database, credentials, gate clocks and signs
     Doctor(doctor::Args),
 }
@@ -70,6 +73,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args, output),
             Self::Serve(args) => serve::run(&args, output),
             Self::Migrate(args) => migrate::run(&args, output),
+            Self::Export(args) => export::run(&args, output),
             Self::Doctor(args) => doctor::run(&args, output),
         }
     }

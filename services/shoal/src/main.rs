@@ -5,6 +5,7 @@ mod catalogue;
 mod cli;
 mod demo;
 mod doctor;
+mod export;
 mod forecast;
 mod import;
 mod migrate;

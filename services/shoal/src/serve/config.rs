@@ -25,6 +25,8 @@ const GATEWAY_PORT: u16 = 9225;
 const WEB_PORT: u16 = 9230;
 /// Longer than any service needs to close its connections, shorter than the half minute after which schedulers kill.
 const GRACE_SECONDS: u64 = 20;
+/// What is left suffices for what is in hand to end.
+const MEMORY_PERCENT: u8 = 90;
 /// A longer one is a typing error: nobody waits an hour for a restart.
 const LONGEST_GRACE_SECONDS: u64 = 3_600;
 /// A century: more is a typing error.
@@ -57,12 +59,16 @@ pub(crate) struct Config {
 pub(super) struct Process {
     /// Real time that services get to finish what is in hand.
     pub(super) grace_seconds: u64,
+    /// Share of the memory that the process may have above which new stations, and calls that can come later, are turned away; 100 turns
+    /// nobody away.
+    pub(super) memory_percent: u8,
 }
 
 impl Default for Process {
     fn default() -> Self {
         Self {
             grace_seconds: GRACE_SECONDS,
+            memory_percent: MEMORY_PERCENT,
         }
     }
 }
@@ -364,6 +370,12 @@ pub(crate) fn load(file: Option<&Path>, roles: &[Role]) -> Result<Config, CliErr
     let config: Config = runtime::config::load(file).map_err(|e| input(&e))?;
     let origin = file.map_or_else(|| "configuration".to_owned(), |f| f.display().to_string());
     let refuse = |text: String| Err(CliError::Input(format!("{origin}: {text}")));
+    let memory = config.process.memory_percent;
+    if !(10..=100).contains(&memory) {
+        return refuse(format!(
+            "process.memory_percent: met {memory}, expected 10 to 100"
+        ));
+    }
     let grace = config.process.grace_seconds;
     if !(1..=LONGEST_GRACE_SECONDS).contains(&grace) {
         return refuse(format!(
@@ -446,6 +458,10 @@ mod tests {
             (
                 "[edge]\nping_seconds = 0\n",
                 ": edge.ping_seconds: met 0, expected at least 1",
+            ),
+            (
+                "[process]\nmemory_percent = 5\n",
+                ": process.memory_percent: met 5, expected 10 to 100",
             ),
             (
                 "[process]\ngrace_seconds = 0\n",

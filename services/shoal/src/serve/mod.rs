@@ -183,6 +183,8 @@ async fn serve(config: Config, roles: &[Role]) -> Result<Served, CliError> {
     }
     tokio::spawn(not_ready_after(parts.stop.clone(), health, roles.to_vec()));
     tokio::spawn(stop_on_signal(parts.stop.clone()));
+    let percent = parts.config.process.memory_percent;
+    tokio::spawn(runtime::memory::watch(percent, parts.stop.clone()));
     let ran = tasks.run().await.map_err(|e| CliError::failed(&e));
     closing.cancel();
     if let Ok(Err(error)) = told.await {
