@@ -425,7 +425,7 @@ def test_the_readme_has_every_value_with_its_default():
     shared = {f"SERVICE.{k}" for k in ("enabled", "replicas", "resources", "podAnnotations", "nodeSelector", "tolerations", "priorityClassName")}
     for name, default in leaves.items():
         head, _, tail = name.partition(".")
-        row = f"SERVICE.{tail}" if head in (*ROLES, "migrate") and f"SERVICE.{tail}" in shared else name
+        row = f"SERVICE.{tail}" if head in (*ROLES, "migrate", "export") and f"SERVICE.{tail}" in shared else name
         assert row in rows, f"README.md has no row for {name}"
         if row == name and isinstance(default, (str, int, bool)):
             assert f"`{json.dumps(default) if not isinstance(default, str) else default}`" == rows[row] or (default == "" and rows[row] == ""), f"README.md: default of {name}"

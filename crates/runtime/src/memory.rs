@@ -32,31 +32,38 @@ pub fn refused(what: &'static str) {
     metrics::counter!("shoal_memory_refused_total", "what" => what).increment(1);
 }
 
-/// Watches the memory of this process until `stop`. Above `percent` of its limit it [`is_short`]. Where nothing sets a limit, nothing is
-/// ever short.
+/// Tells how much memory this process uses until `stop`. Above `percent` of its limit it [`is_short`]; where nothing sets a limit,
+/// nothing is ever short.
 pub async fn watch(percent: u8, stop: CancellationToken) {
-    let Some(limit) = limit() else {
-        tracing::debug!("no limit of memory is set");
-        return;
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes")]
-    metrics::gauge!("shoal_memory_limit_bytes").set(limit as f64);
-    while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {
-        let Some(used) = resident() else { return };
+    let limit = limit();
+    if let Some(limit) = limit {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes")]
+        metrics::gauge!("shoal_memory_limit_bytes").set(limit as f64);
+    }
+    while let Some(used) = resident() {
         #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes")]
         metrics::gauge!("shoal_memory_bytes").set(used as f64);
-        let was = is_short();
-        let short = judge(was, used, limit, u64::from(percent));
-        if short != was {
-            tracing::warn!(
-                used,
-                limit,
-                "memory is {}: {used} of {limit} bytes are used",
-                if short { "short" } else { "enough again" }
-            );
+        if let Some(limit) = limit {
+            look(used, limit, u64::from(percent));
         }
-        SHORT.store(short, Ordering::Relaxed);
+        if tokio::time::timeout(LOOK, stop.cancelled()).await.is_ok() {
+            return;
+        }
     }
+}
+
+fn look(used: u64, limit: u64, percent: u64) {
+    let was = is_short();
+    let short = judge(was, used, limit, percent);
+    if short != was {
+        let now = if short { "short" } else { "enough again" };
+        tracing::warn!(
+            used,
+            limit,
+            "memory is {now}: {used} of {limit} bytes are used"
+        );
+    }
+    SHORT.store(short, Ordering::Relaxed);
 }
 
 fn judge(was: bool, used: u64, limit: u64, percent: u64) -> bool {
