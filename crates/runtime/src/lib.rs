@@ -3,6 +3,7 @@
 pub mod admin;
 mod clock;
 pub mod config;
+mod export;
 pub mod front;
 pub mod latency;
 pub mod memory;
@@ -10,5 +11,8 @@ pub mod pipe;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
+mod traced;
 
 pub use clock::Clock;
+pub use export::{Exporting, Telemetry};

@@ -25,6 +25,7 @@ use tonic_health::ServingStatus;
 use tower::service_fn;
 
 use crate::tls::Identity;
+use crate::traced::Traced;
 
 /// Bytes that one direction of one connection holds before the writer waits.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -295,6 +296,7 @@ async fn serve_door(
     let router = Server::builder()
         .concurrency_limit_per_connection(CALLS_AT_ONCE)
         .http2_keepalive_interval(Some(ALIVE_EVERY))
+        .layer(tower::layer::layer_fn(Traced))
         .add_routes(routes);
     let stopped = stop.cancelled_owned();
     match door {

@@ -1,10 +1,18 @@
-//! Logs to standard error and the metrics recorder.
+//! Logs to standard error, what is exported beside them, and the metrics recorder.
 
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::export::{Exporting, Telemetry};
+
+/// What the exporters themselves run on: their lines would cause lines for ever.
+const NOT_EXPORTED: &str = "h2=off,hyper=off,hyper_util=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,tonic=off,tower=off";
 
 /// Upper bounds of duration histograms, in seconds: from the wake-up of a task to a solve of a large fleet.
 const SECONDS_BUCKETS: [f64; 14] = [
@@ -54,6 +62,15 @@ pub enum TelemetryError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// A collector whose address cannot be used.
+    #[error("telemetry.otlp: {address:?}")]
+    Export {
+        /// As given; empty if the variables of OpenTelemetry name it.
+        address: String,
+        /// Why.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
     /// Another subscriber is installed already.
     #[error("a log subscriber is already installed")]
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -67,18 +84,49 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`] for a filter that does not parse or a second call.
 pub fn init(logging: &Logging) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&logging.filter).map_err(|source| TelemetryError::Filter {
-        filter: logging.filter.clone(),
-        source,
-    })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match logging.format {
-        Format::Text => lines.try_init(),
-        Format::Json => lines.json().try_init(),
-    }
-    .map_err(TelemetryError::Installed)
+    begin(logging, None)
+}
+
+/// Starts logging to standard error, and exporting for a process called `service` where `telemetry` names a collector. Call
+/// once per process, inside a tokio runtime; exporting ends with what is returned.
+///
+/// # Errors
+/// [`TelemetryError`] for a filter that does not parse, a collector without an address or a second call.
+pub fn init_exporting(
+    logging: &Logging,
+    telemetry: &Telemetry,
+    service: &str,
+) -> Result<Option<Exporting>, TelemetryError> {
+    let exporting = telemetry
+        .exporting(service)
+        .map_err(|source| TelemetryError::Export {
+            address: telemetry.otlp.clone().unwrap_or_default(),
+            source,
+        })?;
+    begin(logging, exporting.as_ref())?;
+    Ok(exporting)
+}
+
+fn begin(logging: &Logging, exporting: Option<&Exporting>) -> Result<(), TelemetryError> {
+    let filter = |directives: String| {
+        EnvFilter::try_new(&directives).map_err(|source| TelemetryError::Filter {
+            filter: logging.filter.clone(),
+            source,
+        })
+    };
+    let lines = filter(logging.filter.clone())?;
+    let exported = filter(format!("{},{NOT_EXPORTED}", logging.filter))?;
+    let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let stderr = match logging.format {
+        Format::Text => stderr.boxed(),
+        Format::Json => stderr.json().boxed(),
+    };
+    let bridge = exporting.map(|e| OpenTelemetryTracingBridge::new(&e.logs).with_filter(exported));
+    tracing_subscriber::registry()
+        .with(stderr.with_filter(lines))
+        .with(bridge)
+        .try_init()
+        .map_err(|error| TelemetryError::Installed(error.into()))
 }
 
 /// The process's metrics, for `/metrics`; installs the recorder on the first call. Histograms whose name ends in

@@ -18,6 +18,7 @@ impl From<&Setpoint> for proto::Setpoint {
             reason: setpoint.reason.clone(),
             mode: mode_message(&setpoint.mode),
             term: None,
+            traceparent: None,
         }
     }
 }

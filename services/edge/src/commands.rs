@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleet::setpoint::Outcome;
 use fleet::{Setpoint, SetpointId};
+use runtime::trace;
 use store::{LogError, Subscription, Tables};
 use tokio_util::sync::CancellationToken;
 use wire::proto::dispatch::v1 as proto;
@@ -88,6 +89,9 @@ pub(crate) async fn run(
             () = stop.cancelled() => return Ok(()),
             batch = setpoints.next_batch(BATCH) => batch?,
         };
+        let count = batch.len();
+        // One hop per signal and batch; a few of its set-points say which trace they belong to.
+        let mut hop = trace::Span::default();
         for record in batch {
             let decoded = wire::decode::<proto::Setpoint>(&record.payload);
             if let Ok(message) = &decoded
@@ -101,6 +105,11 @@ pub(crate) async fn run(
                     record.key
                 );
                 continue;
+            }
+            if let Ok(message) = &decoded
+                && let Some(context) = follow(message, count, &mut hop)
+            {
+                edge.traced.expect(&message.id, context);
             }
             match decoded.and_then(Setpoint::try_from) {
                 Ok(setpoint) if seen.first(&setpoint.id) => deliver(&edge, setpoint).await,
@@ -116,6 +125,21 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// The hop of this batch for a set-point that says what caused it.
+fn follow(
+    message: &proto::Setpoint,
+    batch: usize,
+    hop: &mut trace::Span,
+) -> Option<trace::Context> {
+    let said = trace::Context::of(message.traceparent.as_deref()?)?;
+    if !hop.context().is_some_and(|here| here.is_of(&said)) {
+        *hop = trace::Span::after(&said, "edge.deliver")
+            .with("signal.id", message.signal_id.clone().unwrap_or_default())
+            .with("records", i64::try_from(batch).unwrap_or(i64::MAX));
+    }
+    hop.context()
 }
 
 async fn deliver(edge: &Edge, setpoint: Setpoint) {

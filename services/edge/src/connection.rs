@@ -16,6 +16,7 @@ use ocpp_kit::types::MessageId;
 use ocpp_kit::{RawValue, Version, v1_6, v2_1};
 use runtime::Clock;
 use runtime::latency::Probe;
+use runtime::trace::{self, Pending};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ pub(crate) struct Edge {
     pub(crate) absent: Absent,
     pub(crate) post: Post,
     pub(crate) probe: Probe,
+    /// Set-points that stand for their signal in its trace, by their id.
+    pub(crate) traced: Pending<trace::Context>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) stop: CancellationToken,
 }

@@ -280,6 +280,7 @@ fn fuzz_setpoints_from_the_log() {
             office: "dispatch/NL".into(),
             number: 2,
         }),
+        traceparent: None,
     };
     let points = vec![proto::mode::Point {
         at: 1,

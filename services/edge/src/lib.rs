@@ -167,6 +167,7 @@ impl Edge {
             absent: absent::Absent::new(self.config.call_timeout()),
             post: outbox::Post { outbox },
             probe: self.deps.latency.clone(),
+            traced: runtime::trace::Pending::default(),
             clock: self.deps.clock,
             stop: stop.child_token(),
             guard: Arc::clone(&self.guard),

@@ -13,6 +13,7 @@ use futures_util::stream::SplitSink;
 use ocpp_kit::rpc::Frame;
 use ocpp_kit::types::MessageId;
 use ocpp_kit::{RawValue, Version};
+use runtime::trace;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
@@ -387,7 +388,12 @@ impl Writer {
         metrics::histogram!("shoal_edge_answer_seconds").record(took.as_secs_f64());
         lock(&self.outlets).known.answered = Some(took);
         match call.about {
-            About::Setpoint(told) => self.setpoint_answered(*told, result).await,
+            About::Setpoint(told) => {
+                if let Some(hop) = self.edge.traced.met(told.setpoint.id.as_str(), |_| true) {
+                    trace_answer(&hop, &told.setpoint, took, &result);
+                }
+                self.setpoint_answered(*told, result).await;
+            }
             About::Question(question) => self.question_answered(question, result, streams),
         }
     }
@@ -516,6 +522,21 @@ impl Writer {
             sent_at,
         )
         .await;
+    }
+}
+
+/// From the call on the wire to the station's answer, as a hop of the signal's trace.
+fn trace_answer(
+    caused_by: &trace::Context,
+    setpoint: &Setpoint,
+    took: std::time::Duration,
+    answer: &Answer,
+) {
+    let mut hop = trace::Span::lasted(caused_by, "station.setpoint", took)
+        .with("evse.id", setpoint.evse.to_string())
+        .with("power_watts", setpoint.power.watts());
+    if let Err(error) = answer {
+        hop.failed(error.to_string());
     }
 }
 

@@ -1,12 +1,13 @@
 //! The loop that runs cycles: at once on a signal, otherwise each cycle period.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::activation::Delivery;
 use market::Area;
 use runtime::Clock;
+use runtime::trace::{self, Context, Span};
 use store::{Change, NewRecord, StoreError, Tables, Tenure, topic};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +17,11 @@ use wire::proto::dispatch::v1 as proto;
 use crate::command::Order;
 use crate::config::Pace;
 use crate::cycle::{Decision, Dispatcher};
-use crate::view::Shared;
+use crate::view::{Shared, Told};
 use crate::{Error, GROUP, records};
 
+/// Set-points of a signal that stand for all of them in its trace: one per EVSE would be thousands of spans.
+const TRACED: usize = 4;
 /// Cycles that a slow watcher may be behind before it misses some.
 const WATCHED: usize = 256;
 
@@ -171,10 +174,10 @@ impl Control {
 
     /// One cycle: decided under the lock, done outside it.
     pub(crate) async fn cycle(&self, now: DateTime<Utc>) -> Result<(), Error> {
-        let began = self.clock.monotonic_ms();
-        let decision = {
+        let (began, started) = (self.clock.monotonic_ms(), trace::now());
+        let (decision, received) = {
             let view = self.shared.lock();
-            self.dispatcher().cycle(&view, now)
+            (self.dispatcher().cycle(&view, now), view.received.clone())
         };
         metrics::histogram!("shoal_dispatch_decision_seconds")
             .record((self.clock.monotonic_ms() - began) / 1e3);
@@ -182,12 +185,20 @@ impl Control {
             .tenure
             .term()
             .map(|(office, number)| proto::Term { office, number });
+        let answering = decision.setpoints.first().and_then(|s| s.signal.as_ref());
+        let hop = received.filter(|_| answering.is_some());
+        let hop = hop.map(|hop| split_hop(&hop, &decision, started));
+        let appending = hop.map(|hop| Span::after(&hop, "log.append"));
+        let context = appending.as_ref().and_then(Span::context);
+        let traceparent = context.as_ref().map(Context::traceparent);
         let setpoints: Vec<NewRecord> = decision
             .setpoints
             .iter()
-            .map(|s| {
+            .enumerate()
+            .map(|(n, s)| {
                 let told = proto::Setpoint {
                     term: term.clone(),
+                    traceparent: traceparent.clone().filter(|_| n < TRACED),
                     ..s.into()
                 };
                 NewRecord {
@@ -207,6 +218,12 @@ impl Control {
         } else {
             self.log.append(setpoints).await
         };
+        if let (Some(mut hop), Err(error)) = (appending, &told) {
+            hop.failed(error.to_string());
+        }
+        if let Some(by) = context {
+            self.await_answers(&decision, &by, started);
+        }
         measure(&decision);
         // What was seen is kept whether or not it could be acted on.
         self.keep(&decision, now).await?;
@@ -214,6 +231,19 @@ impl Control {
         // Nobody watching is no fault.
         let _ = self.cycles.send(decision.message);
         Ok(())
+    }
+
+    /// The first set-points of a signal stand for all in its trace.
+    fn await_answers(&self, decision: &Decision, by: &Context, began: SystemTime) {
+        for setpoint in decision.setpoints.iter().take(TRACED) {
+            let told = Told {
+                by: by.clone(),
+                began,
+                issued_at: setpoint.issued_at,
+                power: setpoint.power,
+            };
+            self.shared.unanswered.expect(setpoint.evse.as_str(), told);
+        }
     }
 
     /// Stores the records of the quarter hour that ended and the baseline of the one that began; what cannot be stored now is stored
@@ -272,6 +302,16 @@ impl Control {
     fn unsaved(&self) -> MutexGuard<'_, Vec<(String, String)>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The decision as a hop of the signal's trace.
+fn split_hop(received: &Context, decision: &Decision, began: SystemTime) -> Context {
+    let message = &decision.message;
+    let hop = Span::since(received, "gateway.split", began)
+        .with("signal.id", message.signal_id.clone().unwrap_or_default())
+        .with("setpoints", i64::from(message.setpoints))
+        .with("target_watts", message.target_watts);
+    hop.context().unwrap_or_else(|| received.clone())
 }
 
 fn measure(decision: &Decision) {

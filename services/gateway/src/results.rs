@@ -8,6 +8,7 @@ use market::settlement::ImbalancePrice;
 use market::{Award, BidId, BidStatus, Clearing, GridSignal, Product};
 use runtime::Clock;
 use runtime::latency::Probe;
+use runtime::trace::Span;
 use rust_decimal::Decimal;
 use store::{Change, NewRecord, StoreError, Tables, topic};
 use tokio::sync::watch;
@@ -270,6 +271,7 @@ fn take_signal(
     clock: &Clock,
     wake: &watch::Sender<u64>,
 ) {
+    let hop = Span::root("gateway.receive").with("signal.id", signal.id.clone());
     let signal = match GridSignal::try_from(signal) {
         Ok(signal) => signal,
         Err(e) => return tracing::error!("a grid signal does not read: {e}"),
@@ -288,6 +290,7 @@ fn take_signal(
     }
     probe.started(&signal.id);
     view.signal = Some(signal);
+    view.received = hop.context();
     drop(view);
     wake.send_modify(|n| *n += 1);
 }

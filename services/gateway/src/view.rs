@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::SiteLimit;
@@ -10,9 +11,10 @@ use dispatch::fleet::{EvseId, EvseState, Site, SiteId};
 use market::baseline::Version;
 use market::settlement::{ImbalancePrice, QUARTER};
 use market::{Area, Award, Baselines, GridSignal, Plan, Position};
+use runtime::trace;
 use store::{Log, LogError, Record, StoreError, Subscription, Tables, topic};
 use tokio_util::sync::CancellationToken;
-use units::Interval;
+use units::{Interval, Power};
 
 /// Time that awards and baselines are remembered after their delivery: a day that is settled late still finds them in the tables.
 const REMEMBERED: TimeDelta = TimeDelta::days(2);
@@ -32,6 +34,8 @@ pub(crate) struct View {
     pub(crate) position: Position,
     pub(crate) baselines: Baselines,
     pub(crate) signal: Option<GridSignal>,
+    /// The hop that received it, if its trace is exported.
+    pub(crate) received: Option<trace::Context>,
     pub(crate) imbalance: BTreeMap<DateTime<Utc>, ImbalancePrice>,
 }
 
@@ -88,11 +92,42 @@ impl View {
 
 /// The view as its readers and writers share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shared(Arc<Mutex<View>>);
+pub(crate) struct Shared {
+    view: Arc<Mutex<View>>,
+    /// EVSEs that stand for their signal in its trace, until a meter shows how they answered.
+    pub(crate) unanswered: Arc<trace::Pending<Told>>,
+}
+
+/// A set-point whose metered answer is waited for.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) by: trace::Context,
+    /// When, by the wall clock.
+    pub(crate) began: SystemTime,
+    pub(crate) issued_at: DateTime<Utc>,
+    pub(crate) power: Power,
+}
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, View> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The metered answer to a set-point as a hop of its signal's trace: from the set-point to the first sample that was taken
+    /// after the station had accepted it, or a later one.
+    fn answered(&self, state: &EvseState) {
+        let (Some(metered), Some(accepted)) = (state.power, state.setpoint) else {
+            return;
+        };
+        let follows = |told: &Told| accepted.at >= told.issued_at && metered.at > accepted.at;
+        if let Some(told) = self.unanswered.met(state.evse.id.as_str(), follows) {
+            let hop = trace::Span::since(&told.by, "meter.answer", told.began);
+            drop(
+                hop.with("evse.id", state.evse.id.to_string())
+                    .with("setpoint_watts", told.power.watts())
+                    .with("power_watts", metered.power.watts()),
+            );
+        }
     }
 
     /// What the tables remember.
@@ -160,7 +195,10 @@ impl Shared {
                 let state = wire::decode::<wire::proto::fleet::v1::EvseState>(&record.payload)
                     .and_then(EvseState::try_from);
                 match state {
-                    Ok(state) => decoded.push(state),
+                    Ok(state) => {
+                        self.answered(&state);
+                        decoded.push(state);
+                    }
                     Err(e) => {
                         tracing::warn!(evse.id = %record.key, "a fleet state does not read: {e}")
                     }

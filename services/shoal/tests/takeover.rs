@@ -8,6 +8,7 @@
 #[path = "../../../crates/store/tests/support/kafka.rs"]
 mod support;
 
+mod grid;
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use fleet::schedule::{Schedule, Step};
 use fleet::state::{PowerAt, SessionState};
 use fleet::{Evse, EvseState, Needs, Protocol, Session, Site};
+use grid::Grid;
 use market::plan::{PlanStatus, PlanStep};
 use market::{Area, Award, AwardId, BidId, Direction, Plan, PlanId, Product};
 use processes::{Process, serve};
@@ -27,76 +29,19 @@ use store::{KafkaOptions, NewRecord, Store, Subscription, topic};
 use support::{Broker, signal};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
 use units::{Currency, Efficiency, Energy, Interval, Power, Price};
 use uuid::Uuid;
 use wire::proto::dispatch::v1 as dispatch;
 use wire::proto::dispatch::v1::dispatch_service_client::DispatchServiceClient;
-use wire::proto::market::v1 as proto;
-use wire::proto::market::v1::market_operator_server::{MarketOperator, MarketOperatorServer};
+use wire::proto::market::v1::market_operator_server::MarketOperatorServer;
 
 /// Only a test that fails waits so long, on however slow a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CARS: usize = 60;
 /// Between two signals of the grid operator.
 const EVERY: Duration = Duration::from_millis(250);
-
-/// A grid operator whose frequency never rests.
-struct Grid(Clock);
-
-type Items<T> = ReceiverStream<Result<T, Status>>;
-
-#[tonic::async_trait]
-impl MarketOperator for Grid {
-    type WatchResultsStream = Items<proto::Result>;
-    type WatchSignalsStream = Items<proto::GridSignal>;
-
-    async fn submit_bids(
-        &self,
-        _: Request<proto::SubmitBidsRequest>,
-    ) -> Result<Response<proto::SubmitBidsResponse>, Status> {
-        Err(Status::unavailable("closed"))
-    }
-
-    async fn watch_results(
-        &self,
-        _: Request<proto::WatchResultsRequest>,
-    ) -> Result<Response<Self::WatchResultsStream>, Status> {
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        // Open for as long as somebody listens.
-        tokio::spawn(async move { sender.closed().await });
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-
-    async fn watch_signals(
-        &self,
-        _: Request<proto::WatchSignalsRequest>,
-    ) -> Result<Response<Self::WatchSignalsStream>, Status> {
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let clock = self.0;
-        tokio::spawn(async move {
-            loop {
-                let now = clock.now();
-                let tick = now.timestamp_millis();
-                let signal = proto::GridSignal {
-                    id: format!("grid-{tick}"),
-                    at_micros: now.timestamp_micros(),
-                    // Another one each time.
-                    deviation_mhz: Some(50.0 + f64::from(u32::try_from(tick % 97).unwrap())),
-                    afrr_watts: None,
-                };
-                if sender.send(Ok(signal)).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(EVERY).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-}
 
 /// A two-way car of 11 kW that needs little for a long time.
 fn car(n: usize, now: DateTime<Utc>) -> EvseState {
@@ -310,7 +255,10 @@ async fn a_standby_takes_over_from_a_gateway_that_sleeps_and_from_one_that_is_ki
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let operator = format!("http://{}", socket.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let routes = Routes::new(MarketOperatorServer::new(Grid(clock)));
+    let routes = Routes::new(MarketOperatorServer::new(Grid {
+        clock,
+        every: EVERY,
+    }));
     tokio::spawn(Listener::socket("grid", socket).serve(routes, stop.clone()));
     let settings = settings(dir.path(), &kafka, &operator);
     let reader = store.log().tail(topic::SETPOINTS).await.unwrap();

@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) store: Tables,
     pub(crate) log: Log,
     pub(super) logging: Logging,
+    pub(super) telemetry: runtime::Telemetry,
     pub(super) grpc: Grpc,
     pub(super) peers: Peers,
     pub(crate) tls: Option<runtime::tls::Files>,

@@ -140,10 +140,15 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
         let text = runtime::config::dump(&config).map_err(|e| CliError::failed(&e))?;
         return output.result(&config, || text);
     }
-    runtime::telemetry::init(&config.logging).map_err(|e| CliError::Input(chain(&e)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let inside = runtime.enter();
+    let service = format!("shoal-{}", config.log.process(&roles));
+    let _exporting =
+        runtime::telemetry::init_exporting(&config.logging, &config.telemetry, &service)
+            .map_err(|e| CliError::Input(chain(&e)))?;
+    drop(inside);
     let served = runtime.block_on(serve(config, &roles))?;
     output.result(&served, || "stopped in order".to_owned())
 }
