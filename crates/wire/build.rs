@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "shoal/telemetry/v1/telemetry.proto",
     "shoal/fleet/v1/fleet.proto",
     "shoal/forecast/v1/forecast.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 7] = [
     "shoal/market/v1/market.proto",
     "shoal/market/v1/operator.proto",
     "shoal/dispatch/v1/dispatch.proto",
+    "shoal/dispatch/v1/decision.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

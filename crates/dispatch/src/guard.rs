@@ -16,10 +16,13 @@ pub struct Guard {
     sent: BTreeMap<EvseId, Sent>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Sent {
-    power: Power,
-    expires_at: DateTime<Utc>,
+/// What an EVSE was sent last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Power.
+    pub power: Power,
+    /// Until when it holds.
+    pub expires_at: DateTime<Utc>,
 }
 
 impl Guard {
@@ -81,6 +84,16 @@ impl Guard {
             self.sent.insert(evse.clone(), sent);
         }
         chosen
+    }
+
+    /// What was sent last, in order of the EVSE.
+    pub fn sent(&self) -> impl Iterator<Item = (&EvseId, &Sent)> {
+        self.sent.iter()
+    }
+
+    /// Takes something for sent: goes on from where another guard was.
+    pub fn resume(&mut self, evse: EvseId, sent: Sent) {
+        self.sent.insert(evse, sent);
     }
 
     /// Forgets EVSEs that `keep` does not want, and everything if it wants none.

@@ -144,6 +144,17 @@ impl Tracker {
         }
     }
 
+    /// How far restoration has ramped, and when: all that later targets follow from.
+    #[must_use]
+    pub const fn restoration(&self) -> Option<(DateTime<Utc>, Power)> {
+        self.afrr
+    }
+
+    /// Goes on from where another tracker was.
+    pub const fn resume(&mut self, at: DateTime<Utc>, restoration: Power) {
+        self.afrr = Some((at, restoration));
+    }
+
     /// Distance of `metered` pool power, from samples `age` old on average, to the band of targets that were in force during the response
     /// window before `now`; zero inside, positive above the band. `None` before the first target.
     #[must_use]

@@ -10,8 +10,11 @@ use crate::change::Change;
 use crate::database::{Pool, Row, sql};
 use crate::error::{LogError, StoreError, db};
 use crate::tail::{Head, Heads, Hot};
-use crate::writer::{Job, to_i64};
+use crate::writer::{Job, checksum, to_i64};
 use crate::{NewRecord, Position, Record, Topic};
+
+/// Records looked at together when all of a topic are.
+const SCANNED: usize = 4_096;
 
 /// The only partition of a topic.
 pub(crate) const PARTITION: u32 = 0;
@@ -84,6 +87,20 @@ impl Log {
             })
     }
 
+    /// Records of `topic` that are not as they were written, in order.
+    pub(crate) async fn damaged(&self, topic: Topic) -> Result<Vec<(u64, String)>, LogError> {
+        let (mut damaged, mut after) = (Vec::new(), 0);
+        loop {
+            let records = self.stored(topic, after, u64::MAX, SCANNED).await?;
+            let Some((last, _)) = records.last() else {
+                return Ok(damaged);
+            };
+            after = last.offset;
+            let bad = records.into_iter().filter(|(_, whole)| !whole);
+            damaged.extend(bad.map(|(record, _)| (record.offset, record.key)));
+        }
+    }
+
     fn from(&self, topic: Topic, group: Option<String>, position: u64) -> Subscription {
         let head = self.heads.of(topic);
         Subscription {
@@ -96,16 +113,17 @@ impl Log {
         }
     }
 
-    /// At most `max` records of `topic` after `after` and before `before`, from the database.
+    /// At most `max` records of `topic` after `after` and before `before`, from the database, each with whether it is as it was
+    /// written.
     async fn stored(
         &self,
         topic: Topic,
         after: u64,
         before: u64,
         max: usize,
-    ) -> Result<Vec<Record>, LogError> {
+    ) -> Result<Vec<(Record, bool)>, LogError> {
         let read = sql(
-            "SELECT log_offset, record_key, payload, appended_at FROM log \
+            "SELECT log_offset, CAST(record_key AS BLOB) AS record_key, payload, appended_at, checksum FROM log \
              WHERE topic = $1 AND log_offset > $2 AND log_offset < $3 ORDER BY log_offset LIMIT $4",
         )
         .bind(topic.name())
@@ -122,17 +140,37 @@ impl Log {
     }
 }
 
-fn record(topic: Topic, row: &Row) -> Result<Record, sqlx::Error> {
+fn record(topic: Topic, row: &Row) -> Result<(Record, bool), sqlx::Error> {
     let offset: i64 = row.get("log_offset")?;
     let appended: i64 = row.get("appended_at")?;
-    Ok(Record {
+    // Records of before have none.
+    let written: Option<i64> = row.get("checksum")?;
+    // A byte that changed may have made it no text.
+    let key = String::from_utf8(row.get("record_key")?);
+    let text = key.is_ok();
+    let record = Record {
         topic,
-        key: row.get("record_key")?,
+        key: key.unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned()),
         payload: Bytes::from(row.get::<Vec<u8>>("payload")?),
         partition: PARTITION,
         offset: offset.unsigned_abs(),
         appended_at: DateTime::from_timestamp_micros(appended).unwrap_or_default(),
-    })
+    };
+    let whole = written.is_none_or(|written| written == i64::from(checksum(&record)));
+    Ok((record, whole && text))
+}
+
+/// A record that is as it was written. Another one stays where it is and has no effect: nobody knows what it said.
+fn undamaged((record, whole): (Record, bool)) -> Option<Record> {
+    if whole {
+        return Some(record);
+    }
+    metrics::counter!("shoal_log_records_damaged_total").increment(1);
+    tracing::error!(
+        topic = %record.topic, offset = record.offset, key = record.key,
+        "record {} of {} changed on the disk since it was written and is passed over", record.offset, record.topic
+    );
+    None
 }
 
 /// One reader of one topic.
@@ -156,7 +194,8 @@ impl Subscription {
                 Hot::StartsAt(start) => self.cold(start, max).await?,
             };
             if let Some(last) = records.last() {
-                self.position = last.offset;
+                // Damaged records behind it were passed over.
+                self.position = last.offset.max(self.position);
                 return Ok(records);
             }
             if self.head.newest() > self.position {
@@ -173,15 +212,15 @@ impl Subscription {
             .log
             .stored(self.topic, self.position, start, max)
             .await?;
-        let next = records.first().map_or(start, |record| record.offset);
+        let next = records.first().map_or(start, |(record, _)| record.offset);
         if next > self.position + 1 {
             let (topic, lost) = (self.topic, next - self.position - 1);
             tracing::debug!(topic = %topic, "{lost} records of {topic} before offset {next} are no longer kept");
         }
-        if records.is_empty() {
-            self.position = start - 1;
-        }
-        Ok(records)
+        self.position = records
+            .last()
+            .map_or(start - 1, |(record, _)| record.offset);
+        Ok(records.into_iter().filter_map(undamaged).collect())
     }
 
     pub(crate) async fn commit(&mut self, position: &Position) -> Result<(), LogError> {

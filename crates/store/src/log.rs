@@ -89,6 +89,18 @@ impl Log {
         }
     }
 
+    /// Offset and key of the records of `topic` that are not as they were written. Of Kafka none is told: it checks each batch by
+    /// itself.
+    ///
+    /// # Errors
+    /// [`LogError::Read`] if the topic cannot be read.
+    pub async fn damaged(&self, topic: Topic) -> Result<Vec<(u64, String)>, LogError> {
+        match &self.0 {
+            Kept::Embedded(log) => log.damaged(topic).await,
+            Kept::Kafka(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Up to and with where `group` has handled `topic`.
     ///
     /// # Errors

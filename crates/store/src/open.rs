@@ -154,6 +154,12 @@ impl Store {
         Self::open_with(dir, Options::default()).await
     }
 
+    /// Whether a folder holds a log or tables.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(crate::database::FILE).is_file()
+    }
+
     /// [`Store::open`] with a clock and a retention of the caller's.
     ///
     /// # Errors

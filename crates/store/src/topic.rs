@@ -49,6 +49,8 @@ pub const AWARDS: Topic = Topic("market.awards.v1");
 pub const PRICES: Topic = Topic("market.prices.v1");
 /// Commands to EVSEs; key EVSE.
 pub const SETPOINTS: Topic = Topic("dispatch.setpoints.v1");
+/// What each set-point was decided from; key area.
+pub const DECISIONS: Topic = Topic("dispatch.decisions.v1");
 /// What operators ordered; key person.
 pub const COMMANDS: Topic = Topic("dispatch.commands.v1");
 /// Settled days; key account and day.
@@ -111,6 +113,9 @@ const FEW: Retention = Retention::Newest(2_000);
 /// Small records that matter for a long time.
 const LONG: Retention = Retention::Newest(500_000);
 
+/// States of a day of the demo's fleet, so that the day can be replayed.
+const A_DAY: u64 = 500_000;
+
 /// Bytes of a record that tells one thing: a refused message of 64 KiB with its reason fits.
 const SMALL: u32 = 256 * 1024;
 /// Bytes of a plan with the schedules of a hundred thousand EVSEs.
@@ -122,13 +127,13 @@ const A_WEEK: Lifetime = Lifetime::Days(7);
 const A_MONTH: Lifetime = Lifetime::Days(31);
 
 /// All topics of the platform.
-pub const ALL: [Spec; 12] = [
+pub const ALL: [Spec; 13] = [
     spec(READINGS, Spread::Wide, MANY, A_WEEK, SMALL),
     spec(QUARANTINE, Spread::One, LONG, A_MONTH, SMALL),
     spec(
         FLEET_STATE,
         Spread::Wide,
-        Retention::LatestPerKey { grace: 50_000 },
+        Retention::LatestPerKey { grace: A_DAY },
         Lifetime::LatestPerKey {
             grace: TimeDelta::minutes(10),
         },
@@ -141,6 +146,7 @@ pub const ALL: [Spec; 12] = [
     spec(AWARDS, Spread::One, LONG, Lifetime::Ever, SMALL),
     spec(PRICES, Spread::One, LONG, Lifetime::Ever, SMALL),
     spec(SETPOINTS, Spread::Wide, MANY, A_WEEK, SMALL),
+    spec(DECISIONS, Spread::One, MANY, A_WEEK, LARGE),
     spec(COMMANDS, Spread::One, LONG, Lifetime::Ever, SMALL),
     spec(STATEMENTS, Spread::One, LONG, Lifetime::Ever, LARGE),
 ];

@@ -191,6 +191,7 @@ const LOG: Upsert = Upsert::new(
         "record_key",
         "payload",
         "appended_at",
+        "checksum",
     ],
     &[],
 );
@@ -199,12 +200,13 @@ const NEWEST: Upsert = Upsert::new("log_topic", &["topic", "newest"], &["topic"]
 
 async fn write_records(to: &mut Transaction, records: &[Record]) -> Result<(), StoreError> {
     let row = |record: &Record| {
-        Values::of(5)
+        Values::of(6)
             .bind(record.topic.name())
             .bind(to_i64(record.offset))
             .bind(record.key.clone())
             .bind(record.payload.clone())
             .bind(record.appended_at.timestamp_micros())
+            .bind(i64::from(checksum(record)))
     };
     to.insert(&LOG, records.iter().map(row).collect())
         .await
@@ -222,6 +224,19 @@ async fn forget(to: &mut Transaction, forgotten: Forgotten) -> Result<(), StoreE
         .bind(to_i64(forgotten.first))
         .bind(to_i64(forgotten.last));
     to.execute(forget).await.map(drop).map_err(db("retention"))
+}
+
+/// CRC-32 (ISO 3309) over all that a record says, each part after its length.
+pub(crate) fn checksum(record: &Record) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    let (topic, key) = (record.topic.name().as_bytes(), record.key.as_bytes());
+    for part in [topic, key, record.payload.as_ref()] {
+        crc.update(&(part.len() as u64).to_le_bytes());
+        crc.update(part);
+    }
+    crc.update(&record.offset.to_le_bytes());
+    crc.update(&record.appended_at.timestamp_micros().to_le_bytes());
+    crc.finalize()
 }
 
 /// Offsets count records: none reaches 2^63.

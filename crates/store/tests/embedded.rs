@@ -261,3 +261,46 @@ async fn one_bad_change_of_a_group_harms_no_other() {
         "refused ones leave no hole"
     );
 }
+
+#[tokio::test]
+async fn a_record_that_changed_on_the_disk_is_named_and_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = Store::open(dir.path()).await.unwrap().log();
+        log.append(numbered(A, 0..20)).await.unwrap();
+        assert_eq!(log.damaged(A).await.unwrap(), []);
+    }
+    let file = format!("sqlite://{}", dir.path().join("shoal.db").display());
+    let beside = sqlx::SqlitePool::connect(&file).await.unwrap();
+    // A payload, a key, an instant; a record of before has nothing to hold it against.
+    for change in [
+        "payload = X'09000001' WHERE log_offset = 4",
+        "record_key = 'k8' WHERE log_offset = 11",
+        "appended_at = appended_at + 1 WHERE log_offset = 20",
+        "checksum = NULL, payload = X'07000001' WHERE log_offset = 8",
+    ] {
+        let change = format!("UPDATE log SET {change}");
+        let changed = sqlx::query(sqlx::AssertSqlSafe(change)).execute(&beside);
+        assert_eq!(changed.await.unwrap().rows_affected(), 1);
+    }
+    beside.close().await;
+
+    let store = Store::open(dir.path()).await.unwrap();
+    let log = store.log();
+    let damaged = log.damaged(A).await.unwrap();
+    let offsets: Vec<u64> = damaged.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, [4, 11, 20]);
+    let mut reader = log.replay(A, &Position::default()).unwrap();
+    // One at a time: a batch of nothing but damage is no end.
+    let mut read = Vec::new();
+    while read.len() < 17 {
+        read.extend(reader.next_batch(1).await.unwrap());
+    }
+    let read: Vec<u64> = read.iter().map(|record| record.offset).collect();
+    let expected: Vec<u64> = (1..20).filter(|n| ![4, 11].contains(n)).collect();
+    assert_eq!(read, expected);
+    // What comes after the damage at the end is read.
+    log.append(numbered(A, 20..21)).await.unwrap();
+    let next = reader.next_batch(1).await.unwrap();
+    assert_eq!(next[0].offset, 21);
+}

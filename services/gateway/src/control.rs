@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::activation::Delivery;
+use dispatch::fleet::Setpoint;
 use market::Area;
 use runtime::Clock;
 use runtime::trace::{self, Context, Span};
-use store::{Change, NewRecord, StoreError, Tables, Tenure, topic};
+use store::{Change, LogError, NewRecord, StoreError, Tables, Tenure, topic};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use units::Interval;
@@ -17,6 +18,7 @@ use wire::proto::dispatch::v1 as proto;
 use crate::command::Order;
 use crate::config::Pace;
 use crate::cycle::{Decision, Dispatcher};
+use crate::decisions::Decisions;
 use crate::view::{Shared, Told};
 use crate::{Error, GROUP, records};
 
@@ -31,6 +33,8 @@ pub(crate) struct Control {
     dispatcher: Arc<Mutex<Dispatcher>>,
     /// Held by whoever changes the order: one after the other, each stored before the next.
     ordering: Arc<tokio::sync::Mutex<()>>,
+    /// What cycles decided from, on its way to the log.
+    decisions: Arc<Mutex<Decisions>>,
     /// Records that could not be stored yet.
     unsaved: Arc<Mutex<Vec<(String, String)>>>,
     cycles: broadcast::Sender<proto::Cycle>,
@@ -81,6 +85,10 @@ impl Control {
         Ok(Self {
             dispatcher: Arc::new(Mutex::new(dispatcher)),
             ordering: Arc::default(),
+            decisions: Arc::new(Mutex::new(Decisions::new(
+                format!("{area}/{}/{}", now.timestamp_micros(), std::process::id()),
+                area.code().to_owned(),
+            ))),
             unsaved: Arc::default(),
             cycles: broadcast::Sender::new(WATCHED),
             shared,
@@ -148,13 +156,19 @@ impl Control {
                         self.clock.sleep_until(due).await;
                     }
                 }
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => {
+                    self.write_down().await;
+                    return Ok(());
+                }
             }
             if let Some(last) = last {
                 // Signals may come in bursts: the newest counts, cycles keep their least distance.
                 tokio::select! {
                     () = tokio::time::sleep_until(last + self.least_real) => {}
-                    () = stop.cancelled() => return Ok(()),
+                    () = stop.cancelled() => {
+                    self.write_down().await;
+                    return Ok(());
+                }
                 }
             }
             wake.borrow_and_update();
@@ -166,6 +180,7 @@ impl Control {
                     metrics::counter!("shoal_dispatch_cycles_failed_total").increment(1);
                     tracing::error!(%error, "a cycle had no effect, the next one decides anew: {error}");
                     self.dispatcher().tell_all_again();
+                    self.decisions().anew();
                 }
                 done => done?,
             }
@@ -175,49 +190,39 @@ impl Control {
     /// One cycle: decided under the lock, done outside it.
     pub(crate) async fn cycle(&self, now: DateTime<Utc>) -> Result<(), Error> {
         let (began, started) = (self.clock.monotonic_ms(), trace::now());
-        let (decision, received) = {
-            let view = self.shared.lock();
-            (self.dispatcher().cycle(&view, now), view.received.clone())
-        };
-        metrics::histogram!("shoal_dispatch_decision_seconds")
-            .record((self.clock.monotonic_ms() - began) / 1e3);
         let term = self
             .tenure
             .term()
             .map(|(office, number)| proto::Term { office, number });
+        let (decision, received, number) = {
+            let mut view = self.shared.lock();
+            let mut dispatcher = self.dispatcher();
+            let mut decisions = self.decisions();
+            decisions.begin(&mut view, &dispatcher, now);
+            let mut step = decisions.inputs(&mut view, &dispatcher.order, now);
+            let decision = dispatcher.cycle(&view, now);
+            decisions.decided(&dispatcher.order);
+            step.setpoints = decision.message.setpoints;
+            step.term = term.clone();
+            (decision, view.received.clone(), decisions.push_step(step))
+        };
+        metrics::histogram!("shoal_dispatch_decision_seconds")
+            .record((self.clock.monotonic_ms() - began) / 1e3);
         let answering = decision.setpoints.first().and_then(|s| s.signal.as_ref());
         let hop = received.filter(|_| answering.is_some());
         let hop = hop.map(|hop| split_hop(&hop, &decision, started));
         let appending = hop.map(|hop| Span::after(&hop, "log.append"));
         let context = appending.as_ref().and_then(Span::context);
         let traceparent = context.as_ref().map(Context::traceparent);
-        let setpoints: Vec<NewRecord> = decision
-            .setpoints
-            .iter()
-            .enumerate()
-            .map(|(n, s)| {
-                let told = proto::Setpoint {
-                    term: term.clone(),
-                    traceparent: traceparent.clone().filter(|_| n < TRACED),
-                    ..s.into()
-                };
-                NewRecord {
-                    topic: topic::SETPOINTS,
-                    key: s.evse.as_str().to_owned(),
-                    payload: wire::encode(&told),
-                }
-            })
-            .collect();
+        let setpoints =
+            setpoint_records(&decision.setpoints, term.as_ref(), traceparent.as_deref());
         // A process that slept may have been succeeded while it decided.
         if !self.tenure.is_held() {
             metrics::counter!("shoal_dispatch_cycles_void_total").increment(1);
+            self.decisions().complete(number, |step| step.untold = true);
             return Ok(());
         }
-        let told = if setpoints.is_empty() {
-            Ok(())
-        } else {
-            self.log.append(setpoints).await
-        };
+        let told = self.tell(number, setpoints, traceparent).await;
         if let (Some(mut hop), Err(error)) = (appending, &told) {
             hop.failed(error.to_string());
         }
@@ -231,6 +236,54 @@ impl Control {
         // Nobody watching is no fault.
         let _ = self.cycles.send(decision.message);
         Ok(())
+    }
+
+    /// Puts set-points on the log together with what they were decided from; without set-points that waits for a while.
+    async fn tell(
+        &self,
+        number: u64,
+        setpoints: Vec<NewRecord>,
+        traceparent: Option<String>,
+    ) -> Result<(), LogError> {
+        let told = !setpoints.is_empty();
+        let (taken, mut records) = {
+            let mut decisions = self.decisions();
+            decisions.complete(number, |step| {
+                step.untold = false;
+                step.traceparent = traceparent;
+            });
+            let taken = decisions.take(told);
+            let records: Vec<_> = taken.iter().map(|d| decisions.record(d)).collect();
+            (taken, records)
+        };
+        if taken.is_empty() && !told {
+            return Ok(());
+        }
+        records.extend(setpoints);
+        let appended = self.log.append(records).await;
+        if appended.is_err() {
+            self.decisions().give_back(taken, number);
+        }
+        appended
+    }
+
+    /// Appends what still waits: nobody decides here any more.
+    async fn write_down(&self) {
+        let records: Vec<_> = {
+            let mut decisions = self.decisions();
+            let taken = decisions.take(true);
+            taken.iter().map(|d| decisions.record(d)).collect()
+        };
+        let count = records.len();
+        if let Err(error) = self.log.append(records).await {
+            tracing::warn!(%error, "{count} cycles without set-points are not written down: {error}");
+        }
+    }
+
+    fn decisions(&self) -> MutexGuard<'_, Decisions> {
+        self.decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first set-points of a signal stand for all in its trace.
@@ -302,6 +355,27 @@ impl Control {
     fn unsaved(&self) -> MutexGuard<'_, Vec<(String, String)>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Set-points as they go on the log; the first ones carry the trace.
+pub(crate) fn setpoint_records(
+    setpoints: &[Setpoint],
+    term: Option<&proto::Term>,
+    traceparent: Option<&str>,
+) -> Vec<NewRecord> {
+    let record = |(n, setpoint): (usize, &Setpoint)| {
+        let told = proto::Setpoint {
+            term: term.cloned(),
+            traceparent: traceparent.filter(|_| n < TRACED).map(str::to_owned),
+            ..setpoint.into()
+        };
+        NewRecord {
+            topic: topic::SETPOINTS,
+            key: setpoint.evse.as_str().to_owned(),
+            payload: wire::encode(&told),
+        }
+    };
+    setpoints.iter().enumerate().map(record).collect()
 }
 
 /// The decision as a hop of the signal's trace.

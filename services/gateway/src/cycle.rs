@@ -43,14 +43,17 @@ pub(crate) struct Decision {
 pub(crate) struct Dispatcher {
     pub(crate) order: Order,
     pub(crate) deliveries: BTreeMap<AwardId, Delivery>,
-    pace: Pace,
-    tracker: Tracker,
-    guard: Guard,
+    pub(crate) area: Area,
+    /// When it began: the rules of that instant apply.
+    pub(crate) began: DateTime<Utc>,
+    pub(crate) pace: Pace,
+    pub(crate) tracker: Tracker,
+    pub(crate) guard: Guard,
     alert: AlertDetector,
     quarter: Quarter,
     excursion: Excursion,
     /// The newest signal that a cycle has answered.
-    answered: Option<String>,
+    pub(crate) answered: Option<String>,
     running: Option<Interval>,
 }
 
@@ -102,6 +105,8 @@ impl Dispatcher {
             excursion: Excursion::default(),
             answered: None,
             running: None,
+            area,
+            began: now,
             pace,
         }
     }

@@ -149,7 +149,7 @@ impl Results {
             award.product.name(), award.direction, award.volume, award.delivery.start(), award.price
         );
         metrics::counter!("shoal_awards_total", "product" => award.product.name()).increment(1);
-        self.shared.lock().position.apply(award);
+        self.shared.lock().take_award(award);
         self.after = self.after.max(published);
         Ok(())
     }
@@ -289,7 +289,7 @@ fn take_signal(
         return;
     }
     probe.started(&signal.id);
-    view.signal = Some(signal);
+    view.take_signal(signal);
     view.received = hop.context();
     drop(view);
     wake.send_modify(|n| *n += 1);

@@ -10,11 +10,13 @@ use dispatch::fleet::schedule::Schedule;
 use dispatch::fleet::{EvseId, EvseState, Site, SiteId};
 use market::baseline::Version;
 use market::settlement::{ImbalancePrice, QUARTER};
-use market::{Area, Award, Baselines, GridSignal, Plan, Position};
+use market::{Area, Award, Baselines, GridSignal, Plan};
 use runtime::trace;
-use store::{Log, LogError, Record, StoreError, Subscription, Tables, topic};
+use store::{Log, LogError, Position, Record, StoreError, Subscription, Tables, topic};
 use tokio_util::sync::CancellationToken;
 use units::{Interval, Power};
+
+use crate::decisions::Journal;
 
 /// Time that awards and baselines are remembered after their delivery: a day that is settled late still finds them in the tables.
 const REMEMBERED: TimeDelta = TimeDelta::days(2);
@@ -31,12 +33,16 @@ pub(crate) struct View {
     pub(crate) sites: BTreeMap<SiteId, SiteLimit>,
     pub(crate) plan: Option<Plan>,
     pub(crate) schedules: BTreeMap<EvseId, Schedule>,
-    pub(crate) position: Position,
+    pub(crate) position: market::Position,
     pub(crate) baselines: Baselines,
     pub(crate) signal: Option<GridSignal>,
     /// The hop that received it, if its trace is exported.
     pub(crate) received: Option<trace::Context>,
     pub(crate) imbalance: BTreeMap<DateTime<Utc>, ImbalancePrice>,
+    /// How far states of the fleet were read.
+    pub(crate) fleet_read: Position,
+    /// What comes in, for the log; none while nothing is decided here.
+    pub(crate) journal: Option<Journal>,
 }
 
 impl View {
@@ -64,18 +70,23 @@ impl View {
             };
             self.baselines.record(step.interval, version);
         }
-        self.schedules = schedules.into_iter().map(|s| (s.evse.clone(), s)).collect();
-        self.plan = Some(plan);
+        self.resume_plan(plan, schedules);
         self.baselines.forget(said_at - REMEMBERED);
         self.position.forget(said_at - REMEMBERED);
     }
 
-    pub(crate) fn take_sites(&mut self, sites: Vec<Site>) {
+    /// A plan whose words about the baseline are known.
+    pub(crate) fn resume_plan(&mut self, plan: Plan, schedules: Vec<Schedule>) {
+        self.schedules = schedules.into_iter().map(|s| (s.evse.clone(), s)).collect();
+        self.plan = Some(plan);
+    }
+
+    pub(crate) fn take_sites(&mut self, sites: &[Site]) {
         self.sites = sites
-            .into_iter()
+            .iter()
             .map(|s| {
                 (
-                    s.id,
+                    s.id.clone(),
                     SiteLimit {
                         import: s.import_limit,
                         export: s.export_limit,
@@ -83,6 +94,44 @@ impl View {
                 )
             })
             .collect();
+        if let Some(journal) = &mut self.journal {
+            journal.sites(sites);
+        }
+    }
+
+    pub(crate) fn take_award(&mut self, award: Award) {
+        if let Some(journal) = &mut self.journal {
+            journal.award(&award);
+        }
+        self.position.apply(award);
+    }
+
+    pub(crate) fn take_signal(&mut self, signal: GridSignal) {
+        if let Some(journal) = &mut self.journal {
+            journal.signal(&signal);
+        }
+        self.signal = Some(signal);
+    }
+
+    /// States of the fleet, read up to `read`.
+    fn take_states(&mut self, states: Vec<EvseState>, read: &Position) {
+        let states = states.into_iter();
+        self.fleet.extend(states.map(|s| (s.evse.id.clone(), s)));
+        self.fleet_read.join(read);
+        if let Some(journal) = &mut self.journal {
+            journal.fleet(read);
+        }
+    }
+
+    /// The limits of sites as a message; they have no names here.
+    pub(crate) fn sites_message(&self) -> Vec<wire::proto::fleet::v1::Site> {
+        let site = |(id, limit): (&SiteId, &SiteLimit)| wire::proto::fleet::v1::Site {
+            site_id: id.to_string(),
+            name: String::new(),
+            import_limit_watts: limit.import.watts(),
+            export_limit_watts: limit.export.watts(),
+        };
+        self.sites.iter().map(site).collect()
     }
 
     pub(crate) fn knows(&self, award: &Award) -> bool {
@@ -153,10 +202,10 @@ impl Shared {
         let plan = tables.latest_plan(area).await?;
         let kept = tables.kept(crate::GROUP).await?;
         let mut view = self.lock();
-        view.take_sites(sites);
+        view.take_sites(&sites);
         for award in awards {
             if !view.knows(&award) {
-                view.position.apply(award);
+                view.take_award(award);
             }
         }
         if let Some((plan, schedules)) = plan {
@@ -184,7 +233,7 @@ impl Shared {
         tables: Tables,
         stop: CancellationToken,
     ) -> Result<(), LogError> {
-        let mut states = log.replay(topic::FLEET_STATE, &store::Position::default())?;
+        let mut states = log.replay(topic::FLEET_STATE, &Position::default())?;
         loop {
             let batch = tokio::select! {
                 batch = read(&mut states, BATCH) => batch?,
@@ -209,13 +258,12 @@ impl Shared {
                 let unknown = decoded
                     .iter()
                     .any(|s| !view.sites.contains_key(&s.evse.site));
-                view.fleet
-                    .extend(decoded.into_iter().map(|s| (s.evse.id.clone(), s)));
+                view.take_states(decoded, &Position::after(&batch));
                 unknown
             };
             if unknown {
                 match tables.sites().await {
-                    Ok(sites) => self.lock().take_sites(sites),
+                    Ok(sites) => self.lock().take_sites(&sites),
                     Err(e) => tracing::warn!("site limits could not be read: {e}"),
                 }
             }
@@ -241,7 +289,12 @@ impl Shared {
                     .and_then(wire::portfolio::plan_from_message);
                 match plan {
                     Ok((plan, schedules)) if plan.area == area => {
-                        self.lock().take_plan(plan, schedules, clock.now())
+                        let said_at = clock.now();
+                        let mut view = self.lock();
+                        view.take_plan(plan, schedules, said_at);
+                        if let Some(journal) = &mut view.journal {
+                            journal.plan(record.partition, record.offset, said_at);
+                        }
                     }
                     Ok(_) => {}
                     Err(e) => tracing::warn!(key = record.key, "a plan does not read: {e}"),

@@ -14,6 +14,7 @@ use crate::forecast;
 use crate::import;
 use crate::migrate;
 use crate::output::Output;
+use crate::replay;
 use crate::serve;
 use crate::study;
 use crate::synth;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Migrate(migrate::Args),
     /// Write history as Parquet files by day and area
     Export(export::Args),
+    /// Decide a day again from the log, and compare with what was decided
+    Replay(replay::Args),
     /// Check settings, clocks, brokers, database, credentials, gate clocks and signs
     Doctor(doctor::Args),
 }
@@ -74,6 +77,7 @@ impl Command {
             Self::Serve(args) => serve::run(&args, output),
             Self::Migrate(args) => migrate::run(&args, output),
             Self::Export(args) => export::run(&args, output),
+            Self::Replay(args) => replay::run(&args, output),
             Self::Doctor(args) => doctor::run(&args, output),
         }
     }

@@ -10,6 +10,7 @@ mod forecast;
 mod import;
 mod migrate;
 mod output;
+mod replay;
 mod serve;
 mod study;
 mod synth;

@@ -22,6 +22,8 @@ mod value;
 pub(crate) mod partition;
 pub(crate) mod postgres;
 
+pub(crate) use sqlite::FILE;
+
 use std::time::Duration;
 
 use sqlx::postgres::PgRow;

@@ -15,7 +15,7 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(10);
 
 /// Name of the database in its folder.
-const FILE: &str = "shoal.db";
+pub(crate) const FILE: &str = "shoal.db";
 
 impl Pool {
     /// Writes and reads of `dir/shoal.db`, made if absent, with the schema brought up to date.

@@ -10,7 +10,7 @@ const LOCK: &str = "serve.lock";
 
 /// A folder that is ours until this is dropped or the process dies.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     _lock: File,
 }
 
@@ -19,7 +19,7 @@ impl Folder {
     ///
     /// # Errors
     /// Status 1 if another process has it or it cannot be used.
-    pub(super) fn claim(dir: &Path) -> Result<Self, CliError> {
+    pub(crate) fn claim(dir: &Path) -> Result<Self, CliError> {
         let refused = |error: &dyn std::fmt::Display| {
             CliError::Failed(format!(
                 "store.dir: {} cannot be used: {error}",

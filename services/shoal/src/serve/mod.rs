@@ -6,7 +6,7 @@
 //! ```
 
 pub(crate) mod config;
-mod folder;
+pub(crate) mod folder;
 mod links;
 mod parts;
 
