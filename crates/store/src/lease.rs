@@ -6,12 +6,12 @@
 //! candidate     └─ has seen no new beat for SILENT ──► takes the next term
 //! ```
 //!
-//! No two clocks are compared: a candidate measures the silence with its own, a holder its right to act with its own, and
-//! `HOLDS` is shorter than `SILENT`. What a holder that slept decides nevertheless carries its term: whoever acts on it
+//! The rules are those of [`crate::term`]. No two clocks are compared: a candidate measures the silence with its own, a holder its
+//! right to act with its own, and `HOLDS` is shorter than `SILENT`. What a holder that slept decides nevertheless carries its term: whoever acts on it
 //! refuses an earlier term than the newest one seen.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,14 +19,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::change::Change;
+use crate::term::{BEAT, Right, Watch};
 use crate::{StoreError, Tables};
 
-/// Between two beats, and between two looks of a candidate.
-const BEAT: Duration = Duration::from_millis(200);
-/// How long a holder may act after the begin of its last stored beat.
-const HOLDS: Duration = Duration::from_millis(900);
-/// Silence after which a candidate takes over. With [`BEAT`] it is what a takeover takes at most, beside the writing of the new term.
-const SILENT: Duration = Duration::from_millis(1_200);
+/// This process's monotonic clock.
+fn clock() -> Duration {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    Instant::now().duration_since(*BEGINNING.get_or_init(Instant::now))
+}
 
 /// An office as the tables have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Tenure(Option<Arc<Held>>);
 struct Held {
     tables: Tables,
     lease: Mutex<Lease>,
-    until: watch::Sender<Instant>,
+    right: watch::Sender<Right>,
     resigned: AtomicBool,
     stop: CancellationToken,
 }
@@ -99,13 +99,13 @@ impl Candidate {
         let Some(standing) = &self.0 else {
             return Tenure(None);
         };
-        let mut last: Option<(Lease, Instant)> = None;
+        let mut watched = Watch::default();
         let mut told = String::new();
         loop {
-            match standing.look(&mut last).await {
+            match standing.look(&mut watched).await {
                 Ok(Some(tenure)) => return tenure,
                 Ok(None) => {
-                    if let Some((lease, _)) = &last
+                    if let Some(lease) = watched.seen()
                         && lease.address != told
                     {
                         told.clone_from(&lease.address);
@@ -123,26 +123,10 @@ impl Candidate {
 
 impl Standing {
     /// Looks once who holds the office; takes it if nobody does.
-    async fn look(
-        &self,
-        last: &mut Option<(Lease, Instant)>,
-    ) -> Result<Option<Tenure>, StoreError> {
+    async fn look(&self, watched: &mut Watch) -> Result<Option<Tenure>, StoreError> {
         let found = self.tables.lease(&self.office).await?;
-        let now = Instant::now();
-        let term = match (&found, &last) {
-            (None, _) => 1,
-            (Some(lease), _) if lease.address.is_empty() => lease.term + 1,
-            (Some(lease), Some((before, since)))
-                if lease == before && now.duration_since(*since) >= SILENT =>
-            {
-                lease.term + 1
-            }
-            (Some(lease), before) => {
-                if before.as_ref().is_none_or(|(before, _)| before != lease) {
-                    *last = Some((lease.clone(), now));
-                }
-                return Ok(None);
-            }
+        let Some(term) = watched.look(found.as_ref(), clock()) else {
+            return Ok(None);
         };
         let wanted = Lease {
             office: self.office.clone(),
@@ -151,7 +135,7 @@ impl Standing {
             term,
             beat: 0,
         };
-        let began = Instant::now();
+        let began = clock();
         let change = Change::default().lease(wanted.clone());
         self.tables.apply(change).await?;
         // Of several who asked at once the first has it.
@@ -171,12 +155,12 @@ impl Standing {
 }
 
 impl Tenure {
-    fn begin(tables: Tables, lease: Lease, began: Instant) -> Self {
+    fn begin(tables: Tables, lease: Lease, began: Duration) -> Self {
         let stop = CancellationToken::new();
         let held = Arc::new(Held {
             tables,
             lease: Mutex::new(lease),
-            until: watch::Sender::new(began + HOLDS),
+            right: watch::Sender::new(Right::begun(began)),
             resigned: AtomicBool::new(false),
             stop: stop.clone(),
         });
@@ -196,7 +180,7 @@ impl Tenure {
     pub fn is_held(&self) -> bool {
         self.0
             .as_ref()
-            .is_none_or(|held| Instant::now() < *held.until.borrow())
+            .is_none_or(|held| held.right.borrow().holds(clock()))
     }
 
     /// Waits until the office is lost; for ever where there are no others.
@@ -204,15 +188,15 @@ impl Tenure {
         let Some(held) = &self.0 else {
             return std::future::pending().await;
         };
-        let mut until = held.until.subscribe();
+        let mut right = held.right.subscribe();
         loop {
-            let end = *until.borrow_and_update();
-            if Instant::now() >= end {
+            let (now, end) = (clock(), right.borrow_and_update().until());
+            if now >= end {
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep_until(end) => {}
-                _ = until.changed() => {}
+                () = tokio::time::sleep(end.saturating_sub(now)) => {}
+                _ = right.changed() => {}
             }
         }
     }
@@ -225,7 +209,7 @@ impl Tenure {
         }
         held.stop.cancel();
         let was_held = self.is_held();
-        held.until.send_replace(Instant::now());
+        held.right.send_replace(Right::ended(clock()));
         if !was_held {
             return;
         }
@@ -256,7 +240,7 @@ impl Held {
     /// Stores one beat. False once somebody else holds the office.
     async fn beat(&self) -> Result<bool, StoreError> {
         let lease = self.next();
-        let began = Instant::now();
+        let began = clock();
         self.tables
             .apply(Change::default().lease(lease.clone()))
             .await?;
@@ -264,14 +248,8 @@ impl Held {
         if found.as_ref().is_none_or(|found| found.term != lease.term) {
             return Ok(false);
         }
-        // A right that ran out does not come back: somebody may have begun to act on that.
-        self.until.send_if_modified(|until| {
-            let goes_on = Instant::now() < *until;
-            if goes_on {
-                *until = began + HOLDS;
-            }
-            goes_on
-        });
+        self.right
+            .send_if_modified(|right| right.renew(began, clock()));
         Ok(true)
     }
 }
@@ -284,9 +262,9 @@ async fn beat(held: std::sync::Weak<Held>, stop: CancellationToken) {
         }
         let Some(held) = held.upgrade() else { return };
         match held.beat().await {
-            Ok(true) if Instant::now() < *held.until.borrow() => {}
+            Ok(true) if held.right.borrow().holds(clock()) => {}
             Ok(_) => {
-                held.until.send_replace(Instant::now());
+                held.right.send_replace(Right::ended(clock()));
                 return;
             }
             Err(error) => tracing::warn!(%error, "a beat could not be stored"),
@@ -298,6 +276,7 @@ async fn beat(held: std::sync::Weak<Held>, stop: CancellationToken) {
 mod tests {
     use super::*;
     use crate::Store;
+    use crate::term::SILENT;
 
     fn candidate(store: &Store, name: &str) -> Candidate {
         Candidate::new(

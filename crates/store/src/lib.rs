@@ -17,6 +17,7 @@ mod retain;
 mod rows;
 mod tables;
 mod tail;
+pub mod term;
 pub mod topic;
 mod upsert;
 mod writer;

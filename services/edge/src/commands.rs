@@ -18,16 +18,16 @@ const BATCH: usize = 1_024;
 /// Set-points remembered so that none is sent twice: minutes of a fleet of thousands.
 const REMEMBERED: usize = 65_536;
 
-/// Identifiers seen, the newest [`REMEMBERED`].
+/// Identifiers seen, the newest of them: 65 536.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     known: HashSet<SetpointId>,
     order: VecDeque<SetpointId>,
 }
 
 impl Seen {
     /// True the first time an identifier is met.
-    fn first(&mut self, id: &SetpointId) -> bool {
+    pub fn first(&mut self, id: &SetpointId) -> bool {
         if !self.known.insert(id.clone()) {
             return false;
         }
@@ -41,20 +41,20 @@ impl Seen {
     }
 }
 
-/// The newest term seen of each office.
+/// The newest term seen of each office: what was decided in an earlier one is void.
 #[derive(Debug, Default)]
-struct Terms(BTreeMap<String, u64>);
+pub struct Terms(BTreeMap<String, u64>);
 
 impl Terms {
     /// Whether what was decided in `term` still holds. Of an office that is met for the first time the tables say which
     /// term it has come to.
     async fn holds(&mut self, tables: &Tables, term: Option<&proto::Term>) -> bool {
         let Some(term) = term else { return true };
-        if !self.0.contains_key(&term.office) {
+        if !self.knows(&term.office) {
             match tables.lease(&term.office).await {
                 Ok(lease) => {
                     let number = lease.map_or(0, |lease| lease.term);
-                    self.0.insert(term.office.clone(), number);
+                    self.learn(&term.office, number);
                 }
                 Err(error) => {
                     tracing::warn!(%error, office = term.office, "the term of {} cannot be read", term.office);
@@ -64,7 +64,19 @@ impl Terms {
         self.newest(term)
     }
 
-    fn newest(&mut self, term: &proto::Term) -> bool {
+    /// Whether an office was met or learnt before. Of another one the tables are asked first.
+    #[must_use]
+    pub fn knows(&self, office: &str) -> bool {
+        self.0.contains_key(office)
+    }
+
+    /// The tables say which term an office has come to.
+    pub fn learn(&mut self, office: &str, number: u64) {
+        self.0.insert(office.to_owned(), number);
+    }
+
+    /// Whether what was decided in `term` still holds.
+    pub fn newest(&mut self, term: &proto::Term) -> bool {
         let newest = self.0.entry(term.office.clone()).or_insert(term.number);
         *newest = term.number.max(*newest);
         term.number == *newest

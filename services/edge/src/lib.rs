@@ -49,6 +49,7 @@ use store::{Log, LogError, StoreError, Subscription, Tables, topic};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use commands::{Seen, Terms};
 pub use config::{Config, ConfigError, SupplyConfig};
 pub use credentials::{CredentialsError, credentials_line};
 pub use security::{Profile, Security, SecurityError, check_security};

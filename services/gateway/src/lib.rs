@@ -14,6 +14,7 @@ pub mod replay;
 mod results;
 mod serve;
 mod settle;
+pub mod submission;
 mod view;
 mod wanted;
 
