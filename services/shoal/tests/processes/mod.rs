@@ -26,13 +26,21 @@ impl Drop for Process {
 pub(crate) fn shoal(settings: &Path) -> Command {
     let mut shoal = Command::new(env!("CARGO_BIN_EXE_shoal"));
     shoal.env("SHOAL_CONFIG", settings).stdin(Stdio::null());
+    // Where a test reads what is exported it does not wait long for it.
+    shoal.env("OTEL_BSP_SCHEDULE_DELAY", "200");
     shoal
 }
 
 /// Starts a service and waits until it says after `mark` where it is reached.
 pub(crate) fn serve(settings: &Path, role: &str, process: &str, mark: &str) -> Process {
+    serve_all(settings, &[role], process, mark)
+}
+
+/// The same with several services in one process.
+pub(crate) fn serve_all(settings: &Path, roles: &[&str], process: &str, mark: &str) -> Process {
     let mut child = shoal(settings)
-        .args(["serve", role])
+        .arg("serve")
+        .args(roles)
         .env("SHOAL_LOG__PROCESS", process)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
