@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "shoal/telemetry/v1/telemetry.proto",
     "shoal/fleet/v1/fleet.proto",
     "shoal/forecast/v1/forecast.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 8] = [
     "shoal/market/v1/operator.proto",
     "shoal/dispatch/v1/dispatch.proto",
     "shoal/dispatch/v1/decision.proto",
+    "shoal/portfolio/v1/decision.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

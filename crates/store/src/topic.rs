@@ -41,6 +41,8 @@ pub const METER_INTERVALS: Topic = Topic("meter.intervals.v1");
 pub const FORECASTS: Topic = Topic("forecast.published.v1");
 /// Plans of the optimiser with their schedules; key area.
 pub const PLANS: Topic = Topic("portfolio.plan.v1");
+/// What bids were decided from; key area.
+pub const BID_DECISIONS: Topic = Topic("portfolio.decisions.v1");
 /// Bids built; key bid.
 pub const BIDS: Topic = Topic("market.bids.v1");
 /// Awards received; key award.
@@ -127,7 +129,7 @@ const A_WEEK: Lifetime = Lifetime::Days(7);
 const A_MONTH: Lifetime = Lifetime::Days(31);
 
 /// All topics of the platform.
-pub const ALL: [Spec; 13] = [
+pub const ALL: [Spec; 14] = [
     spec(READINGS, Spread::Wide, MANY, A_WEEK, SMALL),
     spec(QUARANTINE, Spread::One, LONG, A_MONTH, SMALL),
     spec(
@@ -142,6 +144,7 @@ pub const ALL: [Spec; 13] = [
     spec(METER_INTERVALS, Spread::Wide, LONG, A_MONTH, SMALL),
     spec(FORECASTS, Spread::One, FEW, A_MONTH, LARGE),
     spec(PLANS, Spread::One, FEW, A_MONTH, LARGE),
+    spec(BID_DECISIONS, Spread::One, FEW, A_MONTH, LARGE),
     spec(BIDS, Spread::One, LONG, Lifetime::Ever, SMALL),
     spec(AWARDS, Spread::One, LONG, Lifetime::Ever, SMALL),
     spec(PRICES, Spread::One, LONG, Lifetime::Ever, SMALL),

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use portfolio::bidding::{self, NoBids, Offered, Question};
-use portfolio::market::{Bid, Position, Product, Rules};
-use portfolio::rolling::{Costs, Grid, Site};
+use chrono::{NaiveDate, TimeDelta};
+use portfolio::bidding::NoBids;
+use portfolio::market::{Bid, Product, Rules};
 use store::{Change, NewRecord, topic};
 use tokio_util::sync::CancellationToken;
-use units::{Band, Interval, Series};
+use units::Interval;
 use wire::forecast::Quantity;
+use wire::proto::portfolio::v1::{BidDecision, bid_decision};
 
 use crate::Shared;
+use crate::decision::{self, DecisionError};
 use crate::due::{self, Due};
-use crate::sources::{SourceError, prices};
+use crate::sources::SourceError;
 
 /// Real time before a service that did not answer is asked again: bids are worth several attempts.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -30,21 +31,20 @@ enum Failed {
     Source(#[from] SourceError),
     #[error(transparent)]
     NoBids(#[from] NoBids),
+    #[error(transparent)]
+    Decision(#[from] DecisionError),
     #[error("the computation was lost")]
     Lost(#[from] tokio::task::JoinError),
 }
 
-/// Everything bids are computed from.
-struct Facts {
-    grid: Grid,
-    scenarios: Vec<bidding::Scenario>,
-    sites: Vec<Site>,
-    position: Position,
-    price: Vec<f64>,
-    capacity: Vec<(Product, Series<Band>)>,
-    costs: Costs,
-    area: portfolio::market::Area,
-    probability: f64,
+impl Failed {
+    /// Whether the same would come of asking again.
+    const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::NoBids(_) | Self::Decision(DecisionError::NoBids(_))
+        )
+    }
 }
 
 /// Bids until `stop`.
@@ -70,7 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
                 Ok(()) => Some(due),
                 Err(failed) => {
                     let missed = shared.clock.now() >= due.closes;
-                    if missed || matches!(failed, Failed::NoBids(_)) {
+                    if missed || failed.is_final() {
                         tracing::error!(
                             "no bids for {} of {}: {failed}",
                             names(&due.products),
@@ -118,10 +118,14 @@ async fn round(shared: &Arc<Shared>, due: &Due) -> Result<(), Failed> {
         return Ok(());
     }
     let began = shared.clock.monotonic_ms();
-    let facts = facts(shared, due).await?;
+    let asked = inquire(shared, due, &products).await?;
     let day = due.day;
-    let asked = products.clone();
-    let offered = tokio::task::spawn_blocking(move || compute(&facts, day, &asked)).await??;
+    let (asked, offered) = tokio::task::spawn_blocking(move || {
+        let offered = decision::decide(&asked);
+        (asked, offered)
+    })
+    .await?;
+    let offered = offered?;
     let seconds = (shared.clock.monotonic_ms() - began) / 1e3;
     metrics::histogram!("shoal_bid_seconds").record(seconds);
     if let Some(gap) = offered.gap {
@@ -130,7 +134,7 @@ async fn round(shared: &Arc<Shared>, due: &Due) -> Result<(), Failed> {
     for note in &offered.notes {
         tracing::info!("bids for {}: {note}", day.date());
     }
-    let count = publish(shared, offered.bids).await?;
+    let count = publish(shared, offered.bids, asked).await?;
     tracing::info!(
         bids = count,
         seconds,
@@ -160,90 +164,48 @@ async fn not_yet_bid(shared: &Shared, due: &Due) -> Result<Vec<Product>, SourceE
         .collect())
 }
 
-fn compute(
-    facts: &Facts,
-    day: units::DeliveryDay,
-    products: &[Product],
-) -> Result<Offered, NoBids> {
-    let question = Question {
-        area: facts.area,
-        rules: Rules::built_in(),
-        day,
-        grid: &facts.grid,
-        scenarios: &facts.scenarios,
-        sites: &facts.sites,
-        position: &facts.position,
-        price: &facts.price,
-        capacity: &facts.capacity,
-        probability: facts.probability,
-        revision: 0,
-        costs: facts.costs,
-    };
-    let reserves: Vec<Product> = products
-        .iter()
-        .copied()
-        .filter(|p| p.is_reserve())
-        .collect();
-    if reserves.is_empty() {
-        bidding::energy(&question)
-    } else {
-        bidding::reserve(&question, &reserves)
-    }
-}
-
-async fn facts(shared: &Shared, due: &Due) -> Result<Facts, Failed> {
+/// What `products` of a day are decided from, as the log will have it.
+async fn inquire(shared: &Shared, due: &Due, products: &[Product]) -> Result<BidDecision, Failed> {
     let now = shared.clock.now();
     let config = &shared.config;
-    let grid = until(now, due.day.end());
+    let grid = decision::until(now, due.day.end());
     let over = Interval::try_new(now, grid.end())
         .map_err(|e| NoBids::Question(format!("nothing is left to bid for: {e}")))?;
-    let (fleet, scenarios, bands, capacity, published, position) = tokio::try_join!(
-        shared.sources.fleet(),
-        shared.sources.scenarios(over, config.scenarios),
-        shared.sources.bands(Quantity::DayAheadPrice, over),
+    let (fleet, scenarios, day_ahead_price, capacity, published, awards) = tokio::try_join!(
+        shared.sources.fleet_answer(),
+        shared.sources.scenarios_answer(over),
+        shared.sources.forecast(Quantity::DayAheadPrice, over),
         shared.sources.capacity(over),
         shared.sources.published(config.area, &grid),
-        shared.sources.position(config.area, now),
+        shared.sources.awards(config.area, now),
     )?;
-    let price = prices(
-        &grid,
-        &published,
-        bands.as_ref(),
-        config.unknown_price_per_mwh,
-    );
-    let scenarios = scenarios
-        .iter()
-        .map(|s| bidding::Scenario {
-            weight: s.weight,
-            vehicles: s
-                .stays
-                .iter()
-                .filter_map(|stay| fleet.expected(stay, &grid))
-                .collect(),
-        })
-        .collect();
-    Ok(Facts {
+    let published = published
+        .into_iter()
+        .map(|(span, price)| bid_decision::Published {
+            start_micros: span.start().timestamp_micros(),
+            end_micros: span.end().timestamp_micros(),
+            price_per_mwh: price,
+        });
+    Ok(BidDecision {
+        area: config.area.code().to_owned(),
+        at_micros: now.timestamp_micros(),
+        day: due.day.date().to_string(),
+        zone: due.day.zone().to_string(),
+        products: products.iter().map(|p| p.name().to_owned()).collect(),
+        fleet: Some(fleet),
         scenarios,
-        sites: fleet.sites,
-        position,
-        price,
+        day_ahead_price,
         capacity,
-        costs: config.costs(),
-        area: config.area,
-        probability: config.delivery_probability,
-        grid,
+        published: published.collect(),
+        awards: awards.iter().map(Into::into).collect(),
+        settings: Some(config.bid_settings()),
+        release: decision::RELEASE.to_owned(),
+        bid_ids: Vec::new(),
     })
 }
 
-/// A grid from `now` to `end` at least.
-fn until(now: DateTime<Utc>, end: DateTime<Utc>) -> Grid {
-    let first = Grid::new(now, 1).start();
-    let quarters = (end - first).num_minutes().max(15) / 15;
-    Grid::new(now, usize::try_from(quarters).unwrap_or(1))
-}
-
 /// Publishes what is still in time; returns how many.
-async fn publish(shared: &Shared, bids: Vec<Bid>) -> Result<usize, Failed> {
+async fn publish(shared: &Shared, bids: Vec<Bid>, mut asked: BidDecision) -> Result<usize, Failed> {
     let now = shared.clock.now();
     let (timely, late): (Vec<Bid>, Vec<Bid>) = bids.into_iter().partition(|b| now < b.gate_closes);
     if !late.is_empty() {
@@ -253,14 +215,13 @@ async fn publish(shared: &Shared, bids: Vec<Bid>) -> Result<usize, Failed> {
             late.len()
         );
     }
-    let records: Vec<NewRecord> = timely
-        .iter()
-        .map(|bid| NewRecord {
-            topic: topic::BIDS,
-            key: bid.id.to_string(),
-            payload: wire::encode(&wire::proto::market::v1::Bid::from(bid)),
-        })
-        .collect();
+    asked.bid_ids = timely.iter().map(|bid| bid.id.to_string()).collect();
+    let decided = NewRecord {
+        topic: topic::BID_DECISIONS,
+        key: asked.area.clone(),
+        payload: wire::encode(&asked),
+    };
+    let records = std::iter::once(decided).chain(timely.iter().map(decision::record));
     if timely.is_empty() {
         return Ok(0);
     }

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use portfolio::market::Area;
 use portfolio::rolling::Costs;
 use serde::{Deserialize, Serialize};
+use wire::proto::portfolio::v1::bid_decision;
 
 /// Configuration of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +126,19 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What has a part in bids.
+    pub(crate) fn bid_settings(&self) -> bid_decision::Settings {
+        bid_decision::Settings {
+            import_per_mwh: self.import_per_mwh,
+            export_per_mwh: self.export_per_mwh,
+            wear_per_mwh: self.wear_per_mwh,
+            imbalance_spread: self.imbalance_spread,
+            unknown_price_per_mwh: self.unknown_price_per_mwh,
+            delivery_probability: self.delivery_probability,
+            scenarios: u32::try_from(self.scenarios).unwrap_or(u32::MAX),
+        }
     }
 
     pub(crate) fn costs(&self) -> Costs {

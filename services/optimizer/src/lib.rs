@@ -2,6 +2,7 @@
 
 mod bidder;
 mod config;
+mod decision;
 mod due;
 mod planner;
 mod serve;
@@ -18,6 +19,7 @@ use tonic::transport::Channel;
 use wire::proto::portfolio::v1::plan_service_server::PlanServiceServer;
 
 pub use config::Config;
+pub use decision::{DecisionError, decide_again};
 use planner::Planned;
 use sources::Sources;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use portfolio::fleet::{EvseState, Site, SiteId};
 use portfolio::forecast::Stay;
-use portfolio::market::{Position, Product};
+use portfolio::market::{Award, Position, Product};
 use portfolio::rolling::{self, Grid, Plain, Task, Vehicle};
 use store::StoreError;
 use tonic::transport::Channel;
@@ -17,9 +17,14 @@ use wire::proto::fleet::v1::GetFleetRequest;
 use wire::proto::fleet::v1::fleet_service_client::FleetServiceClient;
 use wire::proto::forecast::v1 as forecast;
 use wire::proto::forecast::v1::forecast_service_client::ForecastServiceClient;
+use wire::proto::portfolio::v1::bid_decision;
 
 /// The largest answer accepted: scenarios of ten thousand vehicles.
 const LARGEST_ANSWER: usize = 512 * 1024 * 1024;
+
+/// Who is asked, for messages.
+const FLEET: &str = "fleet service";
+const FORECAST: &str = "forecast service";
 
 /// Awards that can still matter: the running day and those sold ahead.
 const AWARDS_BACK: TimeDelta = TimeDelta::days(2);
@@ -54,6 +59,33 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
+    /// The fleet as answered.
+    ///
+    /// # Errors
+    /// [`WireError`] for what does not read.
+    pub(crate) fn of(answer: wire::proto::fleet::v1::Fleet) -> Result<Self, WireError> {
+        let evses = answer.evses.into_iter().map(TryInto::try_into);
+        let sites = answer.sites.into_iter().map(TryInto::try_into);
+        let sites: Vec<Site> = sites.collect::<Result<_, _>>()?;
+        Ok(Self {
+            as_of: DateTime::from_timestamp_micros(answer.as_of_micros).unwrap_or_default(),
+            evses: evses.collect::<Result<_, _>>()?,
+            index: sites
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (s.id.clone(), i))
+                .collect(),
+            sites: sites
+                .iter()
+                .map(|s| rolling::Site {
+                    id: s.id.clone(),
+                    import_kw: s.import_limit.kw(),
+                    export_kw: s.export_limit.kw(),
+                })
+                .collect(),
+        })
+    }
+
     /// Vehicles on `grid`: those to steer, and those of which nobody knows what they need.
     pub(crate) fn tasks(&self, grid: &Grid) -> (Vec<Vehicle>, Vec<Plain>) {
         let mut steered = Vec::new();
@@ -113,42 +145,17 @@ fn wrong(service: &'static str) -> impl Fn(WireError) -> SourceError {
 
 impl Sources {
     pub(crate) async fn fleet(&self) -> Result<Fleet, SourceError> {
-        const NAME: &str = "fleet service";
+        Fleet::of(self.fleet_answer().await?).map_err(wrong(FLEET))
+    }
+
+    /// The fleet as it was answered.
+    pub(crate) async fn fleet_answer(&self) -> Result<wire::proto::fleet::v1::Fleet, SourceError> {
         let answer = FleetServiceClient::new(self.fleet.clone())
             .max_decoding_message_size(LARGEST_ANSWER)
             .get_fleet(GetFleetRequest {})
             .await
-            .map_err(call(NAME))?
-            .into_inner();
-        let evses: Vec<EvseState> = answer
-            .evses
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, _>>()
-            .map_err(wrong(NAME))?;
-        let sites: Vec<Site> = answer
-            .sites
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, _>>()
-            .map_err(wrong(NAME))?;
-        Ok(Fleet {
-            as_of: DateTime::from_timestamp_micros(answer.as_of_micros).unwrap_or_default(),
-            evses,
-            index: sites
-                .iter()
-                .enumerate()
-                .map(|(i, s)| (s.id.clone(), i))
-                .collect(),
-            sites: sites
-                .iter()
-                .map(|s| rolling::Site {
-                    id: s.id.clone(),
-                    import_kw: s.import_limit.kw(),
-                    export_kw: s.export_limit.kw(),
-                })
-                .collect(),
-        })
+            .map_err(call(FLEET))?;
+        Ok(answer.into_inner())
     }
 
     /// Scenarios over `over`, the likeliest `most` of them with weights that add to 1 again.
@@ -157,7 +164,14 @@ impl Sources {
         over: Interval,
         most: usize,
     ) -> Result<Vec<Scenario>, SourceError> {
-        const NAME: &str = "forecast service";
+        likeliest(self.scenarios_answer(over).await?, most).map_err(wrong(FORECAST))
+    }
+
+    /// Scenarios over `over` as they were answered.
+    pub(crate) async fn scenarios_answer(
+        &self,
+        over: Interval,
+    ) -> Result<Vec<forecast::Scenario>, SourceError> {
         let request = forecast::GetScenariosRequest {
             from_micros: over.start().timestamp_micros(),
             to_micros: over.end().timestamp_micros(),
@@ -166,23 +180,8 @@ impl Sources {
             .max_decoding_message_size(LARGEST_ANSWER)
             .get_scenarios(request)
             .await
-            .map_err(call(NAME))?;
-        let mut scenarios: Vec<Scenario> = answer
-            .into_inner()
-            .scenarios
-            .into_iter()
-            .map(TryInto::try_into)
-            .collect::<Result<_, _>>()
-            .map_err(wrong(NAME))?;
-        scenarios.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-        scenarios.truncate(most);
-        let total: f64 = scenarios.iter().map(|s| s.weight).sum();
-        if total > 0.0 {
-            for scenario in &mut scenarios {
-                scenario.weight /= total;
-            }
-        }
-        Ok(scenarios)
+            .map_err(call(FORECAST))?;
+        Ok(answer.into_inner().scenarios)
     }
 
     /// The newest forecast of `quantity` over `over`; `None` if there is no history to make one from.
@@ -191,7 +190,17 @@ impl Sources {
         quantity: Quantity,
         over: Interval,
     ) -> Result<Option<Series<Band>>, SourceError> {
-        const NAME: &str = "forecast service";
+        let answer = self.forecast(quantity, over).await?;
+        let published = answer.map(Published::try_from).transpose();
+        Ok(published.map_err(wrong(FORECAST))?.map(|p| p.bands))
+    }
+
+    /// The same as it was answered.
+    pub(crate) async fn forecast(
+        &self,
+        quantity: Quantity,
+        over: Interval,
+    ) -> Result<Option<forecast::Forecast>, SourceError> {
         let request = forecast::GetForecastRequest {
             quantity: forecast::Quantity::from(quantity).into(),
             from_micros: over.start().timestamp_micros(),
@@ -203,48 +212,57 @@ impl Sources {
             .get_forecast(request)
             .await;
         match answer {
-            Ok(answer) => {
-                let published = Published::try_from(answer.into_inner()).map_err(wrong(NAME))?;
-                Ok(Some(published.bands))
-            }
+            Ok(answer) => Ok(Some(answer.into_inner())),
             Err(status) if matches!(status.code(), Code::NotFound | Code::OutOfRange) => Ok(None),
-            Err(status) => Err(call(NAME)(status)),
+            Err(status) => Err(call(FORECAST)(status)),
         }
     }
 
-    /// Capacity price forecasts of the reserve products.
+    /// Capacity price forecasts of the reserve products, as they were answered.
     pub(crate) async fn capacity(
         &self,
         over: Interval,
-    ) -> Result<Vec<(Product, Series<Band>)>, SourceError> {
+    ) -> Result<Vec<bid_decision::Capacity>, SourceError> {
         let mut known = Vec::new();
         for (product, quantity) in [
             (Product::Fcr, Quantity::FcrPrice),
             (Product::AfrrUp, Quantity::AfrrUpPrice),
             (Product::AfrrDown, Quantity::AfrrDownPrice),
         ] {
-            if let Some(bands) = self.bands(quantity, over).await? {
-                known.push((product, bands));
+            if let Some(forecast) = self.forecast(quantity, over).await? {
+                known.push(bid_decision::Capacity {
+                    product: product.name().to_owned(),
+                    forecast: Some(forecast),
+                });
             }
         }
         Ok(known)
     }
 
-    /// Awards in `area` that can still matter at `now`.
     pub(crate) async fn position(
         &self,
         area: portfolio::market::Area,
         now: DateTime<Utc>,
     ) -> Result<Position, SourceError> {
-        let awards = self
-            .tables
-            .awards_between(now - AWARDS_BACK, now + AWARDS_AHEAD)
-            .await?;
         let mut position = Position::default();
-        for award in awards.into_iter().filter(|a| a.area == area) {
+        for award in self.awards(area, now).await? {
             position.apply(award);
         }
         Ok(position)
+    }
+
+    /// Awards in `area` that can still matter at `now`.
+    pub(crate) async fn awards(
+        &self,
+        area: portfolio::market::Area,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Award>, SourceError> {
+        let mut awards = self
+            .tables
+            .awards_between(now - AWARDS_BACK, now + AWARDS_AHEAD)
+            .await?;
+        awards.retain(|award| award.area == area);
+        Ok(awards)
     }
 
     /// Day-ahead prices published for `area` around `grid`, by start of delivery.
@@ -263,6 +281,27 @@ impl Sources {
             .map(|c| (c.delivery, c.price.to_f64()))
             .collect())
     }
+}
+
+/// The likeliest `most` scenarios, with weights that add to 1 again.
+///
+/// # Errors
+/// [`WireError`] for one that does not read.
+pub(crate) fn likeliest(
+    answer: Vec<forecast::Scenario>,
+    most: usize,
+) -> Result<Vec<Scenario>, WireError> {
+    let scenarios = answer.into_iter().map(TryInto::try_into);
+    let mut scenarios: Vec<Scenario> = scenarios.collect::<Result<_, _>>()?;
+    scenarios.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    scenarios.truncate(most);
+    let total: f64 = scenarios.iter().map(|s| s.weight).sum();
+    if total > 0.0 {
+        for scenario in &mut scenarios {
+            scenario.weight /= total;
+        }
+    }
+    Ok(scenarios)
 }
 
 /// Price per step: as published, else the middle of the forecast, else a day earlier, else `unknown`.

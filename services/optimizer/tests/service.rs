@@ -279,6 +279,12 @@ async fn every_bus_gets_a_schedule_and_the_plan_is_kept() {
     stop.cancel();
 }
 
+/// Every record of a topic that has some.
+async fn read(store: &Store, topic: store::Topic) -> Vec<store::Record> {
+    let mut reader = store.log().replay(topic, &Default::default()).unwrap();
+    reader.next_batch(10_000).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bids_are_out_before_their_gate_and_an_award_is_held_by_the_next_plan() {
     let stop = CancellationToken::new();
@@ -307,6 +313,18 @@ async fn bids_are_out_before_their_gate_and_an_award_is_held_by_the_next_plan() 
     }
     let newest = store.log().newest(topic::BIDS).await.unwrap();
     assert_eq!(newest.total(), bids.len() as u64);
+
+    // What they were decided from is on the log beside them and gives the same bids again.
+    let decided = read(&store, topic::BID_DECISIONS).await;
+    let again = decided.iter().flat_map(|record| {
+        let decision = wire::decode(&record.payload).unwrap();
+        shoal_optimizer::decide_again(&decision).unwrap()
+    });
+    let again: Vec<_> = again.map(|bid| (bid.key, bid.payload)).collect();
+    let logged = read(&store, topic::BIDS).await.into_iter();
+    let logged: Vec<_> = logged.map(|bid| (bid.key, bid.payload)).collect();
+    assert_eq!(logged[..again.len()], again[..], "to the byte");
+    assert!(!again.is_empty());
 
     // An award for the block that runs now and the next: the planner must hold it.
     let award = Award {

@@ -30,14 +30,14 @@ fn flip(dir: &Path, text: &[u8]) {
 fn a_day_of_the_demo_replays_to_the_byte_and_a_byte_that_changed_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    // A little more than eight hours, with a fall of frequency in them.
+    // From six to half past eight, the first gate in between, with a fall of frequency.
     let demo = [
         "demo",
         "--headless",
         "--for",
-        "10s",
+        "22s",
         "--speed",
-        "3000",
+        "400",
         "--vehicles",
         "40",
         "--buses",
@@ -51,9 +51,12 @@ fn a_day_of_the_demo_replays_to_the_byte_and_a_byte_that_changed_is_found() {
 
     let (output, day) = replay("2026-06-09", &data);
     assert!(output.status.success(), "{output:?}");
-    for (kind, least) in [("setpoints", 300), ("intervals", 100)] {
+    for (kind, least) in [("bids", 0), ("setpoints", 300), ("intervals", 50)] {
         let found = day[kind]["found_again"].as_u64().unwrap();
         assert!(found >= least, "{kind}: {found} of at least {least}: {day}");
+        // A slow machine may miss the gate; what was bid is found again.
+        assert_eq!(day[kind]["differences"], 0, "{day}");
+        assert_eq!(day[kind]["not_checked"], 0, "{day}");
     }
 
     // The power of a set-point stands before its instants, its reason after them.

@@ -1,5 +1,6 @@
 //! `shoal replay`: decides a day again from the log, and compares with what was decided, to the byte.
 
+mod bids;
 mod found;
 mod intervals;
 mod setpoints;
@@ -55,6 +56,7 @@ struct Replayed {
     day: NaiveDate,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
+    bids: Kind,
     setpoints: Kind,
     intervals: Kind,
     damaged_records: usize,
@@ -147,6 +149,7 @@ async fn replay(place: &Place, day: NaiveDate, span: Interval) -> Result<Replaye
         day,
         from: span.start(),
         to: span.end(),
+        bids: bids::replay(&place.log, span).await?,
         setpoints: setpoints::replay(&place.log, span).await?,
         intervals: intervals::replay(&place.log, &place.tables, span).await?,
         damaged_records,
@@ -154,8 +157,13 @@ async fn replay(place: &Place, day: NaiveDate, span: Interval) -> Result<Replaye
     })
 }
 
+/// Whether an instant lies in a day.
+fn within(day: Interval, micros: i64) -> bool {
+    (day.start().timestamp_micros()..day.end().timestamp_micros()).contains(&micros)
+}
+
 fn verdict(replayed: &Replayed) -> Result<(), CliError> {
-    let kinds = [&replayed.setpoints, &replayed.intervals];
+    let kinds = [&replayed.bids, &replayed.setpoints, &replayed.intervals];
     let different: u64 = kinds.iter().map(|kind| kind.differences).sum();
     let unchecked: u64 = kinds.iter().map(|kind| kind.not_checked).sum();
     let mut wrong = Vec::new();
@@ -182,6 +190,7 @@ fn verdict(replayed: &Replayed) -> Result<(), CliError> {
 fn text(replayed: &Replayed) -> String {
     let mut lines = vec![
         format!("{} from {} to {}", replayed.day, replayed.from, replayed.to),
+        replayed.bids.line("bids"),
         replayed.setpoints.line("set-points"),
         replayed.intervals.line("intervals"),
     ];

@@ -7,24 +7,17 @@ use store::{Log, NewRecord, Position, Record, topic};
 use units::Interval;
 use wire::proto::dispatch::v1::decision::Decision as Kinds;
 use wire::proto::dispatch::v1::taken::Taken;
-use wire::proto::dispatch::v1::{Decision, Read, Setpoint, Snapshot, Step};
+use wire::proto::dispatch::v1::{Decision, Read, Setpoint, Step};
 
-use super::Failed;
 use super::found::{Kind, parting};
 use super::topics::Topics;
+use super::{Failed, within};
 
 /// Set-points of the day by id, as they are on the log.
 type Told = BTreeMap<String, Record>;
 
-/// What one holder of the office wrote down: everything it knew, then cycle by cycle.
-#[derive(Default)]
-struct Run {
-    snapshot: Option<Snapshot>,
-    /// With their numbers.
-    steps: Vec<(u64, Step)>,
-    /// Of the snapshot.
-    number: u64,
-}
+/// What one holder of the office wrote down: everything it knew, then cycle by cycle, each with its number.
+type Run = Vec<(u64, Kinds)>;
 
 /// Compares the set-points of `day`.
 pub(super) async fn replay(log: &Log, day: Interval) -> Result<Kind, Failed> {
@@ -68,10 +61,6 @@ async fn told(log: &Log, day: Interval, kind: &mut Kind) -> Result<Told, Failed>
     }
 }
 
-fn within(day: Interval, micros: i64) -> bool {
-    (day.start().timestamp_micros()..day.end().timestamp_micros()).contains(&micros)
-}
-
 /// What was written down of the day, from the last snapshot before it on.
 async fn runs(log: &Log, day: Interval, kind: &mut Kind) -> Result<BTreeMap<String, Run>, Failed> {
     let mut runs: BTreeMap<String, Run> = BTreeMap::new();
@@ -87,34 +76,36 @@ async fn runs(log: &Log, day: Interval, kind: &mut Kind) -> Result<BTreeMap<Stri
                 kind.differs(format!("record {}", record.offset), "is no decision");
                 continue;
             };
-            let run = runs.entry(decision.run).or_default();
-            match decision.decision {
-                Some(Kinds::Snapshot(snapshot))
-                    if snapshot.at_micros <= begins || run.snapshot.is_none() =>
-                {
-                    *run = Run {
-                        snapshot: Some(snapshot),
-                        steps: Vec::new(),
-                        number: decision.number,
-                    };
-                }
-                // One within the day says nothing that the steps do not say.
-                Some(Kinds::Snapshot(snapshot)) if snapshot.at_micros < ends => {
-                    run.steps.push((decision.number, Step::default()));
-                }
-                Some(Kinds::Step(step)) if step.at_micros < ends => {
-                    run.steps.push((decision.number, step));
-                }
-                Some(Kinds::Snapshot(_) | Kinds::Step(_)) | None => {}
+            let (Some(said), run) = (decision.decision, runs.entry(decision.run).or_default())
+            else {
+                continue;
+            };
+            let at = match &said {
+                Kinds::Snapshot(snapshot) => snapshot.at_micros,
+                Kinds::Step(step) => step.at_micros,
+            };
+            if matches!(said, Kinds::Snapshot(_)) && at <= begins {
+                run.clear();
+            }
+            if at < ends {
+                run.push((decision.number, said));
             }
         }
     }
     // Two cycles at once may come in either order.
     for run in runs.values_mut() {
-        run.steps.sort_by_key(|(number, _)| *number);
-        run.steps.dedup_by_key(|(number, _)| *number);
+        run.sort_by_key(|(number, _)| *number);
+        run.dedup_by_key(|(number, _)| *number);
     }
     Ok(runs)
+}
+
+/// A dispatcher in the middle of a run.
+struct Under {
+    replay: Replay,
+    states: Topics,
+    /// Of what it did last.
+    number: u64,
 }
 
 /// Decides what one holder of the office decided.
@@ -126,44 +117,77 @@ async fn again(
     told: &mut Told,
     kind: &mut Kind,
 ) -> Result<Result<(), ReplayError>, Failed> {
-    let Some(snapshot) = run.snapshot else {
-        kind.unchecked(1, format!("how run {name} began is no longer on the log"));
-        return Ok(Ok(()));
-    };
-    let mut replay = match Replay::from(&snapshot) {
-        Ok(replay) => replay,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut before = run.number;
-    let from = position(&snapshot.fleet_read);
-    let mut states = Topics::open(log, topic::FLEET_STATE, &from).await?;
-    for (number, step) in run.steps {
-        if number != before + 1 {
-            kind.unchecked(
-                1,
-                format!("decision {} of run {name} is not on the log", before + 1),
-            );
-            return Ok(Ok(()));
-        }
-        before = number;
-        if step.at_micros == 0 {
-            continue;
-        }
-        for taken in step.taken.iter().filter_map(|t| t.taken.as_ref()) {
-            if let Err(why) = hand_over(log, &mut replay, &mut states, taken).await? {
-                kind.unchecked(1, why);
-                return Ok(Ok(()));
+    let mut under: Option<Under> = None;
+    for (number, said) in run {
+        let follows = under
+            .as_ref()
+            .is_some_and(|under| number == under.number + 1);
+        match said {
+            // One in the middle says nothing that the cycles before it do not say.
+            Kinds::Snapshot(_) if follows => {}
+            Kinds::Snapshot(snapshot) => {
+                let replay = match Replay::from(&snapshot) {
+                    Ok(replay) => replay,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let from = position(&snapshot.fleet_read);
+                let states = Topics::open(log, topic::FLEET_STATE, &from).await?;
+                under = Some(Under {
+                    replay,
+                    states,
+                    number,
+                });
+            }
+            Kinds::Step(step) => {
+                let Some(state) = under.as_mut().filter(|_| follows) else {
+                    // Until the next snapshot nobody knows what the dispatcher knew.
+                    under = None;
+                    let missing = number.saturating_sub(1);
+                    let setpoints = if within(day, step.at_micros) {
+                        step.setpoints
+                    } else {
+                        0
+                    };
+                    let why = format!("decision {missing} of run {name} is not on the log");
+                    kind.unchecked(setpoints.into(), why);
+                    forget(&step, told);
+                    continue;
+                };
+                if let Err(why) = take_in(log, state, &step).await? {
+                    kind.unchecked(1, why);
+                    return Ok(Ok(()));
+                }
+                match state.replay.cycle(&step) {
+                    Ok(records) if within(day, step.at_micros) => {
+                        compare(&step, &records, told, kind);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return Ok(Err(error)),
+                }
             }
         }
-        let records = match replay.cycle(&step) {
-            Ok(records) => records,
-            Err(error) => return Ok(Err(error)),
-        };
-        if within(day, step.at_micros) {
-            compare(&step, &records, told, kind);
+        if let Some(under) = &mut under {
+            under.number = number;
         }
     }
     Ok(Ok(()))
+}
+
+/// Gives the dispatcher what came in before a cycle; the inner error is why that cannot be done.
+async fn take_in(log: &Log, under: &mut Under, step: &Step) -> Result<Result<(), String>, Failed> {
+    for taken in step.taken.iter().filter_map(|t| t.taken.as_ref()) {
+        let done = hand_over(log, &mut under.replay, &mut under.states, taken).await?;
+        if done.is_err() {
+            return Ok(done);
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The set-points of a cycle that cannot be checked are counted once.
+fn forget(step: &Step, told: &mut Told) {
+    let prefix = format!("{}-", step.at_micros);
+    told.retain(|id, _| !id.starts_with(&prefix));
 }
 
 fn position(reads: &[Read]) -> Position {
