@@ -1,13 +1,17 @@
-//! Where traces and log lines go beside standard error: an OpenTelemetry collector, over OTLP.
+//! Where traces, metrics and log lines go beside standard error and `/metrics`: an OpenTelemetry collector, over OTLP.
+
+use std::sync::OnceLock;
 
 use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, OTEL_EXPORTER_OTLP_ENDPOINT, SpanExporter,
+    ExporterBuildError, LogExporter, MetricExporter, OTEL_EXPORTER_OTLP_ENDPOINT, SpanExporter,
     WithExportConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +30,19 @@ pub struct Telemetry {
     pub otlp: Option<String>,
 }
 
+static METER: OnceLock<Meter> = OnceLock::new();
+
+/// Where metrics are exported, if they are.
+pub(crate) fn meter() -> Option<Meter> {
+    METER.get().cloned()
+}
+
 /// What ends the exporting: what is waiting is sent when this is dropped.
 #[derive(Debug)]
 #[must_use = "what waits to be exported is sent when this is dropped"]
 pub struct Exporting {
     traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
     pub(crate) logs: SdkLoggerProvider,
 }
 
@@ -43,12 +55,12 @@ impl Telemetry {
         if self.otlp.is_none() && !is_set(OTEL_EXPORTER_OTLP_ENDPOINT) {
             return Ok(None);
         }
-        let (mut spans, mut lines) = (
-            SpanExporter::builder().with_tonic(),
-            LogExporter::builder().with_tonic(),
-        );
+        let mut spans = SpanExporter::builder().with_tonic();
+        let mut measures = MetricExporter::builder().with_tonic();
+        let mut lines = LogExporter::builder().with_tonic();
         if let Some(address) = &self.otlp {
             spans = spans.with_endpoint(address);
+            measures = measures.with_endpoint(address);
             lines = lines.with_endpoint(address);
         }
         let resource = resource(service);
@@ -56,12 +68,22 @@ impl Telemetry {
             .with_batch_exporter(spans.build()?)
             .with_resource(resource.clone())
             .build();
+        let metrics = SdkMeterProvider::builder()
+            .with_periodic_exporter(measures.build()?)
+            .with_view(in_seconds)
+            .with_resource(resource.clone())
+            .build();
         let logs = SdkLoggerProvider::builder()
             .with_batch_exporter(lines.build()?)
             .with_resource(resource)
             .build();
         crate::trace::install(traces.tracer("shoal"));
-        Ok(Some(Exporting { traces, logs }))
+        let _ = METER.set(metrics.meter("shoal"));
+        Ok(Some(Exporting {
+            traces,
+            metrics,
+            logs,
+        }))
     }
 }
 
@@ -71,10 +93,24 @@ impl Drop for Exporting {
         if let Err(error) = self.traces.shutdown() {
             tracing::warn!(%error, "the last spans were not exported: {error}");
         }
+        if let Err(error) = self.metrics.shutdown() {
+            tracing::warn!(%error, "the last metrics were not exported: {error}");
+        }
         if let Err(error) = self.logs.shutdown() {
             tracing::warn!(%error, "the last log lines were not exported: {error}");
         }
     }
+}
+
+/// The buckets that `/metrics` has.
+fn in_seconds(instrument: &Instrument) -> Option<Stream> {
+    let seconds = instrument.name().ends_with("_seconds");
+    let buckets = Aggregation::ExplicitBucketHistogram {
+        boundaries: crate::telemetry::SECONDS_BUCKETS.to_vec(),
+        record_min_max: true,
+    };
+    let stream = seconds.then(|| Stream::builder().with_aggregation(buckets).build());
+    stream?.ok()
 }
 
 fn resource(service: &str) -> Resource {

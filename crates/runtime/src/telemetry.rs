@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_opentelemetry::{OpenTelemetryMetrics, OpenTelemetryRecorder};
+use metrics_util::layers::FanoutBuilder;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -15,7 +17,7 @@ use crate::export::{Exporting, Telemetry};
 const NOT_EXPORTED: &str = "h2=off,hyper=off,hyper_util=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off,tonic=off,tower=off";
 
 /// Upper bounds of duration histograms, in seconds: from the wake-up of a task to a solve of a large fleet.
-const SECONDS_BUCKETS: [f64; 14] = [
+pub(crate) const SECONDS_BUCKETS: [f64; 14] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0, 60.0,
 ];
 
@@ -74,9 +76,12 @@ pub enum TelemetryError {
     /// Another subscriber is installed already.
     #[error("a log subscriber is already installed")]
     Installed(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Another metrics recorder is installed already.
+    /// Metrics cannot be recorded.
     #[error("metrics recorder")]
     Metrics(#[source] BuildError),
+    /// Another metrics recorder is installed already.
+    #[error("a metrics recorder is already installed")]
+    Recorder,
 }
 
 /// Starts logging to standard error. Call once per process.
@@ -129,11 +134,12 @@ fn begin(logging: &Logging, exporting: Option<&Exporting>) -> Result<(), Telemet
         .map_err(|error| TelemetryError::Installed(error.into()))
 }
 
-/// The process's metrics, for `/metrics`; installs the recorder on the first call. Histograms whose name ends in
+/// The process's metrics, for `/metrics`; installs the recorder on the first call, which comes after that of
+/// [`init_exporting`] where metrics are exported too. Histograms whose name ends in
 /// `_seconds` have buckets from half a millisecond to a minute.
 ///
 /// # Errors
-/// [`TelemetryError::Metrics`] if something else installed a recorder.
+/// [`TelemetryError::Recorder`] if something else installed a recorder.
 pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -143,10 +149,22 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new()
+    let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(TelemetryError::Metrics)?;
+        .map_err(TelemetryError::Metrics)?
+        .build_recorder();
+    let handle = recorder.handle();
+    let installed = match crate::export::meter() {
+        None => metrics::set_global_recorder(recorder).is_ok(),
+        Some(meter) => {
+            let exported = OpenTelemetryRecorder::new(OpenTelemetryMetrics::new(meter));
+            let both = FanoutBuilder::default().add_recorder(recorder);
+            metrics::set_global_recorder(both.add_recorder(exported).build()).is_ok()
+        }
+    };
+    if !installed {
+        return Err(TelemetryError::Recorder);
+    }
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 

@@ -22,6 +22,12 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -60,6 +66,8 @@ struct Collector {
     /// With the name of the service that exported them.
     spans: Arc<Mutex<Vec<(String, Span)>>>,
     lines: Arc<Mutex<usize>>,
+    /// Names.
+    metrics: Arc<Mutex<BTreeSet<String>>>,
 }
 
 #[tonic::async_trait]
@@ -94,7 +102,33 @@ impl LogsService for Collector {
     }
 }
 
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let resources = request.into_inner().resource_metrics.into_iter();
+        let scopes = resources.flat_map(|resource| resource.scope_metrics);
+        let names = scopes.flat_map(|scope| scope.metrics).map(|m| m.name);
+        self.metrics.lock().unwrap().extend(names);
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
 impl Collector {
+    /// Log lines and metrics come with the spans.
+    fn has_the_rest(&self) -> bool {
+        let metrics = self.metrics.lock().unwrap();
+        *self.lines.lock().unwrap() > 0
+            && [
+                "shoal_dispatch_decision_seconds",
+                "shoal_edge_setpoints_sent_total",
+            ]
+            .iter()
+            .all(|name| metrics.contains(*name))
+    }
+
     /// Spans of a trace in which every hop was met, and what caused each: a cause may be exported after what it caused.
     fn whole(&self) -> Option<Vec<(String, Span)>> {
         let mut traces: BTreeMap<Vec<u8>, Vec<(String, Span)>> = BTreeMap::new();
@@ -224,7 +258,8 @@ impl Around {
         let operator = MarketOperatorServer::new(Grid { clock, every });
         let collector = Collector::default();
         let routes = Routes::new(TraceServiceServer::new(collector.clone()))
-            .add_service(LogsServiceServer::new(collector.clone()));
+            .add_service(LogsServiceServer::new(collector.clone()))
+            .add_service(MetricsServiceServer::new(collector.clone()));
         let cars = Settings {
             seed: 7,
             cars: 80,
@@ -288,8 +323,12 @@ async fn one_trace_leads_from_the_signal_of_the_grid_to_the_meter() {
     let stations = around.stations(&services.address);
     check(&around.collector.wait().await);
     let deadline = Instant::now() + PATIENCE;
-    while *around.collector.lines.lock().unwrap() == 0 {
-        assert!(Instant::now() < deadline, "no log line is exported");
+    while !around.collector.has_the_rest() {
+        let metrics = around.collector.metrics.lock().unwrap().clone();
+        assert!(
+            Instant::now() < deadline,
+            "log lines, or of metrics {metrics:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     stations.stop().await;

@@ -28,6 +28,7 @@ pub(crate) fn shoal(settings: &Path) -> Command {
     shoal.env("SHOAL_CONFIG", settings).stdin(Stdio::null());
     // Where a test reads what is exported it does not wait long for it.
     shoal.env("OTEL_BSP_SCHEDULE_DELAY", "200");
+    shoal.env("OTEL_METRIC_EXPORT_INTERVAL", "500");
     shoal
 }
 
