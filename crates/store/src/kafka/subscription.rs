@@ -108,6 +108,8 @@ impl Subscription {
             .set("enable.auto.offset.store", "false")
             // A reader that fell behind further than what is kept goes on with the oldest record left.
             .set("auto.offset.reset", "earliest")
+            // A byte that changed on the way or on a broker's disk is an error, not a record.
+            .set("check.crcs", "true")
             .set("statistics.interval.ms", FIGURES_MS)
             .set("queued.max.messages.kbytes", AHEAD_KIB)
             // Reading ahead goes on as soon as there is room.
