@@ -1,7 +1,7 @@
 //! Solves the scenario that `shoal synth` wrote into a folder, and prints what it took as one JSON line.
 //!
 //! ```text
-//! cargo run --release -p portfolio --example scale -- DIR [THREADS [GAP [SESSIONS_PER_BATCH]]]
+//! cargo run --release -p portfolio --example scale -- DIR [THREADS [GAP [SESSIONS_THAT_BALANCE]]]
 //! ```
 //!
 //! Only the portfolio crate is built, which takes minutes less than the whole program; the numbers are the same problem.
@@ -32,7 +32,7 @@ fn main() {
     let folder = Path::new(
         arguments
             .first()
-            .expect("usage: scale DIR [THREADS [GAP [SESSIONS_PER_BATCH]]]"),
+            .expect("usage: scale DIR [THREADS [GAP [SESSIONS_THAT_BALANCE]]]"),
     );
     let threads = arguments.get(1).map_or(2, |text| text.parse().unwrap());
     let default = Effort::default();
@@ -41,9 +41,7 @@ fn main() {
         gap: arguments
             .get(2)
             .map_or(default.gap, |text| text.parse().unwrap()),
-        batch: arguments
-            .get(3)
-            .map_or(default.batch, |text| text.parse().unwrap()),
+        few: arguments.get(3).map(|text| text.parse().unwrap()),
         ..default
     };
     let begun = Instant::now();

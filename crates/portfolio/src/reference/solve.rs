@@ -51,9 +51,8 @@ pub struct Effort {
     pub structured_from: usize,
     /// Relative gap at which the structured path may stop; the rest of a problem is solved as near as it goes.
     pub gap: f64,
-    /// Sessions from which a pool on the structured path is split into batches of about this many: what splitting costs
-    /// falls with their size, and the iterations of a path grow with the rows that share a step length.
-    pub batch: usize,
+    /// Sessions that balance the others of a larger pool; without, as many as the gap wanted needs.
+    pub few: Option<usize>,
 }
 
 impl Default for Effort {
@@ -62,7 +61,7 @@ impl Default for Effort {
             threads: THREADS,
             structured_from: STRUCTURED_FROM,
             gap: GAP,
-            batch: BATCH,
+            few: None,
         }
     }
 }
@@ -72,9 +71,6 @@ const STRUCTURED_FROM: usize = 200;
 
 /// The contract asks for 1e-4 between solvers; half of it is left to the other.
 const GAP: f64 = 5e-5;
-
-/// Sessions of a batch: beyond any pool so far, since batches do not reach their gap yet (decision record 2).
-const BATCH: usize = 500_000;
 
 /// [`solve`] by a given effort.
 ///

@@ -14,7 +14,7 @@ use super::together;
 const ACCEPTED_GAP: f64 = 1e-4;
 
 /// Sessions up to which the general solver could be waited for: a thousand take minutes, and time grows with a power
-/// of 1.5 and more. Whoever asks for batches does not ask for it either.
+/// of 1.5 and more. Whoever says how many balance a pool does not ask for it either.
 const GENERAL_UP_TO: usize = 1500;
 
 /// Solves a component on the structured path; `None` where it has no rows for the component's shape, or does not get
@@ -37,14 +37,14 @@ pub(super) fn solve(problem: &Problem, component: &Component, effort: Effort) ->
         blocks: &component.blocks,
         threads: effort.threads,
         gap: effort.gap,
-        batch: effort.batch,
+        few: effort.few,
     };
     if !scale::supports(&asked) {
         return None;
     }
     let found = scale::solve(&asked)?;
     let solved = upper(problem, component, found)?;
-    let large = component.sessions.len() > effort.batch.min(GENERAL_UP_TO);
+    let large = component.sessions.len() > GENERAL_UP_TO || effort.few.is_some();
     (large || solved.1 <= ACCEPTED_GAP.max(effort.gap)).then_some(solved.0)
 }
 

@@ -2,13 +2,14 @@
 
 use pulp::Simd;
 
-use crate::reference::{Headroom, Held, Problem, Session, SessionSchedule};
+use crate::reference::{Headroom, Problem, Session};
 
+use super::goal::Goal;
 use super::group::{Group, Setting};
 use super::lanes::V;
-use super::pack::{Goal, Pack, Prices, Step};
+use super::pack::{Pack, Prices, Step};
 use super::pool::{Pool, PoolBlock};
-use super::rows::{self, OWN, ROWS, SNAPSHOT, Vehicle, WINDOW};
+use super::rows::{SNAPSHOT, Vehicle, WINDOW};
 use super::site::{Limit, Site};
 
 /// Vehicles per group: few enough that a group's matrices stay near the processor.
@@ -48,9 +49,9 @@ pub(super) struct Frame<'a> {
     /// Place among the blocks on sale, per step.
     pub(super) sale: Vec<Option<usize>>,
     /// Boundaries after a window for which its energy stays missing.
-    recovery: usize,
+    pub(super) recovery: usize,
     /// Steps of an activation window.
-    window: usize,
+    pub(super) window: usize,
 }
 
 impl<'a> Frame<'a> {
@@ -112,7 +113,7 @@ impl<'a> Frame<'a> {
         frame
     }
 
-    fn power_factor(&self) -> f64 {
+    pub(super) fn power_factor(&self) -> f64 {
         self.problem
             .reserves
             .get(self.product)
@@ -128,16 +129,30 @@ impl<'a> Frame<'a> {
         self.sale[step].map(|_| (2 * before, 2 * before + 1))
     }
 
-    /// The pool of some sessions, its iterate yet to be set.
-    pub(super) fn pool(&self, units: &[Unit]) -> Pool {
+    /// More than the sessions of some units can hold together, kW.
+    pub(super) fn most(&self, units: &[Unit]) -> f64 {
         let factor = self.power_factor();
         let all = units.iter().flat_map(|unit| &unit.sessions);
-        let most: f64 = all
-            .map(|index| {
-                let session = &self.problem.sessions[*index];
-                (session.charge_kw + session.discharge_kw) / factor
-            })
-            .sum();
+        all.map(|index| {
+            let session = &self.problem.sessions[*index];
+            (session.charge_kw + session.discharge_kw) / factor
+        })
+        .sum()
+    }
+
+    /// Adds what the vehicles of a site hold at their iterate to the pool's rows.
+    pub(super) fn add_held<S: Simd>(&self, site: &Site<S>, to: &mut [f64]) {
+        for (step, [_, up, down]) in site.sums_by_step() {
+            if let Some((for_up, for_down)) = self.pool_row(step) {
+                to[for_up] += up;
+                to[for_down] += down;
+            }
+        }
+    }
+
+    /// The pool of some sessions, its iterate yet to be set.
+    pub(super) fn pool(&self, units: &[Unit]) -> Pool {
+        let most = self.most(units);
         let mut blocks: Vec<PoolBlock> = self
             .blocks
             .iter()
@@ -378,7 +393,7 @@ impl<'a> Frame<'a> {
         pack
     }
 
-    fn may_hold(&self, session: &Session, j: usize, up: bool) -> bool {
+    pub(super) fn may_hold(&self, session: &Session, j: usize, up: bool) -> bool {
         if !session.whole(j) || self.sale[session.first + j].is_none() {
             return false;
         }
@@ -392,156 +407,6 @@ impl<'a> Frame<'a> {
             || session.first + j > plugged_in(session).start
             || room > 1e-6
     }
-
-    /// A first iterate: steady charging towards the goal, a little discharge and reserve; marks the rows that count.
-    fn begin<S: Simd>(&self, pack: &mut Pack<S>, lane: usize, session: &Session) {
-        let hours = self.problem.step_hours;
-        let window = plugged_in(session);
-        let shares: f64 = session.share.iter().sum();
-        let two_way = session.discharge_kw > 0.0;
-        let target = session.goal.max(session.arrival).clamp(
-            session.floor + 0.1 * (session.capacity - session.floor),
-            session.capacity - 0.1 * (session.capacity - session.floor),
-        );
-        let rise = (target - session.arrival) / hours / shares.max(1e-3);
-        let mut energy = session.arrival / hours;
-        for (at, step) in (pack.first..pack.first + pack.steps.len()).enumerate() {
-            let x = &mut pack.x[at];
-            if !window.contains(&step) {
-                x[rows::E].set(lane, energy);
-                continue;
-            }
-            let j = step - session.first;
-            let (share, charge) = (session.share[j], session.charge_kw);
-            let (up, down) = (
-                self.may_hold(session, j, true),
-                self.may_hold(session, j, false),
-            );
-            energy += rise * share;
-            x[rows::E].set(lane, energy);
-            let discharge = if two_way {
-                0.05 * share * session.discharge_kw
-            } else {
-                0.0
-            };
-            x[rows::D].set(lane, discharge);
-            let own = if two_way && up {
-                0.05 * session.discharge_kw
-            } else {
-                0.0
-            };
-            x[rows::U].set(lane, own);
-            let cancel = if up { 0.05 * charge } else { 0.0 };
-            x[rows::W].set(
-                lane,
-                session.charge_efficiency * cancel + own / session.discharge_efficiency,
-            );
-            x[rows::R].set(lane, if down { 0.05 * charge } else { 0.0 });
-            let held_before =
-                |back: usize, up: bool| j >= back && self.may_hold(session, j - back, up);
-            let snapshot = self.setting.rule == SNAPSHOT;
-            let reach = self.window - 1;
-            let older =
-                |i: usize, up: bool| !snapshot && i <= self.recovery && held_before(i + reach, up);
-            let counts: [bool; ROWS] = [
-                if two_way {
-                    !up
-                } else {
-                    !(up && self.power_factor() >= 1.0)
-                },
-                two_way,
-                two_way || !down,
-                up,
-                two_way && up,
-                two_way && up,
-                up,
-                down,
-                down,
-                !snapshot || up,
-                if snapshot { up } else { older(1, true) },
-                if snapshot { !up } else { older(2, true) },
-                !snapshot || down,
-                if snapshot { down } else { older(1, false) },
-                if snapshot { !down } else { older(2, false) },
-            ];
-            for (row, counts) in counts.into_iter().enumerate() {
-                if counts {
-                    pack.z[at][row].set(lane, 1.0);
-                }
-            }
-        }
-        if session.goal > session.floor {
-            pack.goal.z[0].set(lane, 1.0);
-            pack.goal.z[1].set(lane, 1.0);
-            pack.goal.short.set(lane, 0.05 * session.charge_kw);
-        }
-    }
-
-    /// Reads the schedules of a group.
-    pub(super) fn read<S: Simd>(&self, group: &Group<S>) -> Vec<(usize, SessionSchedule)> {
-        let mut out = Vec::new();
-        for pack in &group.packs {
-            for (lane, index) in pack.session.iter().enumerate() {
-                if let Some(index) = index {
-                    out.push((
-                        *index,
-                        self.schedule(pack, lane, &self.problem.sessions[*index]),
-                    ));
-                }
-            }
-        }
-        out
-    }
-
-    fn schedule<S: Simd>(&self, pack: &Pack<S>, lane: usize, session: &Session) -> SessionSchedule {
-        let (ec, ed) = (session.charge_efficiency, session.discharge_efficiency);
-        let steps = session.share.len();
-        let none = || vec![0.0; steps];
-        let mut done = SessionSchedule {
-            charge_kw: none(),
-            discharge_kw: none(),
-            energy_kwh: Vec::new(),
-            short_kwh: 0.0,
-            reserves: self
-                .problem
-                .reserves
-                .iter()
-                .map(|_| Held {
-                    up_charge_kw: none(),
-                    up_discharge_kw: none(),
-                    down_kw: none(),
-                })
-                .collect(),
-        };
-        let mut before = session.arrival / self.problem.step_hours;
-        for step in plugged_in(session) {
-            let (at, j) = (step - pack.first, step - session.first);
-            let x: [f64; OWN] = std::array::from_fn(|i| pack.x[at][i].lane(lane));
-            let discharge = if session.discharge_kw > 0.0 {
-                x[rows::D]
-            } else {
-                0.0
-            };
-            done.discharge_kw[j] = discharge;
-            done.charge_kw[j] = (x[rows::E] - before) / ec + discharge / (ec * ed);
-            before = x[rows::E];
-            if let Some(held) = done.reserves.get_mut(self.product) {
-                let own = if session.discharge_kw > 0.0 {
-                    x[rows::U].max(0.0)
-                } else {
-                    0.0
-                };
-                if self.may_hold(session, j, true) {
-                    held.up_discharge_kw[j] = own;
-                    held.up_charge_kw[j] = ((x[rows::W] - own / ed) / ec).max(0.0);
-                }
-                if self.may_hold(session, j, false) {
-                    held.down_kw[j] = x[rows::R].max(0.0);
-                }
-            }
-        }
-        done
-    }
 }
 
 /// Steps of the grid with any share of the session in them.
@@ -554,48 +419,4 @@ pub(super) fn plugged_in(session: &Session) -> std::ops::Range<usize> {
         .rposition(some)
         .map_or(begin, |last| last + 1);
     session.first + begin..session.first + end
-}
-
-impl<S: Simd> Pack<S> {
-    /// Slacks no smaller than a twentieth of the charger, and multipliers whose products are all alike; rows that count
-    /// are marked by a multiplier above zero.
-    fn slacken<const RULE: u8>(&mut self, product: f64) {
-        let zero = self.one_way.like(0.0);
-        let one = self.one_way.like(1.0);
-        let least = (self.vehicle.charge_kw * zero.like(0.05)).max(zero.like(1e-3));
-        for j in 0..self.steps.len() {
-            let value = self.value::<RULE>(j);
-            for i in 0..ROWS {
-                let on = self.z[j][i];
-                let s = value[i].max(least);
-                self.s[j][i] = on.if_positive(s, one);
-                self.z[j][i] = on.if_positive(zero.like(product).over(s), zero);
-            }
-        }
-        let value = self.goal_value();
-        for i in 0..2 {
-            let on = self.goal.z[i];
-            let s = value[i].max(least);
-            self.goal.s[i] = on.if_positive(s, one);
-            self.goal.z[i] = on.if_positive(zero.like(product).over(s), zero);
-        }
-    }
-}
-
-impl<S: Simd> Site<S> {
-    /// Adds a lane's first powers to the sums.
-    fn begin_with(&mut self, pack: &Pack<S>, lane: usize) {
-        let mut before = pack.vehicle.arrival.lane(lane);
-        for (j, x) in pack.x.iter().enumerate() {
-            let (a, g) = (pack.vehicle.a.lane(lane), pack.vehicle.g.lane(lane));
-            let here = pack.steps[j].here.lane(lane);
-            let at = self.place(pack.first + j);
-            let energy = x[rows::E].lane(lane);
-            let sums = &mut self.sums[0][at];
-            sums[0] += here * (a * (energy - before) + g * x[rows::D].lane(lane));
-            sums[1] += a * x[rows::W].lane(lane) - g * x[rows::U].lane(lane);
-            sums[2] += x[rows::R].lane(lane);
-            before = energy;
-        }
-    }
 }

@@ -4,12 +4,13 @@ use pulp::{Simd, WithSimd};
 
 use super::cover::{self, Columns, Forward};
 use super::lanes::V;
+use super::matrix::Lower;
 use super::pack::{Bench, Extra, Pack, Prices, Ratios, Stride};
 use super::rows::{PAST, SNAPSHOT, WINDOW};
-use super::site::{Lower, RowSums, Site};
+use super::site::{RowSums, Site};
 
 /// Sites and the vehicles behind them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group<S: Simd> {
     pub(super) sites: Vec<Site<S>>,
     pub(super) packs: Vec<Pack<S>>,
@@ -52,6 +53,7 @@ pub(super) struct Tally {
     pub(super) worst: f64,
     /// Sum of the products of slack and multiplier.
     pub(super) products: f64,
+    /// Cost of the iterate, less what it earns at given prices.
     pub(super) cost: f64,
     /// Lower bound without the pool's own rows, where asked for.
     pub(super) bound: f64,
@@ -309,6 +311,7 @@ impl<S: Simd> Group<S> {
             let (worst, products) = site.residuals();
             tally.worst = tally.worst.max(worst);
             tally.products += products;
+            tally.cost -= site.earned(&setting.fixed);
             site.add_pool(0, &mut tally.pool);
             site.eliminate(simd, matrix, &mut work.room, &mut tally.matrix);
             site.reduce_first(simd, &mut work.room, [&mut *first, &mut *second]);

@@ -26,6 +26,12 @@ const PROGRESS: f64 = 0.97;
 /// Iterations without progress after which a path ends.
 const STUCK: u32 = 8;
 
+/// Most iterations of a path.
+const ITERATIONS: u32 = 120;
+
+/// How many times the least product aimed at is near enough.
+const CENTRED: f64 = 1.1;
+
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Until {
@@ -35,7 +41,26 @@ pub(super) struct Until {
     pub(super) money: f64,
     /// Mean product of slack and multiplier at which to stop without a bound; zero for never.
     pub(super) product: f64,
-    pub(super) iterations: u32,
+    /// Least product aimed at; a path that comes this near stops with a bound.
+    pub(super) centre: f64,
+}
+
+impl Until {
+    /// Only when no more progress is made.
+    pub(super) const NEVER: Self = Self {
+        gap: 0.0,
+        money: 0.0,
+        product: 0.0,
+        centre: 0.0,
+    };
+
+    /// At a product of slack and multiplier, with a bound.
+    pub(super) const fn centred(product: f64) -> Self {
+        Self {
+            centre: product,
+            ..Self::NEVER
+        }
+    }
 }
 
 /// Where a path ended.
@@ -98,14 +123,14 @@ pub(super) fn follow<S: Simd>(
     let mut stride: Option<Stride> = None;
     let mut size = f64::INFINITY;
     let mut stuck = 0;
-    for iteration in 0..=until.iterations {
+    for iteration in 0..=ITERATIONS {
         if let Some(stride) = stride {
             pool.stride(stride);
         }
         let multipliers = pool.multipliers().to_vec();
         // A bound costs a sweep; it is worth one once the path is near its end.
-        let wanted = until.money.max(until.gap * size);
-        let last = stuck > STUCK / 2 || iteration == until.iterations;
+        let wanted = until.money.max(until.gap * size).max(until.centre * rows);
+        let last = stuck > STUCK / 2 || iteration == ITERATIONS;
         let near = end.product * rows < NEAR_END * wanted || last;
         let pass = Pass::Eliminate {
             stride,
@@ -133,8 +158,12 @@ pub(super) fn follow<S: Simd>(
                 end.pool = multipliers;
             }
         }
-        let done = worst < KEPT && end.cost - end.bound <= until.money.max(until.gap * size);
-        if done || stuck > STUCK || product < until.product || iteration == until.iterations {
+        let enough = until
+            .money
+            .max(until.gap * size)
+            .max(CENTRED * until.centre * rows);
+        let done = worst < KEPT && end.cost - end.bound <= enough;
+        if done || stuck > STUCK || product < until.product || iteration == ITERATIONS {
             break;
         }
         pool.factor(&tally.matrix);
@@ -142,7 +171,7 @@ pub(super) fn follow<S: Simd>(
         let second = run(groups, Pass::Predict { pool: &affine }, false);
         let mut sums = second.sums;
         pool.meet_affine(&second.pool, &mut sums);
-        let target = aim(&sums, product, rows);
+        let target = aim(&sums, product, rows).max(until.centre);
         let next = pool.solve(&tally.rhs, &second.rhs[0], target);
         let step = run(
             groups,

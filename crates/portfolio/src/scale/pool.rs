@@ -3,8 +3,9 @@
 use pulp::Simd;
 
 use super::group::Group;
+use super::matrix::Lower;
 use super::pack::Stride;
-use super::site::{Lower, RowSums};
+use super::site::RowSums;
 
 /// Share of what is held that a row without a price may leave unsold where a path is joined.
 const LOOSE: f64 = 0.25;
@@ -46,6 +47,8 @@ impl PoolBlock {
 pub(super) struct Pool {
     pub(super) blocks: Vec<PoolBlock>,
     block_of: Vec<usize>,
+    /// What vehicles that are not on the path hold in each row.
+    beyond: Vec<f64>,
     pub(super) s: Vec<f64>,
     pub(super) y: Vec<f64>,
     residual: Vec<f64>,
@@ -68,6 +71,7 @@ impl Pool {
         Self {
             blocks,
             block_of,
+            beyond: none(),
             s: vec![1.0; count],
             y: vec![1.0; count],
             residual: none(),
@@ -77,6 +81,23 @@ impl Pool {
             factor: Lower::new(0),
             columns: Vec::new(),
         }
+    }
+
+    /// The pool with what vehicles that are not on the path hold in each row, and at most `more` kW of it sold.
+    pub(super) fn with_beyond(mut self, beyond: Vec<f64>, more: f64) -> Self {
+        self.beyond = beyond;
+        for block in &mut self.blocks {
+            block.most += more;
+        }
+        self
+    }
+
+    /// What is held in all, given what vehicles on the path hold.
+    fn in_all(&self, mut held: Vec<f64>) -> Vec<f64> {
+        held.iter_mut()
+            .zip(&self.beyond)
+            .for_each(|(to, from)| *to += from);
+        held
     }
 
     /// Rows, and one more per block.
@@ -102,6 +123,7 @@ impl Pool {
 
     /// Residuals of the rows for what the fleet holds; gives the largest, and the sum of products.
     pub(super) fn residuals(&mut self, held: &[f64]) -> (f64, f64) {
+        let held = self.in_all(held.to_vec());
         let (mut worst, mut products) = (0.0_f64, 0.0);
         for i in 0..self.s.len() {
             self.residual[i] = self.s[i] - (held[i] - self.blocks[self.block_of[i]].sold);
@@ -119,9 +141,10 @@ impl Pool {
 
     /// What the weakest step of each block lets it sell, priced.
     pub(super) fn earned(&self, held: &[f64]) -> f64 {
+        let held = self.in_all(held.to_vec());
         self.blocks
             .iter()
-            .map(|block| block.price * least(block, held))
+            .map(|block| block.price * least(block, &held))
             .sum()
     }
 
@@ -131,7 +154,13 @@ impl Pool {
             let reduced = block.rows.iter().map(|row| self.y[*row]).sum::<f64>() - block.price;
             (reduced * block.most).min(0.0)
         };
-        self.blocks.iter().map(part).sum()
+        let beyond: f64 = self
+            .beyond
+            .iter()
+            .zip(&self.y)
+            .map(|(held, y)| held * y)
+            .sum();
+        self.blocks.iter().map(part).sum::<f64>() - beyond
     }
 
     /// Factors what the sites leave, with the rows' own diagonal.
@@ -357,7 +386,7 @@ impl Pool {
         let mut held = vec![0.0; self.s.len()];
         let sites = groups.iter().flat_map(|group| &group.sites);
         sites.for_each(|site| site.add_pool(0, &mut held));
-        held
+        self.in_all(held)
     }
 
     /// Raises multipliers of a block that add up to less than its price until they cover it: no volume then pays for

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::Asked;
+use super::asked::Asked;
 use super::build::{Unit, plugged_in};
 use super::site::Limit;
 
