@@ -12,9 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::failure::Failure;
-use crate::faults::platform::{
-    LOOK, START, STOP, free_port, is_ready, on_server, open_to_all,
-};
+use crate::faults::platform::{LOOK, START, STOP, free_port, is_ready, on_server, open_to_all};
 use crate::faults::server::Server;
 use crate::machine::Usage;
 
