@@ -121,9 +121,11 @@ impl Interface {
 }
 
 fn of_field(message: &str, of: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let kind = match field.r#type() {
-        Type::Message | Type::Enum => field.type_name().to_owned(),
-        plain => format!("{plain:?}").to_lowercase(),
+    let kind = field.r#type();
+    let kind = if matches!(kind, Type::Message | Type::Enum) {
+        field.type_name().to_owned()
+    } else {
+        format!("{kind:?}").to_lowercase()
     };
     let label = match (field.label(), field.proto3_optional()) {
         (Label::Repeated, _) => " repeated",
@@ -181,10 +183,11 @@ fn changes_that_break_others_are_found() {
     assert_eq!(broken(&|m| drop(m.field.remove(0))).len(), 1);
     let retire = |m: &mut DescriptorProto| {
         let gone = m.field.remove(0);
-        let mut range = prost_types::descriptor_proto::ReservedRange::default();
-        range.start = gone.number;
-        range.end = gone.number.map(|n| n + 1);
-        m.reserved_range.push(range);
+        m.reserved_range
+            .push(prost_types::descriptor_proto::ReservedRange {
+                start: gone.number,
+                end: gone.number.map(|n| n + 1),
+            });
         m.reserved_name.push(gone.name().to_owned());
     };
     assert!(broken(&retire).is_empty(), "its number is not used again");

@@ -162,7 +162,6 @@ fn runs() -> u64 {
 }
 
 /// Feeds a parser; a panic names the run, which is the seed.
-#[expect(clippy::print_stderr, reason = "shown on request: how much was run")]
 fn feed(seeds: &[Vec<u8>], mut parser: impl FnMut(&[u8])) {
     let (runs, since) = (runs(), std::time::Instant::now());
     for run in 0..runs {

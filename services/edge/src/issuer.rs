@@ -150,10 +150,12 @@ impl Issuer {
 }
 
 fn text(value: &rcgen::DnValue) -> Option<&str> {
-    match value {
-        rcgen::DnValue::Utf8String(text) => Some(text),
-        rcgen::DnValue::PrintableString(text) => Some(text.as_str()),
-        _ => None,
+    if let rcgen::DnValue::Utf8String(text) = value {
+        Some(text)
+    } else if let rcgen::DnValue::PrintableString(text) = value {
+        Some(text.as_str())
+    } else {
+        None
     }
 }
 

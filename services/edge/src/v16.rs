@@ -26,10 +26,6 @@ use crate::supply::Rate;
 use crate::{issuer, stay};
 
 /// Takes in one message of a registered station.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "OCPP has dozens of actions; the others are refused by name"
-)]
 pub(crate) fn handle(
     outlets: &mut Outlets,
     request: CsRequest,
