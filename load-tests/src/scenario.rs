@@ -526,7 +526,13 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let mut read = 0;
         for entry in std::fs::read_dir(dir).unwrap() {
-            Scenario::read(&entry.unwrap().path()).unwrap();
+            let file = entry.unwrap().path();
+            // What floods the log has no stations.
+            if file.ends_with("flood.toml") {
+                crate::flood::scenario::Scenario::read(&file).unwrap();
+            } else {
+                Scenario::read(&file).unwrap();
+            }
             read += 1;
         }
         assert!(read >= 4, "{read}");

@@ -4,7 +4,7 @@
 mod bare;
 mod fleet;
 mod pace;
-mod scenario;
+pub(crate) mod scenario;
 mod servers;
 
 use std::path::PathBuf;

@@ -198,6 +198,7 @@ impl Control {
             let mut view = self.shared.lock();
             let mut dispatcher = self.dispatcher();
             let mut decisions = self.decisions();
+            let now = decisions.instant(now);
             decisions.begin(&mut view, &dispatcher, now);
             let mut step = decisions.inputs(&mut view, &dispatcher.order, now);
             let decision = dispatcher.cycle(&view, now);

@@ -3,7 +3,7 @@
 //! A run begins with everything the dispatcher knew; each cycle adds what came in since the one before. What is on the log
 //! already, states of the fleet and plans, is pointed to.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use dispatch::fleet::Site;
 use market::{Award, GridSignal};
 use store::{NewRecord, Position, topic};
@@ -82,6 +82,8 @@ pub(crate) struct Decisions {
     number: u64,
     order: Order,
     anew: bool,
+    /// Instant of the newest cycle.
+    newest: Option<DateTime<Utc>>,
     /// Day of the newest snapshot; none if the next cycle needs one.
     day: Option<NaiveDate>,
     waiting: Vec<Waiting>,
@@ -103,9 +105,22 @@ impl Decisions {
             number: 0,
             order: Order::default(),
             anew: false,
+            newest: None,
             day: None,
             waiting: Vec::new(),
         }
+    }
+
+    /// The instant of the cycle that begins `now`: set-points are named by it, and while a clock stands still, as before a
+    /// simulation begins, it says the same one twice. One that was set back is believed.
+    pub(crate) fn instant(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let still = |newest: &DateTime<Utc>| {
+            (TimeDelta::zero()..TimeDelta::milliseconds(1)).contains(&(*newest - now))
+        };
+        let newest = self.newest.filter(still);
+        let now = newest.map_or(now, |newest| newest + TimeDelta::microseconds(1));
+        self.newest = Some(now);
+        now
     }
 
     /// Before the cycle at `now`: notes everything where that is due.
@@ -222,5 +237,22 @@ impl Decisions {
             key: self.area.clone(),
             payload: wire::encode(&waiting.decision),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_cycles_have_the_same_instant() {
+        let mut decisions = Decisions::new("run".to_owned(), "NL".to_owned());
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let later = at + TimeDelta::seconds(1);
+        let back = at - TimeDelta::hours(1);
+        let given = [at, at, at, back, back, later].map(|now| decisions.instant(now));
+        let tick = TimeDelta::microseconds(1);
+        let expected = [at, at + tick, at + tick * 2, back, back + tick, later];
+        assert_eq!(given, expected);
     }
 }

@@ -456,16 +456,19 @@ fn morning() -> Vec<Telemetry> {
     events
 }
 
-async fn outcome(service: &mut Running) -> (Vec<EvseState>, String, usize) {
+/// What a run came to, once it has ended in order: rows of stays that go on follow their meters with a delay while it runs.
+async fn outcome(mut service: Running) -> (Vec<EvseState>, String, usize) {
     let mut fleet = service.fleet().await;
     for state in &mut fleet {
         // Here the instant of registration, which comes after every event and belongs to the run.
         state.changed_at = start();
     }
-    let tables = service.store.tables();
+    let refused = service.refused().await.len();
+    let store = service.store.clone();
+    service.stopped().await;
+    let tables = store.tables();
     let intervals = tables.intervals_between(start(), at(86_400)).await.unwrap();
     let sessions = tables.sessions_between(start(), at(86_400)).await.unwrap();
-    let refused = service.refused().await.len();
     (fleet, format!("{intervals:#?}{sessions:#?}"), refused)
 }
 
@@ -477,8 +480,7 @@ async fn restarts_in_order_and_by_force_end_where_an_undisturbed_run_ends() {
     service.register(5).await;
     service.tell(&events).await;
     service.settled().await;
-    let expected = outcome(&mut service).await;
-    service.stopped().await;
+    let expected = outcome(service).await;
 
     let disturbed = tempfile::tempdir().unwrap();
     let config = Config {
@@ -501,9 +503,8 @@ async fn restarts_in_order_and_by_force_end_where_an_undisturbed_run_ends() {
         service = started(disturbed.path(), config.clone()).await;
     }
     service.settled().await;
-    let got = outcome(&mut service).await;
+    let got = outcome(service).await;
     assert_eq!(got.1, expected.1, "intervals and sessions");
     assert_eq!(got.0, expected.0, "states");
     assert_eq!(got.2, expected.2, "refusals");
-    service.stopped().await;
 }

@@ -1,2 +1,2 @@
--- CRC-32 over a record of the log, so that a byte that changed on the disk is noticed; absent on records of before.
-ALTER TABLE log ADD COLUMN checksum BIGINT;
+-- The log is on Kafka here, which has checksums of its own: the number is that of the migration of SQLite.
+SELECT 1;
