@@ -123,8 +123,7 @@ async fn again(
             .as_ref()
             .is_some_and(|under| number == under.number + 1);
         match said {
-            // One in the middle says nothing that the cycles before it do not say.
-            Kinds::Snapshot(_) if follows => {}
+            // One in the middle, too: what came in between it and the cycle before stands in it alone.
             Kinds::Snapshot(snapshot) => {
                 let replay = match Replay::from(&snapshot) {
                     Ok(replay) => replay,
