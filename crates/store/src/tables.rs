@@ -27,7 +27,6 @@ pub struct Tables {
     jobs: mpsc::Sender<Job>,
     readers: Pool,
     writer: Pool,
-    keeps_readings: bool,
 }
 
 /// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals (UTC).
@@ -88,19 +87,12 @@ upserts! {
 }
 
 impl Tables {
-    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, writer: Pool, keep: Keep) -> Self {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, writer: Pool) -> Self {
         Self {
             jobs,
             readers,
             writer,
-            keeps_readings: keep.keeps_readings(),
         }
-    }
-
-    /// True if samples of meters are to be kept: whoever accepts one stores its row ([`Change::readings`]).
-    #[must_use]
-    pub const fn keeps_readings(&self) -> bool {
-        self.keeps_readings
     }
 
     /// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals
