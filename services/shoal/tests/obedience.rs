@@ -8,6 +8,8 @@
     reason = "a failed test says where"
 )]
 
+mod drivers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Europe::Amsterdam;
+use drivers::{Quiet, Wall};
 use fleet::schedule::{Schedule, Step};
 use fleet::{EvseId, EvseState, Protocol, Setpoint};
 use market::plan::{PlanStatus, PlanStep};
@@ -24,7 +27,7 @@ use runtime::Clock;
 use runtime::latency::Probe;
 use runtime::pipe::Pipe;
 use sim::fleet::{Fleet, Settings};
-use sim::station::{Boxed, DriverApp, Obedience, Options, Stated, Stations, Time, spawn_fleet};
+use sim::station::{DriverApp, Obedience, Options, Stations, Time, spawn_fleet};
 use store::{Position, Store, Topic, topic};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,26 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// What the dispatcher says to the operator, and in the reason of a set-point.
 const ALARM: &str = "1 EVSEs do not follow";
 const OUTSIDE: &str = "does not follow: keeps its plan, outside the pool";
-
-struct Fast(Clock);
-
-impl Time for Fast {
-    fn now(&self) -> DateTime<Utc> {
-        self.0.now()
-    }
-    fn sleep_until(&self, at: DateTime<Utc>) -> Boxed<'_, ()> {
-        Box::pin(self.0.sleep_until(at))
-    }
-}
-
-/// Drivers of one-way stations say nothing here.
-struct Quiet;
-
-impl DriverApp for Quiet {
-    fn state(&self, _: Stated) -> Boxed<'_, ()> {
-        Box::pin(async {})
-    }
-}
 
 /// Edge, telemetry-ingest and gateway over one log, with simulated stations.
 struct World {
@@ -163,7 +146,7 @@ impl World {
             *evse != name || switch.load(Ordering::SeqCst)
         })));
         options.sample_period = TimeDelta::seconds(10);
-        let time: Arc<dyn Time> = Arc::new(Fast(clock));
+        let time: Arc<dyn Time> = Arc::new(Wall(clock));
         let app: Arc<dyn DriverApp> = Arc::new(Quiet);
         let stations = spawn_fleet(&fleet, begin, until, &options, &time, &app).unwrap();
         Self {

@@ -4,6 +4,7 @@
 #[path = "../../../crates/store/tests/support/kafka.rs"]
 mod support;
 
+mod drivers;
 mod grid;
 mod processes;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Europe::Amsterdam;
+use drivers::{Quiet, Wall};
 use grid::Grid;
 use market::{Area, Award, AwardId, BidId, Direction, Product};
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
@@ -38,7 +40,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use runtime::Clock;
 use runtime::pipe::Listener;
 use sim::fleet::{Fleet, Settings};
-use sim::station::{Boxed, DriverApp, Options, Stated, Stations, Time, spawn_fleet};
+use sim::station::{DriverApp, Options, Stations, Time, spawn_fleet};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -168,26 +170,6 @@ impl Collector {
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    }
-}
-
-struct Wall(Clock);
-
-impl Time for Wall {
-    fn now(&self) -> DateTime<Utc> {
-        self.0.now()
-    }
-    fn sleep_until(&self, at: DateTime<Utc>) -> Boxed<'_, ()> {
-        Box::pin(self.0.sleep_until(at))
-    }
-}
-
-/// Two-way stations say what their vehicles need by themselves.
-struct Quiet;
-
-impl DriverApp for Quiet {
-    fn state(&self, _: Stated) -> Boxed<'_, ()> {
-        Box::pin(async {})
     }
 }
 
