@@ -6,6 +6,7 @@ mod crew;
 mod drive;
 mod failure;
 mod faults;
+mod flood;
 mod keys;
 mod ledger;
 mod life;
@@ -14,6 +15,7 @@ mod outlet;
 mod report;
 mod scenario;
 mod server;
+mod signal;
 mod speech;
 mod station;
 mod stations;
@@ -52,6 +54,10 @@ enum Verb {
     Edge(EdgeArgs),
     /// Start the whole platform over a real broker, kill it at random under load, and compare what it holds with what is known
     Faults(faults::Args),
+    /// Put readings on a real Kafka and measure how fast they become rows and states
+    Flood(flood::Args),
+    /// Move the frequency each second and measure how long until the last station is told
+    Signal(signal::Args),
     /// One generator process (started by the verbs above)
     #[command(hide = true)]
     Worker(worker::Args),
@@ -115,6 +121,16 @@ fn run(cli: &Cli) -> Result<u8, Failure> {
             Verb::Faults(args) => {
                 let document = faults::run(args).await?;
                 print(cli.json, &document, report::of_faults)?;
+                Ok(u8::from(!document.unmet.is_empty()))
+            }
+            Verb::Flood(args) => {
+                let document = flood::run(args).await?;
+                print(cli.json, &document, report::of_flood)?;
+                Ok(u8::from(!document.unmet.is_empty()))
+            }
+            Verb::Signal(args) => {
+                let document = signal::run(args).await?;
+                print(cli.json, &document, report::of_signal)?;
                 Ok(u8::from(!document.unmet.is_empty()))
             }
             Verb::Worker(args) => worker::run(args).await.map(|()| 0),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::counts::Quantiles;
 use crate::crew::Done;
 use crate::machine::Machine;
-use crate::{drive, faults, stations};
+use crate::{drive, faults, flood, signal, stations};
 
 /// A figure, or that there is none.
 fn shown(value: Option<f64>, digits: usize) -> String {
@@ -121,6 +121,104 @@ pub(crate) fn of_faults(document: &faults::Document) -> String {
         text,
         "awards         {} told, {} not stored, {} not dispatched",
         d.awards.told, d.awards.not_stored, d.awards.not_dispatched
+    );
+    text += &fleet(&d.fleet);
+    for unmet in &d.unmet {
+        let _ = writeln!(text, "NOT MET        {unmet}");
+    }
+    text
+}
+
+/// The table of `shoal-load flood`.
+pub(crate) fn of_flood(document: &flood::Document) -> String {
+    let mut text = machine(&document.machine);
+    let d = document;
+    let rates = |of: &[f64]| {
+        let all: Vec<String> = of.iter().map(|rate| format!("{rate:.0}")).collect();
+        all.join(" and ")
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}: {} vehicles over {} partitions, load {} at the end",
+        d.scenario,
+        d.vehicles,
+        d.partitions,
+        d.load_at_end
+            .map_or_else(|| "-".to_owned(), |l| format!("{l:.1}"))
+    );
+    let b = &d.backlog;
+    let _ = writeln!(
+        text,
+        "backlog        {} readings in {:.1} s: {:.0} a second, {} kills, {} states, {} s of processor, {} MiB\n\
+         bare           consumer {} a second, COPY {} a second: ratio {:.2}",
+        b.readings,
+        b.seconds,
+        b.per_second,
+        b.kills,
+        b.states,
+        shown(b.cpu_seconds, 1),
+        b.rss_mib,
+        rates(&b.bare_consumer_per_second),
+        rates(&b.bare_copy_per_second),
+        b.ratio
+    );
+    if let Some(held) = &d.held {
+        let _ = writeln!(
+            text,
+            "held           {} readings, {:.0} a second for {:.0} s, {:.2} cores, {} MiB\n\
+             told late      {}\nto the row     {}\nto the state   {}",
+            held.readings,
+            held.per_second,
+            held.seconds,
+            held.cores,
+            held.rss_mib,
+            times(&held.late),
+            times(&held.to_row),
+            times(&held.to_state)
+        );
+    }
+    let k = &d.kept;
+    let different = k.intervals_different;
+    let _ = writeln!(
+        text,
+        "kept           {} rows of {} readings, registers off by {} J, {} intervals ({} differ)",
+        k.rows,
+        k.readings,
+        k.joules_off,
+        k.intervals,
+        different.map_or_else(|| "not compared".to_owned(), |n| n.to_string())
+    );
+    for unmet in &d.unmet {
+        let _ = writeln!(text, "NOT MET        {unmet}");
+    }
+    text
+}
+
+/// The table of `shoal-load signal`.
+pub(crate) fn of_signal(document: &signal::Document) -> String {
+    let mut text = machine(&document.machine);
+    let d = document;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{}: {} stations, {} vehicles, {:.0} kW of reserve, {:.0} s, load {} at the end\n\
+         signals        {}, of which {} moved somebody: {:.0} set-points each, at most {}; {} did not arrive\n\
+         to the first   {}\nto the last    {}",
+        d.scenario,
+        d.stations,
+        d.plugged,
+        d.reserve_kw,
+        d.seconds,
+        d.load_at_end
+            .map_or_else(|| "-".to_owned(), |l| format!("{l:.1}")),
+        d.signals,
+        d.signals_answered,
+        d.setpoints_per_signal,
+        d.setpoints_most,
+        d.setpoints_undelivered,
+        times(&d.to_first),
+        times(&d.to_last)
     );
     text += &fleet(&d.fleet);
     for unmet in &d.unmet {

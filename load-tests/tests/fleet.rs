@@ -237,3 +237,45 @@ fn a_platform_whose_processes_are_killed_loses_nothing_and_counts_nothing_twice(
     assert!(count(&document["bids"], "taken") > 40, "{document:#}");
     assert!(count(&document["awards"], "told") > 3, "{document:#}");
 }
+
+#[test]
+fn a_service_killed_in_the_middle_of_a_flood_makes_one_row_of_each_reading() {
+    let Some(kafka) = std::env::var_os("SHOAL_KAFKA_HOME") else {
+        println!("skipped: SHOAL_KAFKA_HOME is not set, so there is no Apache Kafka to flood");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = written(
+        dir.path(),
+        "name = \"flood\"\nseed = 5\n\
+         [flood]\nvehicles = 500\nperiod_seconds = 60\nbacklog = 60000\nhold_seconds = 3\nkills = 2\npartitions = 6\n",
+    );
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let output = load()
+        .args(["flood", "--json"])
+        .arg(scenario)
+        .arg("--kafka")
+        .arg(kafka)
+        .arg("--kafka-script")
+        .arg(deploy.join("kafka.sh"))
+        .arg("--postgres-script")
+        .arg(deploy.join("postgres.sh"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {output:?}: {said}"));
+    assert_eq!(output.status.code(), Some(0), "{document:#}");
+    assert_eq!(count(&document["backlog"], "kills"), 2, "{document:#}");
+    let kept = &document["kept"];
+    assert!(count(kept, "rows") > 60_000, "{document:#}");
+    assert_eq!(kept["joules_off"].as_i64(), Some(0), "{document:#}");
+    // Two hours of 500 meters.
+    assert!(count(kept, "intervals") >= 500 * 7, "{document:#}");
+    assert_eq!(count(kept, "intervals_different"), 0, "{document:#}");
+    let held = &document["held"];
+    assert_eq!(
+        held["to_row"]["count"], held["readings"],
+        "every row says when it was committed: {document:#}"
+    );
+}

@@ -9,8 +9,11 @@
 //! Between two samples the register is taken to grow evenly; at an interval's edge the share is rounded down to the joule, and
 //! what one interval loses its neighbour gains, so intervals add up to the register difference exactly.
 
+mod samples;
+
 use std::collections::BTreeMap;
 
+use self::samples::{At, Link, Sample, Samples};
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use units::{Energy, Interval, Power};
@@ -55,6 +58,9 @@ pub struct Rules {
     /// Samples this much older than the newest are thinned to the edges of the covered stretches: a sample inside a stretch
     /// then no longer refines it.
     pub refine: TimeDelta,
+    /// Newest samples that are kept whole at most, however short the time that they cover: of a meter that speaks every few
+    /// seconds, a late sample refines the last minutes.
+    pub most: usize,
     /// Samples this much older than the newest no longer change anything.
     pub late: TimeDelta,
 }
@@ -66,27 +72,10 @@ impl Default for Rules {
         Self {
             longest: INTERVAL + TimeDelta::minutes(1),
             refine: TimeDelta::minutes(30),
+            most: 64,
             late: TimeDelta::days(2),
         }
     }
-}
-
-/// How a sample hangs together with the one before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Link {
-    /// Not at all: too far apart, or there is none.
-    Gap,
-    /// Covered, by this pair alone.
-    Pair,
-    /// Covered, by samples in between that are no longer kept.
-    Thinned,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Sample {
-    import: Energy,
-    export: Energy,
-    link: Link,
 }
 
 /// One interval as measured so far.
@@ -99,13 +88,19 @@ struct Measured {
     version: u32,
 }
 
+impl Measured {
+    fn figures(&self) -> (Energy, Energy, i64) {
+        (self.import, self.export, self.covered_seconds)
+    }
+}
+
 /// The meter of one EVSE: samples in, intervals out. Instants count by whole seconds.
 ///
 /// Serialised it is what a consumer needs to resume, without the intervals it has published: those are given back with
 /// [`Meter::restore`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meter {
-    samples: BTreeMap<DateTime<Utc>, Sample>,
+    samples: Samples,
     /// Intervals whose figures differ from what was published last.
     open: BTreeMap<DateTime<Utc>, Measured>,
     /// Intervals as published last.
@@ -118,6 +113,8 @@ pub struct Meter {
 pub enum Taken {
     /// It counts.
     Counted,
+    /// It counts, though newer ones came before: intervals that are over may be others now.
+    CountedLate,
     /// It says nothing new: a repetition, inside a stretch that is measured already, or without registers.
     Nothing,
     /// It is too late to count.
@@ -151,12 +148,11 @@ impl Meter {
         export: Energy,
         rules: &Rules,
     ) -> Taken {
-        let newest = self.samples.last_key_value().map_or(at, |(at, _)| *at);
+        let newest = self.samples.newest().map_or(at, |(at, _)| at);
         if newest - at > rules.late {
             return Taken::TooLate;
         }
-        let before = pair(self.samples.range(..at).next_back());
-        let after = pair(self.samples.range(at..).next());
+        let (before, after) = self.samples.around(at);
         match after {
             Some((same, _)) if same == at => return Taken::Nothing,
             Some((_, next)) if next.link == Link::Thinned => return Taken::Nothing,
@@ -193,11 +189,15 @@ impl Meter {
         }
         self.samples.insert(at, sample);
         self.thin(newest.max(at), rules);
-        Taken::Counted
+        if at < newest {
+            Taken::CountedLate
+        } else {
+            Taken::Counted
+        }
     }
 
     /// Adds what flowed between two samples to the intervals they touch, or takes it back.
-    fn add(&mut self, from: (DateTime<Utc>, Sample), to: (DateTime<Utc>, Sample), sign: Sign) {
+    fn add(&mut self, from: At, to: At, sign: Sign) {
         let (mut start, mut import, mut export) = (from.0, from.1.import, from.1.export);
         while start < to.0 {
             let quarter = interval_start(start);
@@ -226,40 +226,40 @@ impl Meter {
     /// Drops samples that no longer refine anything but keeps the edges of covered stretches, and forgets what is too late
     /// to change.
     fn thin(&mut self, newest: DateTime<Utc>, rules: &Rules) {
-        let settled = newest - rules.refine;
-        let old: Vec<_> = self
-            .samples
-            .range(..settled)
-            .map(|(at, sample)| (*at, sample.link))
-            .collect();
-        // A sample is inside a stretch if it hangs on the one before and the one after hangs on it.
-        for inner in old.windows(2) {
-            let [(at, link), (next, next_link)] = inner else {
-                continue;
-            };
-            if *link != Link::Gap && *next_link != Link::Gap {
-                self.samples.remove(at);
-                if let Some(next) = self.samples.get_mut(next) {
-                    next.link = Link::Thinned;
-                }
-            }
-        }
+        self.samples.thin(newest - rules.refine, rules.most);
         let forgotten = newest - rules.late - rules.longest;
-        self.samples = self.samples.split_off(&forgotten);
-        self.published = self.published.split_off(&(forgotten - INTERVAL));
+        self.samples.forget(forgotten);
+        let oldest = forgotten - INTERVAL;
+        if self
+            .published
+            .first_key_value()
+            .is_some_and(|(at, _)| *at < oldest)
+        {
+            self.published = self.published.split_off(&oldest);
+        }
+    }
+
+    /// True if [`Meter::publish`] has something to say.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let first = self.open.first_key_value();
+        let newest = self.samples.newest();
+        first
+            .zip(newest)
+            .is_some_and(|((start, _), (newest, _))| *start + INTERVAL <= newest)
     }
 
     /// Intervals that are over and whose figures changed since they were published last, each with its next version; they
     /// count as published then. An interval is over once a sample at or after its end came in.
     pub fn publish(&mut self, evse: &Evse) -> Vec<MeterInterval> {
-        let Some((newest, _)) = self.samples.last_key_value() else {
+        let Some((newest, _)) = self.samples.newest() else {
             return Vec::new();
         };
         let over: Vec<_> = self
             .open
             .keys()
             .copied()
-            .take_while(|start| *start + INTERVAL <= *newest)
+            .take_while(|start| *start + INTERVAL <= newest)
             .collect();
         over.into_iter()
             .filter_map(|start| self.publish_one(start, evse))
@@ -281,26 +281,42 @@ impl Meter {
         })
     }
 
-    /// Gives back an interval published before a restart, unless it has changed since.
+    /// Gives back an interval published before a restart. Of one that was published after this snapshot, nothing is believed but
+    /// its version: the samples since are taken in again, and give its figures or newer ones. That holds as long as only samples
+    /// in order of time came between the snapshot and the publication. May be told again once they are taken in.
     pub fn restore(&mut self, published: &MeterInterval) {
         let start = published.interval.start();
-        if !self.open.contains_key(&start) {
-            let measured = Measured {
-                import: published.import,
-                export: published.export,
-                covered_seconds: i64::from(published.covered_seconds),
-                version: published.version,
-            };
-            self.published.insert(start, measured);
+        let measured = Measured {
+            import: published.import,
+            export: published.export,
+            covered_seconds: i64::from(published.covered_seconds),
+            version: published.version,
+        };
+        let is_over = self.is_over(published.interval);
+        match self.open.get_mut(&start) {
+            Some(open) if open.figures() == measured.figures() => {
+                self.open.remove(&start);
+            }
+            Some(open) => {
+                open.version = open.version.max(measured.version);
+                return;
+            }
+            None if is_over => {}
+            None => return,
         }
+        self.published.insert(start, measured);
+    }
+
+    /// True if a sample at or after the end of `interval` came in.
+    fn is_over(&self, interval: Interval) -> bool {
+        let newest = self.samples.newest();
+        newest.is_some_and(|(newest, _)| interval.end() <= newest)
     }
 
     /// Start of the first interval that a sample could still change; `None` before the first sample.
     #[must_use]
     pub fn first_interval(&self) -> Option<DateTime<Utc>> {
-        self.samples
-            .first_key_value()
-            .map(|(at, _)| interval_start(*at))
+        self.samples.first().map(|(at, _)| interval_start(at))
     }
 
     /// Energy in all intervals known, open ones too: import and export.
@@ -324,10 +340,6 @@ impl Sign {
             Self::Less => *to -= energy,
         }
     }
-}
-
-fn pair(entry: Option<(&DateTime<Utc>, &Sample)>) -> Option<(DateTime<Utc>, Sample)> {
-    entry.map(|(at, sample)| (*at, *sample))
 }
 
 /// Start of the interval that contains `at`: intervals are aligned to the epoch, hence to the hour in every zone whose

@@ -10,7 +10,7 @@ mod tracked;
 pub use follow::Following;
 pub use tracked::Tracked;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,28 @@ pub struct EvseState {
     pub unresponsive: bool,
 }
 
+impl EvseState {
+    /// What events change.
+    fn seen(&self) -> Seen {
+        let session = self.session.clone();
+        (
+            self.online,
+            session,
+            self.power,
+            self.setpoint,
+            self.unresponsive,
+        )
+    }
+}
+
+type Seen = (
+    bool,
+    Option<SessionState>,
+    Option<PowerAt>,
+    Option<PowerAt>,
+    bool,
+);
+
 /// Rules of the fold.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rules {
@@ -90,11 +112,29 @@ impl Effect {
 }
 
 /// The fleet as it stands.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct FleetState {
     rules: Rules,
-    tracked: BTreeMap<EvseId, Tracked>,
-    stations: BTreeMap<StationId, BTreeSet<EvseId>>,
+    tracked: Vec<Tracked>,
+    /// Place of each EVSE, for an event.
+    places: HashMap<EvseId, usize>,
+    /// The same in order of their name.
+    names: BTreeMap<EvseId, usize>,
+    stations: HashMap<StationId, BTreeSet<EvseId>>,
+}
+
+/// The same rules, and the same of each EVSE.
+impl PartialEq for FleetState {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |fleet: &Self| fleet.names.len();
+        let pairs = self.names.iter().zip(&other.names);
+        self.rules == other.rules
+            && self.stations == other.stations
+            && all(self) == all(other)
+            && pairs.into_iter().all(|((name, here), (same, there))| {
+                name == same && self.tracked[*here] == other.tracked[*there]
+            })
+    }
 }
 
 impl FleetState {
@@ -109,20 +149,16 @@ impl FleetState {
 
     /// Takes in an EVSE, or a correction of one; answers whether anything is new. What it did so far stays.
     pub fn register(&mut self, evse: Evse, now: DateTime<Utc>) -> bool {
-        let known = self.tracked.get_mut(&evse.id);
-        match known {
+        match self.found(&evse.id) {
             Some(tracked) if tracked.state.evse == evse => return false,
             Some(tracked) => {
-                if let Some(same) = self.stations.get_mut(&tracked.state.evse.station) {
+                let before = std::mem::replace(&mut tracked.state.evse, evse.clone());
+                tracked.state.changed_at = tracked.state.changed_at.max(now);
+                if let Some(same) = self.stations.get_mut(&before.station) {
                     same.remove(&evse.id);
                 }
-                tracked.state.evse = evse.clone();
-                tracked.state.changed_at = tracked.state.changed_at.max(now);
             }
-            None => {
-                let tracked = Tracked::new(evse.clone(), now);
-                self.tracked.insert(evse.id.clone(), tracked);
-            }
+            None => self.insert(Tracked::new(evse.clone(), now)),
         }
         self.stations
             .entry(evse.station)
@@ -138,24 +174,47 @@ impl FleetState {
             .entry(evse.station.clone())
             .or_default()
             .insert(evse.id.clone());
-        self.tracked.insert(evse.id.clone(), tracked);
+        self.insert(tracked);
+    }
+
+    fn insert(&mut self, tracked: Tracked) {
+        let id = tracked.state.evse.id.clone();
+        if let Some(place) = self.places.get(&id) {
+            self.tracked[*place] = tracked;
+            return;
+        }
+        self.places.insert(id.clone(), self.tracked.len());
+        self.names.insert(id, self.tracked.len());
+        self.tracked.push(tracked);
+    }
+
+    fn found(&mut self, evse: &EvseId) -> Option<&mut Tracked> {
+        let place = self.places.get(evse)?;
+        self.tracked.get_mut(*place)
     }
 
     /// Everything known of one EVSE, to be saved.
     #[must_use]
     pub fn tracked(&self, evse: &EvseId) -> Option<&Tracked> {
-        self.tracked.get(evse)
+        self.tracked.get(*self.places.get(evse)?)
     }
 
     /// State of one EVSE, if it is registered.
     #[must_use]
     pub fn get(&self, evse: &EvseId) -> Option<&EvseState> {
-        self.tracked.get(evse).map(|tracked| &tracked.state)
+        self.tracked(evse).map(Tracked::state)
+    }
+
+    /// EVSEs of a station, in order of their name.
+    pub fn of_station(&self, station: &StationId) -> impl Iterator<Item = &EvseId> {
+        self.stations.get(station).into_iter().flatten()
     }
 
     /// All EVSEs in order of their name.
     pub fn iter(&self) -> impl Iterator<Item = &EvseState> {
-        self.tracked.values().map(|tracked| &tracked.state)
+        self.names
+            .values()
+            .map(|place| self.tracked[*place].state())
     }
 
     /// Takes in one event. `now` is our time of receipt; it only serves to refuse instants that cannot be.
@@ -176,13 +235,14 @@ impl FleetState {
             Telemetry::Reading(reading) => &reading.evse,
             Telemetry::Acknowledged(ack) => &ack.evse,
         };
-        let Some(tracked) = self.tracked.get_mut(evse) else {
+        let rules = self.rules;
+        let Some(tracked) = self.found(evse) else {
             return Effect::refused(Refusal::UnknownEvse(evse.clone()));
         };
-        let before = tracked.state.clone();
-        let mut effect = tracked.apply(event, now, &self.rules);
-        if tracked.state != before {
-            tracked.state.changed_at = before.changed_at.max(event.at());
+        let before = tracked.state.seen();
+        let mut effect = tracked.apply(event, now, &rules);
+        if tracked.state.seen() != before {
+            tracked.state.changed_at = tracked.state.changed_at.max(event.at());
             effect.changed.insert(evse.clone());
         }
         effect
@@ -190,7 +250,7 @@ impl FleetState {
 
     /// Takes in a set-point on its way to an EVSE: what its acknowledgement will be about.
     pub fn apply_setpoint(&mut self, setpoint: &Setpoint) -> Effect {
-        let Some(tracked) = self.tracked.get_mut(&setpoint.evse) else {
+        let Some(tracked) = self.found(&setpoint.evse) else {
             return Effect::refused(Refusal::UnknownEvse(setpoint.evse.clone()));
         };
         let before = tracked.state.setpoint;
@@ -210,14 +270,14 @@ impl FleetState {
         at: DateTime<Utc>,
     ) -> Effect {
         let registered = self.stations.get(station).cloned().unwrap_or_default();
-        let named = evses.iter().filter(|evse| self.tracked.contains_key(*evse));
+        let named = evses.iter().filter(|evse| self.places.contains_key(*evse));
         let all: BTreeSet<EvseId> = named.cloned().chain(registered).collect();
         if all.is_empty() {
             return Effect::refused(Refusal::UnknownStation(station.clone()));
         }
         let mut effect = Effect::default();
         for evse in all {
-            if let Some(tracked) = self.tracked.get_mut(&evse)
+            if let Some(tracked) = self.found(&evse)
                 && tracked.connected(online, at)
             {
                 effect.changed.insert(evse);

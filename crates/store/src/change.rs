@@ -1,5 +1,7 @@
 //! Rows, records and commits that happen together or not at all.
 
+use std::sync::Arc;
+
 use fleet::{Evse, MeterInterval, Reading, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 
@@ -21,7 +23,8 @@ use crate::{NewRecord, Position, Topic};
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    pub(crate) rows: Vec<Rows>,
+    /// Shared: a change that is tried again is cloned, and may hold many thousand rows.
+    pub(crate) rows: Vec<Arc<Rows>>,
     pub(crate) records: Vec<NewRecord>,
     pub(crate) commits: Vec<Commit>,
     pub(crate) forgotten: Vec<Forgotten>,
@@ -46,7 +49,7 @@ pub(crate) struct Commit {
 impl Change {
     fn with(mut self, rows: Rows) -> Self {
         if !rows.is_empty() {
-            self.rows.push(rows);
+            self.rows.push(Arc::new(rows));
         }
         self
     }

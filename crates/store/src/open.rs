@@ -27,10 +27,18 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 /// How long rows of time series are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Samples of meters. They are what metered intervals are made of; a month suffices to look into a complaint.
+    /// Samples of meters; zero for none. They are what metered intervals are made of; a month suffices to look into a complaint.
     pub readings: TimeDelta,
     /// Metered intervals. Settlements are corrected and audited for up to three years.
     pub intervals: TimeDelta,
+}
+
+impl Keep {
+    /// True if samples of meters are to be kept at all.
+    #[must_use]
+    pub const fn keeps_readings(self) -> bool {
+        !self.readings.is_zero()
+    }
 }
 
 impl Default for Keep {
@@ -49,7 +57,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Says what the embedded log keeps of a topic, by its name.
     pub retention: fn(&str) -> Retention,
-    /// Says what a store over Kafka keeps in its tables; the embedded one keeps all.
+    /// Says what is kept in the tables. The embedded store keeps all intervals, and, opened without options, all samples.
     pub keep: Keep,
 }
 
@@ -133,7 +141,7 @@ impl Tables {
             pool: writer.clone(),
         };
         tokio::spawn(Writer::Alone(alone).run(queue));
-        Ok(Self::new(jobs, readers, writer))
+        Ok(Self::new(jobs, readers, writer, Keep::default()))
     }
 }
 
@@ -151,7 +159,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the folder or the database cannot be used.
     pub async fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with(dir, Options::default()).await
+        let (writer, readers) = Pool::in_folder(dir).await?;
+        Self::over(writer, readers, Options::default(), None).await
     }
 
     /// Whether a folder holds a log or tables.
@@ -160,13 +169,24 @@ impl Store {
         dir.join(crate::database::FILE).is_file()
     }
 
-    /// [`Store::open`] with a clock and a retention of the caller's.
+    /// [`Store::open`] with a clock and a retention of the caller's. Samples of meters older than is to be kept by that clock are
+    /// taken away, every hour.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(dir: &Path, options: Options) -> Result<Self, StoreError> {
         let (writer, readers) = Pool::in_folder(dir).await?;
-        Self::over(writer, readers, options).await
+        let (alive, gone) = oneshot::channel();
+        let ever = Keep {
+            intervals: TimeDelta::MAX,
+            ..options.keep
+        };
+        let kept = Options {
+            keep: ever,
+            ..options.clone()
+        };
+        tokio::spawn(housekeeping(writer.clone(), kept, gone));
+        Self::over(writer, readers, options, Some(alive)).await
     }
 
     /// The log on Kafka, the tables in a folder, made if absent, or on a PostgreSQL server, made by [`migrate`]. `source` names
@@ -185,6 +205,7 @@ impl Store {
         let (writer, readers) = connect(&tables.into(), source).await?;
         let log = Kafka::connect(kafka, Arc::clone(&options.clock), writer.clone()).await?;
         let outbox = Outbox::open(writer.clone(), log.clone(), source).await?;
+        let keep = options.keep;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (alive, gone) = oneshot::channel();
         tokio::spawn(housekeeping(writer.clone(), options, gone));
@@ -194,7 +215,7 @@ impl Store {
         });
         Ok(Self {
             log: log.into(),
-            tables: Tables::new(jobs, readers, writer),
+            tables: Tables::new(jobs, readers, writer, keep),
         })
     }
 
@@ -212,10 +233,16 @@ impl Store {
     /// As [`Store::in_memory`].
     pub async fn in_memory_with(options: Options) -> Result<Self, StoreError> {
         let shared = Pool::in_memory().await?;
-        Self::over(shared.clone(), shared, options).await
+        Self::over(shared.clone(), shared, options, None).await
     }
 
-    async fn over(writer: Pool, readers: Pool, options: Options) -> Result<Self, StoreError> {
+    /// `alive` is dropped when the store is gone.
+    async fn over(
+        writer: Pool,
+        readers: Pool,
+        options: Options,
+        alive: Option<oneshot::Sender<()>>,
+    ) -> Result<Self, StoreError> {
         let heads = Arc::new(Heads::default());
         heads.advance(newest_offsets(&readers).await?);
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -225,10 +252,13 @@ impl Store {
             clock: options.clock,
             retention: Retainer::new(options.retention, readers.clone(), jobs.downgrade()),
         };
-        tokio::spawn(Writer::Embedded(embedded).run(queue));
+        tokio::spawn(async move {
+            Writer::Embedded(embedded).run(queue).await;
+            drop(alive);
+        });
         Ok(Self {
             log: embedded::Log::new(jobs.clone(), readers.clone(), heads).into(),
-            tables: Tables::new(jobs, readers, writer),
+            tables: Tables::new(jobs, readers, writer, options.keep),
         })
     }
 

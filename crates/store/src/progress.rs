@@ -1,5 +1,9 @@
 //! How far groups are, in the tables: what a group commits together with rows.
 
+use std::fmt::Write as _;
+
+use sqlx::AssertSqlSafe;
+
 use crate::change::Commit;
 use crate::database::{Pool, Row, Transaction, Values, sql};
 use crate::error::{StoreError, db};
@@ -101,26 +105,53 @@ pub(crate) async fn commit_held(
     commit: &Commit,
     epoch: impl Fn(u32) -> Option<i64>,
 ) -> Result<(), StoreError> {
+    let fenced = |partition| StoreError::Fenced {
+        topic: commit.topic,
+        partition,
+        group: commit.group.clone(),
+    };
+    let mut held = Vec::new();
     for (partition, offset) in commit.position.partitions() {
-        let fenced = || StoreError::Fenced {
-            topic: commit.topic,
-            partition,
-            group: commit.group.clone(),
-        };
-        let held = epoch(partition).ok_or_else(fenced)?;
-        let commit = sql(
-            "UPDATE log_position SET committed = CASE WHEN committed < $1 THEN $1 ELSE committed END \
-             WHERE topic = $2 AND partition_id = $3 AND group_name = $4 AND epoch = $5",
-        )
-        .bind(to_i64(offset))
-        .bind(commit.topic.name())
-        .bind(i64::from(partition))
-        .bind(commit.group.clone())
-        .bind(held);
-        let done = to.execute(commit).await;
-        if done.map_err(db("commit of an offset"))? == 0 {
-            return Err(fenced());
+        let epoch = epoch(partition).ok_or_else(|| fenced(partition))?;
+        held.push((partition, offset, epoch));
+    }
+    if held.is_empty() || advance(to, commit, &held).await? == held.len() as u64 {
+        return Ok(());
+    }
+    // Nothing of the transaction stays: it is only asked which partition it was.
+    for one in held {
+        if advance(to, commit, &[one]).await? == 0 {
+            return Err(fenced(one.0));
         }
     }
     Ok(())
+}
+
+/// Moves partitions on to their offsets where they are held since their epochs; answers how many are.
+async fn advance(
+    to: &mut Transaction,
+    commit: &Commit,
+    held: &[(u32, u64, i64)],
+) -> Result<u64, StoreError> {
+    let mut text = "UPDATE log_position SET committed = \
+         CASE WHEN committed < held.column2 THEN held.column2 ELSE committed END FROM (VALUES "
+        .to_owned();
+    for n in 0..held.len() {
+        let comma = if n == 0 { "" } else { ", " };
+        let first = 3 * n + 3;
+        // Writing to a String cannot end in an error.
+        let _ = write!(text, "{comma}(${first}, ${}, ${})", first + 1, first + 2);
+    }
+    text += ") AS held WHERE topic = $1 AND group_name = $2 \
+         AND partition_id = held.column1 AND epoch = held.column3";
+    let mut update = sql(AssertSqlSafe(text))
+        .bind(commit.topic.name())
+        .bind(commit.group.clone());
+    for (partition, offset, epoch) in held {
+        update = update
+            .bind(i64::from(*partition))
+            .bind(to_i64(*offset))
+            .bind(*epoch);
+    }
+    to.execute(update).await.map_err(db("commit of an offset"))
 }

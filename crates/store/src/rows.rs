@@ -211,7 +211,8 @@ pub(crate) const SESSION: Upsert = Upsert::new(
         "soc_ratio",
     ],
     &["id"],
-);
+)
+.repeating();
 
 fn session(state: &SessionState) -> Values {
     let session = &state.session;
@@ -449,7 +450,8 @@ const KEPT: Upsert = Upsert::new(
     "consumer_state",
     &["group_name", "state_key", "body"],
     &["group_name", "state_key"],
-);
+)
+.repeating();
 
 async fn kept(to: &mut Transaction, rows: &[(String, String, String)]) -> Result<(), sqlx::Error> {
     insert(to, &KEPT, rows, |(group, key, body)| {

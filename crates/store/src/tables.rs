@@ -27,6 +27,7 @@ pub struct Tables {
     jobs: mpsc::Sender<Job>,
     readers: Pool,
     writer: Pool,
+    keeps_readings: bool,
 }
 
 /// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals (UTC).
@@ -87,12 +88,19 @@ upserts! {
 }
 
 impl Tables {
-    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, writer: Pool) -> Self {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>, readers: Pool, writer: Pool, keep: Keep) -> Self {
         Self {
             jobs,
             readers,
             writer,
+            keeps_readings: keep.keeps_readings(),
         }
+    }
+
+    /// True if samples of meters are to be kept: whoever accepts one stores its row ([`Change::readings`]).
+    #[must_use]
+    pub const fn keeps_readings(&self) -> bool {
+        self.keeps_readings
     }
 
     /// Makes partitions ahead and takes away what is older than `keep`, in whole days of readings and whole months of intervals

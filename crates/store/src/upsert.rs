@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
 
 use crate::database::partition::Partitioned;
-use crate::database::{Value, Values};
+use crate::database::{Key, Value, Values};
 
 /// Rows per statement: large ones spread the cost of a statement, a single one keeps it small; few sizes keep the
 /// cache of prepared statements small. 128 rows of 15 columns stay under the 32 766 parameters of a statement.
@@ -18,6 +19,8 @@ pub(crate) struct Upsert {
     pub(crate) key: &'static [&'static str],
     /// A row never replaces one that has more in this column.
     pub(crate) version: Option<&'static str>,
+    /// True if most rows are there already: many of them go through a staging table at once.
+    pub(crate) repeats: bool,
     /// How PostgreSQL divides the table.
     pub(crate) partitioned: Option<Partitioned>,
 }
@@ -33,12 +36,18 @@ impl Upsert {
             columns,
             key,
             version: None,
+            repeats: false,
             partitioned: None,
         }
     }
 
     pub(crate) const fn versioned(mut self, column: &'static str) -> Self {
         self.version = Some(column);
+        self
+    }
+
+    pub(crate) const fn repeating(mut self) -> Self {
+        self.repeats = true;
         self
     }
 
@@ -127,8 +136,7 @@ impl Upsert {
         };
         let mut last = HashMap::with_capacity(rows.len());
         for (n, row) in rows.iter().enumerate() {
-            let key: Vec<_> = places.iter().map(|at| row.0[*at].key()).collect();
-            let kept = last.entry(key).or_insert(n);
+            let kept = last.entry(RowKey(row, &places)).or_insert(n);
             if newer(row, &rows[*kept]) {
                 *kept = n;
             }
@@ -139,6 +147,30 @@ impl Upsert {
         let mut left: Vec<usize> = last.into_values().collect();
         left.sort_unstable();
         left.into_iter().map(|n| rows[n].clone()).collect()
+    }
+}
+
+/// What tells a row apart: its values in some places.
+struct RowKey<'r>(&'r Values, &'r [usize]);
+
+impl<'r> RowKey<'r> {
+    fn values(&self) -> impl Iterator<Item = Option<Key<'r>>> + use<'r> {
+        let row = self.0;
+        self.1.iter().map(|at| row.0[*at].key())
+    }
+}
+
+impl PartialEq for RowKey<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.values().eq(other.values())
+    }
+}
+
+impl Eq for RowKey<'_> {}
+
+impl Hash for RowKey<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.values().for_each(|value| value.hash(state));
     }
 }
 

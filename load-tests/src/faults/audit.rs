@@ -62,7 +62,7 @@ pub(crate) struct Awards {
 }
 
 /// Registers site and outlets.
-pub(super) async fn register(scenario: &Scenario, platform: &Platform) -> Result<(), Failure> {
+pub(crate) async fn register(scenario: &Scenario, platform: &Platform) -> Result<(), Failure> {
     let site = Site {
         id: "load"
             .parse()
@@ -86,7 +86,7 @@ pub(super) async fn register(scenario: &Scenario, platform: &Platform) -> Result
 }
 
 /// Waits until what is held is what is known, or for `patience`; the last difference is answered.
-async fn agreed<T: Clone>(
+pub(crate) async fn agreed<T: Clone>(
     patience: Duration,
     mut look: impl AsyncFnMut() -> Result<(T, bool), Failure>,
 ) -> Result<T, Failure> {
@@ -108,11 +108,7 @@ pub(super) async fn energy(
 ) -> Result<Energy, Failure> {
     let known = Known::read(store).await?;
     agreed(patience, async || {
-        let stored = store
-            .tables()
-            .intervals_between(DateTime::UNIX_EPOCH, DateTime::<Utc>::MAX_UTC)
-            .await
-            .map_err(|e| Failure::of("metered intervals", &e))?;
+        let stored = intervals(store).await?;
         let mut fleet =
             FleetServiceClient::new(platform.fleet()).max_decoding_message_size(usize::MAX);
         let states = fleet
@@ -128,8 +124,14 @@ pub(super) async fn energy(
     .await
 }
 
+async fn intervals(store: &Store) -> Result<Vec<MeterInterval>, Failure> {
+    let tables = store.tables();
+    let all = tables.intervals_between(DateTime::UNIX_EPOCH, DateTime::<Utc>::MAX_UTC);
+    all.await.map_err(|e| Failure::of("metered intervals", &e))
+}
+
 /// The fleet as the log tells it.
-struct Known {
+pub(crate) struct Known {
     readings: u64,
     intervals: BTreeMap<(EvseId, DateTime<Utc>), MeterInterval>,
     /// Joules of the stay of each outlet; none where nobody is plugged in or nothing was measured.
@@ -137,7 +139,7 @@ struct Known {
 }
 
 impl Known {
-    async fn read(store: &Store) -> Result<Self, Failure> {
+    pub(crate) async fn read(store: &Store) -> Result<Self, Failure> {
         let unread = |e| Failure::of("readings on the log", &e);
         let now = Clock::system().now();
         let mut state = FleetState::new(Rules::default());
@@ -191,6 +193,13 @@ impl Known {
             intervals,
             stays,
         })
+    }
+
+    /// Intervals of the tables that are not what the log says.
+    pub(crate) async fn intervals_different(&self, store: &Store) -> Result<u64, Failure> {
+        Ok(self
+            .against(&intervals(store).await?, &[])
+            .intervals_different)
     }
 
     fn against(&self, stored: &[MeterInterval], states: &[EvseState]) -> Energy {

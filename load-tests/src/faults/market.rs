@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use market::{Award, BidStatus};
 use runtime::Clock;
 use store::Tables;
@@ -22,7 +22,7 @@ const QUEUE: usize = 256;
 
 /// The market. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Market(Arc<Mutex<State>>);
+pub(crate) struct Market(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -31,6 +31,8 @@ struct State {
     /// Bids that came after their row said that the market has them.
     sent_again: u64,
     awards: Vec<Award>,
+    /// Signals told, with their instants.
+    signals: Vec<(String, DateTime<Utc>)>,
     tables: Option<Tables>,
 }
 
@@ -45,8 +47,13 @@ impl Market {
     }
 
     /// Grants reserve, told to all who listen and to those who ask later.
-    pub(super) fn grant(&self, award: Award) {
+    pub(crate) fn grant(&self, award: Award) {
         self.lock().awards.push(award);
+    }
+
+    /// Signals told, with their instants.
+    pub(crate) fn signals(&self) -> Vec<(String, DateTime<Utc>)> {
+        self.lock().signals.clone()
     }
 
     pub(super) fn awards(&self) -> Vec<Award> {
@@ -138,6 +145,7 @@ impl MarketOperator for Market {
         _: Request<proto::WatchSignalsRequest>,
     ) -> Result<Response<Self::WatchSignalsStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
+        let market = self.clone();
         tokio::spawn(async move {
             let clock = Clock::system();
             loop {
@@ -151,9 +159,11 @@ impl MarketOperator for Market {
                     deviation_mhz: Some(f64::from(swing) * 4.0 - 60.0),
                     afrr_watts: None,
                 };
+                let told = (signal.id.clone(), now);
                 if sender.send(Ok(signal)).await.is_err() {
                     return;
                 }
+                market.lock().signals.push(told);
                 tokio::time::sleep(SIGNAL).await;
             }
         });

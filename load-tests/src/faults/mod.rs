@@ -1,10 +1,10 @@
 //! `shoal-load faults`: the platform as processes over a real broker, killed at random under load; then what it holds is compared with
 //! what stations, market and log know.
 
-mod audit;
+pub(crate) mod audit;
 mod market;
-mod platform;
-mod server;
+pub(crate) mod platform;
+pub(crate) mod server;
 mod traders;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use self::audit::{Awards, Bids, Energy};
 use self::platform::{Killed, Platform, Servers};
 
 /// Beyond the ramp, for the last station to connect.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// What is under way when the last kill is over is stored by then.
 const SETTLE: Duration = Duration::from_secs(180);
 
@@ -113,7 +113,7 @@ pub(crate) async fn run(args: &Args) -> Result<Document, Failure> {
 }
 
 /// The program that was built with this one.
-fn program(said: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn program(said: Option<&Path>) -> Result<PathBuf, Failure> {
     let beside = || {
         let this = std::env::current_exe().ok()?;
         Some(this.parent()?.join("shoal"))

@@ -23,10 +23,10 @@ use crate::failure::Failure;
 use crate::scenario::Scenario;
 
 /// A process that was started serves by then, on a machine that has other things to do.
-const START: Duration = Duration::from_secs(180);
+pub(crate) const START: Duration = Duration::from_secs(180);
 /// A process that was told to stop has this long.
-const STOP: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const STOP: Duration = Duration::from_secs(60);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// How often a process was killed.
 #[derive(Debug, Clone, Serialize)]
@@ -57,10 +57,10 @@ enum Kind {
 
 /// Where the servers come from.
 #[derive(Debug, Clone)]
-pub(super) struct Servers {
-    pub(super) kafka: PathBuf,
-    pub(super) kafka_script: PathBuf,
-    pub(super) postgres_script: Option<PathBuf>,
+pub(crate) struct Servers {
+    pub(crate) kafka: PathBuf,
+    pub(crate) kafka_script: PathBuf,
+    pub(crate) postgres_script: Option<PathBuf>,
 }
 
 struct Service {
@@ -72,7 +72,7 @@ struct Service {
 }
 
 /// All of them.
-pub(super) struct Platform {
+pub(crate) struct Platform {
     program: PathBuf,
     dir: PathBuf,
     tables: TablesIn,
@@ -84,13 +84,13 @@ pub(super) struct Platform {
     edges: Vec<u16>,
     fleet: Channel,
     gateways: Vec<Channel>,
-    pub(super) market: Market,
+    pub(crate) market: Market,
     stop: CancellationToken,
 }
 
 impl Platform {
     /// Starts the servers, makes topics and tables, then starts the services.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         scenario: &Scenario,
         program: &Path,
         servers: Servers,
@@ -117,10 +117,7 @@ impl Platform {
         let mut tables = TablesIn::from(&data);
         let mut place = format!("dir = {data:?}");
         if let Some(script) = servers.postgres_script {
-            // The server may run as another user, who has to reach its folder.
-            let open = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(dir, open)
-                .map_err(|e| Failure::Failed(format!("{}: {e}", dir.display())))?;
+            open_to_all(dir)?;
             let database = Server {
                 script,
                 home: "-".into(),
@@ -245,7 +242,7 @@ impl Platform {
     }
 
     /// Where stations connect to.
-    pub(super) fn urls(&self, scenario: &Scenario) -> Vec<String> {
+    pub(crate) fn urls(&self, scenario: &Scenario) -> Vec<String> {
         let scheme = if scenario.security.is_encrypted() {
             "wss"
         } else {
@@ -255,7 +252,7 @@ impl Platform {
         self.edges.iter().map(url).collect()
     }
 
-    pub(super) fn fleet(&self) -> Channel {
+    pub(crate) fn fleet(&self) -> Channel {
         self.fleet.clone()
     }
 
@@ -264,7 +261,7 @@ impl Platform {
     }
 
     /// The log and the tables, as a process beside the others has them.
-    pub(super) async fn store(&self) -> Result<Store, Failure> {
+    pub(crate) async fn store(&self) -> Result<Store, Failure> {
         let open = Store::over_kafka(
             self.tables.clone(),
             self.options.clone(),
@@ -374,7 +371,7 @@ impl Platform {
     }
 
     /// Ends everything, services before the broker.
-    pub(super) async fn stop(mut self) -> Result<(), Failure> {
+    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         for member in self.members.iter_mut().rev() {
             // Whoever does not end in time is killed with this process.
@@ -440,6 +437,13 @@ fn edge_section(settings: &str) -> String {
     text
 }
 
+/// The database server may run as another user, who has to reach its folder.
+pub(crate) fn open_to_all(dir: &Path) -> Result<(), Failure> {
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir, open)
+        .map_err(|e| Failure::Failed(format!("{}: {e}", dir.display())))
+}
+
 async fn operator(market: &Market, stop: &CancellationToken) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::Failed(format!("socket of the market: {e}"));
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -452,7 +456,7 @@ async fn operator(market: &Market, stop: &CancellationToken) -> Result<String, F
 }
 
 /// Tables on the server at `url`, whose password is in a file, and the settings that say so.
-fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String), Failure> {
+pub(crate) fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String), Failure> {
     let read = std::fs::read_to_string(password);
     let secret = read.map_err(|e| Failure::Failed(format!("{}: {e}", password.display())))?;
     let options = PostgresOptions::new(url, Some(secret.trim()));
@@ -461,7 +465,7 @@ fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String), Failure> 
     Ok((TablesIn::Postgres(options), settings))
 }
 
-fn free_port() -> Result<u16, Failure> {
+pub(crate) fn free_port() -> Result<u16, Failure> {
     let failed = |e: std::io::Error| Failure::Failed(format!("no free port: {e}"));
     let socket = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
     Ok(socket.local_addr().map_err(failed)?.port())
@@ -471,7 +475,7 @@ fn channel(port: u16) -> Result<Channel, Failure> {
     peer(&format!("http://127.0.0.1:{port}"), None).map_err(|e| Failure::of("address", &e))
 }
 
-async fn is_ready(port: u16) -> bool {
+pub(crate) async fn is_ready(port: u16) -> bool {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let ask = async {
         let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;

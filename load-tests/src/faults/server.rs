@@ -9,18 +9,18 @@ use crate::failure::Failure;
 
 /// A broker or a database server, run by a script of `deploy`.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
-    pub(super) script: PathBuf,
+pub(crate) struct Server {
+    pub(crate) script: PathBuf,
     /// Where its programs are.
-    pub(super) home: PathBuf,
-    pub(super) dir: PathBuf,
+    pub(crate) home: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Processes that the script starts.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl Server {
     /// The processes, each with its name and as a server of its own.
-    pub(super) fn each(&self) -> impl Iterator<Item = (String, Self)> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = (String, Self)> {
         (1..=self.count).map(|number| {
             let mut one = self.clone();
             one.count = 1;
@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// Sends its process a signal.
-    pub(super) async fn signal(&self, signal: &str) -> Result<(), Failure> {
+    pub(crate) async fn signal(&self, signal: &str) -> Result<(), Failure> {
         let file = self.dir.join("pid");
         let failed = |e: std::io::Error| Failure::Failed(format!("{}: {e}", file.display()));
         let pid = std::fs::read_to_string(&file).map_err(failed)?;
@@ -44,11 +44,11 @@ impl Server {
     }
 
     /// Starts it, or starts it again; answers its address.
-    pub(super) async fn up(&self) -> Result<String, Failure> {
+    pub(crate) async fn up(&self) -> Result<String, Failure> {
         self.run("up", Some(&self.home)).await
     }
 
-    pub(super) async fn run(&self, verb: &str, home: Option<&Path>) -> Result<String, Failure> {
+    pub(crate) async fn run(&self, verb: &str, home: Option<&Path>) -> Result<String, Failure> {
         let shown = self.script.display();
         let mut command = Command::new(&self.script);
         let count = home.filter(|_| self.count > 1);

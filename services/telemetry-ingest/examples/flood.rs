@@ -1,7 +1,7 @@
-//! What the service digests: `cargo run --release -p shoal-telemetry-ingest --example flood -- [READINGS] [EVSES]`.
+//! What the service digests: `cargo run --release -p shoal-telemetry-ingest --example flood -- [READINGS] [EVSES] [DAYS]`.
 //!
-//! Appends meter readings as fast as the log takes them and measures the time until each of them has had its effects: state
-//! published, intervals and sessions in the tables, offset committed.
+//! Appends meter readings to the embedded log as fast as it takes them and measures the time until each of them has had its
+//! effects: state published, intervals, sessions and, unless DAYS is 0, a row of its own in the tables, offset committed.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use fleet::{Evse, Protocol, Reading, Telemetry};
 use runtime::Clock;
 use runtime::pipe::Pipe;
 use shoal_telemetry_ingest::{Config, Deps, GROUP, run};
-use store::{NewRecord, Store, topic};
+use store::{Keep, NewRecord, Options, Store, topic};
 use tokio_util::sync::CancellationToken;
 use units::{Efficiency, Energy, Power};
 use wire::proto;
@@ -27,10 +27,18 @@ async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let readings: usize = args.next().map_or(Ok(200_000), |n| n.parse())?;
     let evses: usize = args.next().map_or(Ok(1_000), |n| n.parse())?;
+    let days: i64 = args.next().map_or(Ok(2), |n| n.parse())?;
     let dir = tempfile::tempdir()?;
-    let store = Store::open(dir.path()).await?;
     let start: DateTime<Utc> = "2026-03-29T00:00:00Z".parse()?;
     let clock = Clock::accelerated(start + TimeDelta::days(20), 1.0);
+    let options = Options {
+        keep: Keep {
+            readings: TimeDelta::days(days),
+            ..Keep::default()
+        },
+        ..Options::default()
+    };
+    let store = Store::open_with(dir.path(), options).await?;
     let (pipe, listener) = Pipe::new("fleet");
     let stop = CancellationToken::new();
     let deps = Deps {

@@ -1,13 +1,21 @@
 //! The loop from the log to the log.
+//!
+//! ```text
+//! records     | batch | batch | batch | batch | batch |   taken in while what was decided before is stored
+//! published     |states| |states|   |states| |states|     one after the other
+//! checkpoint                     |  stored   |            once the states that it rests on are published
+//! ```
 
+use std::pin::Pin;
 use std::time::Duration;
 
+use fleet::EvseState;
 use runtime::Clock;
-use store::{Change, Log, LogError, Record, StoreError, Subscription, Tables, topic};
+use store::{Change, Log, LogError, NewRecord, Record, StoreError, Subscription, Tables, topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::fold::state_record;
+use crate::fold::{Fold, state_record};
 use crate::live::Live;
 use crate::{Config, Error, GROUP};
 
@@ -17,21 +25,38 @@ const ATTEMPTS: u32 = 5;
 /// Wait before the second attempt; doubled for each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
+/// Between two counts of the fleet for those who watch.
+const COUNTED: Duration = Duration::from_secs(5);
+
 pub(crate) struct Consumer {
     config: Config,
     live: Live,
     clock: Clock,
+    log: Log,
     tables: Tables,
     readings: Subscription,
     setpoints: Subscription,
     /// When the next checkpoint is due, if anything is unsaved.
     due: Option<Instant>,
+    /// States on their way to the log.
+    publishing: Option<Doing>,
+    /// What is stored once they are published.
+    next: Option<Change>,
+    /// What is being stored.
+    storing: Option<Doing>,
+    /// True if the last batch was all there was: whoever is behind publishes states with checkpoints only, and of each the last.
+    is_drained: bool,
+    counted: Instant,
 }
+
+type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// What the loop met.
 enum Met {
     Readings(Result<Vec<Record>, LogError>),
     Setpoints(Result<Vec<Record>, LogError>),
+    Published(Result<(), Error>),
+    Stored(Result<(), Error>),
     Due,
     Stop,
 }
@@ -52,34 +77,49 @@ impl Consumer {
             readings: log.subscribe(topic::READINGS, GROUP).await?,
             setpoints: log.subscribe(topic::SETPOINTS, GROUP).await?,
             due: None,
+            publishing: None,
+            next: None,
+            storing: None,
+            log: log.clone(),
+            is_drained: true,
+            counted: Instant::now(),
         })
     }
 
     /// Runs until `stop`, then stores what was taken in.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         loop {
-            let started = Instant::now();
             match self.next(&stop).await {
-                Met::Stop => return self.checkpoint().await,
-                Met::Due => self.checkpoint().await?,
+                Met::Stop => return self.finish().await,
+                Met::Published(published) => {
+                    self.publishing = None;
+                    published?;
+                }
+                Met::Stored(stored) => {
+                    self.storing = None;
+                    stored?;
+                }
+                Met::Due => {}
                 Met::Readings(records) => {
                     let (records, now) = (records?, self.clock.now());
+                    self.is_drained = records.len() < self.config.batch;
                     self.live.write(|fold| fold.readings(&records, now));
-                    self.publish().await?;
                 }
                 Met::Setpoints(records) => {
                     let (records, now) = (records?, self.clock.now());
                     self.live.write(|fold| fold.setpoints(&records, now));
-                    self.publish().await?;
                 }
             }
-            self.schedule(started).await?;
+            self.store_next();
         }
     }
 
     async fn next(&mut self, stop: &CancellationToken) -> Met {
         let batch = self.config.batch;
-        let due = self.due;
+        // What waits for the store is bounded.
+        let room = self.live.read(Fold::taken) < self.config.checkpoint_records;
+        let is_idle = self.publishing.is_none() && self.next.is_none() && self.storing.is_none();
+        let due = self.due.filter(|_| is_idle);
         let checkpoint = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -89,53 +129,80 @@ impl Consumer {
         tokio::select! {
             biased;
             () = stop.cancelled() => Met::Stop,
+            published = done(&mut self.publishing) => Met::Published(published),
+            stored = done(&mut self.storing) => Met::Stored(stored),
             () = checkpoint => Met::Due,
-            records = self.setpoints.next_batch(batch) => Met::Setpoints(records),
-            records = self.readings.next_batch(batch) => Met::Readings(records),
+            records = self.setpoints.next_batch(batch), if room => Met::Setpoints(records),
+            records = self.readings.next_batch(batch), if room => Met::Readings(records),
         }
     }
 
-    /// Publishes the states that changed.
-    async fn publish(&mut self) -> Result<(), Error> {
-        let changed = self.live.write(crate::fold::Fold::take_changed);
-        if changed.is_empty() {
-            return Ok(());
+    /// Starts to store what has to be stored next, unless something is on its way.
+    fn store_next(&mut self) {
+        let look = |fold: &Fold| (fold.taken(), fold.is_unsaved(), fold.has_changed());
+        let (taken, is_unsaved, has_changed) = self.live.read(look);
+        if is_unsaved && self.due.is_none() {
+            self.due = Some(Instant::now() + self.config.checkpoint());
         }
-        let records = changed.iter().map(state_record);
-        let change = Change::default().records(records);
-        store(&self.tables, &change).await?;
-        self.live.announce(changed);
-        Ok(())
+        if self.publishing.is_some() {
+            return;
+        }
+        if self.storing.is_none()
+            && let Some(change) = self.next.take()
+        {
+            self.storing = Some(store(self.tables.clone(), change));
+            return;
+        }
+        let is_full = taken >= self.config.checkpoint_records;
+        let is_due = is_full || self.due.is_some_and(|due| due <= Instant::now());
+        if is_due && self.storing.is_none() {
+            self.next = Some(self.checkpoint(false));
+            self.publish();
+        } else if has_changed && self.is_drained {
+            self.publish();
+        }
     }
 
-    /// Sees to it that a checkpoint is due in time after the first unsaved record.
-    async fn schedule(&mut self, started: Instant) -> Result<(), Error> {
-        let (taken, unsaved) = self.live.read(|fold| (fold.taken(), fold.is_unsaved()));
-        if taken >= self.config.checkpoint_records {
-            return self.checkpoint().await;
-        }
-        if unsaved && self.due.is_none() {
-            self.due = Some(started.max(Instant::now()) + self.config.checkpoint());
-        }
-        Ok(())
-    }
-
-    async fn checkpoint(&mut self) -> Result<(), Error> {
-        let started = Instant::now();
+    /// Everything that is to be stored once the states are published.
+    fn checkpoint(&mut self, whole: bool) -> Change {
         self.due = None;
-        self.publish().await?;
-        let change = self.live.write(crate::fold::Fold::checkpoint);
-        store(&self.tables, &change).await?;
-        metrics::histogram!("shoal_ingest_checkpoint_seconds").record(started.elapsed());
+        self.count();
+        self.live.write(|fold| fold.checkpoint(whole))
+    }
+
+    /// Publishes what has changed.
+    fn publish(&mut self) {
+        let changed = self.live.write(Fold::take_changed);
+        let (log, live) = (self.log.clone(), self.live.clone());
+        self.publishing = Some(Box::pin(async move { publish(&log, &live, changed).await }));
+    }
+
+    /// Stores everything: a restart begins where this run ends.
+    async fn finish(&mut self) -> Result<(), Error> {
+        done_if_any(&mut self.publishing).await?;
+        done_if_any(&mut self.storing).await?;
+        self.publish();
+        done_if_any(&mut self.publishing).await?;
+        if let Some(change) = self.next.take() {
+            store(self.tables.clone(), change).await?;
+        }
+        let change = self.checkpoint(true);
+        store(self.tables.clone(), change).await
+    }
+
+    fn count(&mut self) {
         let lag = self.readings.lag() + self.setpoints.lag();
         metrics::gauge!("shoal_ingest_lag_records").set(count(lag));
+        if self.counted.elapsed() < COUNTED {
+            return;
+        }
+        self.counted = Instant::now();
         let (evses, sessions) = self.live.read(|fold| {
             let plugged = fold.state.iter().filter(|state| state.session.is_some());
             (fold.state.iter().count(), plugged.count())
         });
         metrics::gauge!("shoal_fleet_evses").set(count(evses as u64));
         metrics::gauge!("shoal_fleet_sessions").set(count(sessions as u64));
-        Ok(())
     }
 }
 
@@ -144,19 +211,64 @@ fn count(of: u64) -> f64 {
     of as f64
 }
 
-/// Stores `change`, again after a refusal that may pass: everything in it is keyed.
-async fn store(tables: &Tables, change: &Change) -> Result<(), StoreError> {
+/// What is under way, once it is done; forever if nothing is.
+async fn done(doing: &mut Option<Doing>) -> Result<(), Error> {
+    match doing {
+        Some(doing) => doing.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn done_if_any(doing: &mut Option<Doing>) -> Result<(), Error> {
+    match doing.take() {
+        Some(doing) => doing.await,
+        None => Ok(()),
+    }
+}
+
+/// Publishes states that changed, past the tables: nobody waits for a checkpoint that is being stored.
+async fn publish(log: &Log, live: &Live, changed: Vec<EvseState>) -> Result<(), Error> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let records: Vec<NewRecord> = changed.iter().map(state_record).collect();
+    again("states", LogError::is_retryable, || {
+        log.append(records.clone())
+    })
+    .await?;
+    live.announce(changed);
+    Ok(())
+}
+
+/// Stores `change`: everything in it is keyed.
+fn store(tables: Tables, change: Change) -> Doing {
+    Box::pin(async move {
+        let started = Instant::now();
+        again("a change", StoreError::is_retryable, || {
+            tables.apply(change.clone())
+        })
+        .await?;
+        metrics::histogram!("shoal_ingest_checkpoint_seconds").record(started.elapsed());
+        Ok(())
+    })
+}
+
+/// Does something that may be done twice, again after a refusal that may pass.
+async fn again<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
+    what: &'static str,
+    may_pass: fn(&E) -> bool,
+    mut act: impl FnMut() -> F,
+) -> Result<(), E> {
     let mut wait = FIRST_WAIT;
     for _ in 1..ATTEMPTS {
-        match tables.apply(change.clone()).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(error = %error, "the store refused a change, next attempt in {wait:?}");
+        match act().await {
+            Err(error) if may_pass(&error) => {
+                tracing::warn!(error = %error, "{what} was refused, next attempt in {wait:?}");
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
-            Err(error) => return Err(error),
+            done => return done,
         }
     }
-    tables.apply(change.clone()).await
+    act().await
 }

@@ -2,7 +2,9 @@
 
 mod consumer;
 mod fold;
+mod held;
 mod live;
+mod resume;
 mod server;
 mod settings;
 
@@ -21,6 +23,9 @@ use crate::server::Fleet;
 
 /// Group under which offsets are committed and state is saved.
 pub const GROUP: &str = "telemetry-ingest";
+
+/// Group under which it is saved how old the snapshots of a part of the fleet are.
+const SLICES_GROUP: &str = "telemetry-ingest/slices";
 
 /// What the service is given.
 #[derive(Debug)]
@@ -65,7 +70,7 @@ pub enum Error {
 /// checkpoint.
 pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
     config.check()?;
-    let live = Live::load(&deps.tables, &deps.clock).await?;
+    let live = Live::load(&deps.tables, &deps.log, &deps.clock).await?;
     let server = Fleet {
         live: live.clone(),
         clock: deps.clock,

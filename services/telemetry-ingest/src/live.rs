@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 use fleet::state::Rules;
 use fleet::{EvseId, EvseState};
 use runtime::Clock;
-use store::Tables;
+use store::{Log, Tables};
 use tokio::sync::broadcast;
 
 use crate::fold::Fold;
-use crate::{Error, GROUP};
+use crate::{Error, resume};
 
 /// States that a slow watcher may fall behind before it is sent the whole fleet again.
 const WATCH_BACKLOG: usize = 16_384;
@@ -29,27 +29,8 @@ pub(crate) struct Live {
 
 impl Live {
     /// The fold as of the last checkpoint.
-    pub(crate) async fn load(tables: &Tables, clock: &Clock) -> Result<Self, Error> {
-        let mut fold = Fold::new(rules(clock));
-        for (evse, body) in tables.kept(GROUP).await? {
-            fold.restore(&evse, &body);
-        }
-        let first = fold
-            .meters
-            .values()
-            .filter_map(fleet::metering::Meter::first_interval)
-            .min();
-        if let Some(first) = first {
-            let all = chrono::DateTime::<chrono::Utc>::MAX_UTC;
-            fold.restore_intervals(&tables.intervals_between(first, all).await?);
-        }
-        for evse in tables.evses().await? {
-            fold.register(evse, clock.now());
-        }
-        tracing::info!(
-            evses = fold.state.iter().count(),
-            "resumed the fleet from its last checkpoint"
-        );
+    pub(crate) async fn load(tables: &Tables, log: &Log, clock: &Clock) -> Result<Self, Error> {
+        let fold = resume::load(tables, log, clock, rules(clock)).await?;
         Ok(Self {
             fold: Arc::new(RwLock::new(fold)),
             changes: broadcast::Sender::new(WATCH_BACKLOG),
@@ -81,6 +62,9 @@ impl Live {
 
     /// Tells watchers.
     pub(crate) fn announce(&self, states: Vec<EvseState>) {
+        if self.changes.receiver_count() == 0 {
+            return;
+        }
         for state in states {
             // No watcher is no error.
             let _ = self.changes.send(Arc::new(state));

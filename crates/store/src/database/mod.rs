@@ -35,7 +35,7 @@ use crate::upsert::Upsert;
 
 pub use place::{PostgresOptions, TablesIn};
 pub(crate) use postgres::{Fate, Learned};
-pub(crate) use value::{Sql, Value, Values, sql};
+pub(crate) use value::{Key, Sql, Value, Values, sql};
 
 /// Longest that a statement may take, and with it the wait for a server that has gone without a word. The server itself gives a
 /// statement up a little earlier ([`postgres`]).

@@ -231,7 +231,7 @@ impl Within {
         if upsert.key.is_empty() {
             return bounded(copy::rows(&mut self.within, table, upsert.columns, rows)).await;
         }
-        if self.learned.is_fresh(table) {
+        if !upsert.repeats && self.learned.is_fresh(table) {
             if self.copied(upsert, rows).await? {
                 return Ok(());
             }

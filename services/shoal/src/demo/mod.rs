@@ -94,7 +94,17 @@ struct Demo {
 impl Demo {
     async fn prepare(args: &Args, dir: &Path) -> anyhow::Result<Self> {
         let metrics = runtime::telemetry::metrics().context("metrics")?;
-        let store = Store::open(dir).await.context("the embedded store")?;
+        // Days pass in minutes: rows of single samples would be most of what is written.
+        let keep = store::Keep {
+            readings: TimeDelta::zero(),
+            ..store::Keep::default()
+        };
+        let options = store::Options {
+            keep,
+            ..store::Options::default()
+        };
+        let store = Store::open_with(dir, options).await;
+        let store = store.context("the embedded store")?;
         let zone = AREA.zone();
         let start = DeliveryDay::try_new(FIRST_DAY, zone)?.at(args::BEGINS);
         let settings = Settings {

@@ -29,6 +29,8 @@ const GRACE_SECONDS: u64 = 20;
 const MEMORY_PERCENT: u8 = 90;
 /// A longer one is a typing error: nobody waits an hour for a restart.
 const LONGEST_GRACE_SECONDS: u64 = 3_600;
+/// Meter samples on one machine: enough to look into yesterday, on a disk that nobody sized for them.
+const EMBEDDED_READINGS: TimeDelta = TimeDelta::days(2);
 /// A century: more is a typing error.
 const LONGEST_DAYS: u32 = 36_525;
 
@@ -110,7 +112,7 @@ pub(crate) struct Tables {
     password_file: Option<PathBuf>,
     /// The password itself, meant for the environment (`SHOAL_STORE__PASSWORD`).
     password: Option<Secret>,
-    /// Days of meter samples that are kept beside a log on Kafka.
+    /// Days of meter samples that are kept, 0 for none: 31 beside a log on Kafka, 2 beside the embedded one.
     readings_days: Option<u32>,
     /// Days of metered intervals that are kept beside a log on Kafka.
     intervals_days: Option<u32>,
@@ -145,14 +147,19 @@ impl Tables {
             .map_err(|wrong| format!("store.url: {wrong}"))
     }
 
-    /// How long they keep time series.
-    pub(super) fn keep(&self) -> Keep {
+    /// How long they keep time series, with a log on Kafka or without.
+    pub(super) fn keep(&self, kafka: bool) -> Keep {
         let days = |days: Option<u32>, usual: TimeDelta| {
             days.map_or(usual, |d| TimeDelta::days(i64::from(d)))
         };
         let usual = Keep::default();
+        let readings = if kafka {
+            usual.readings
+        } else {
+            EMBEDDED_READINGS
+        };
         Keep {
-            readings: days(self.readings_days, usual.readings),
+            readings: days(self.readings_days, readings),
             intervals: days(self.intervals_days, usual.intervals),
         }
     }
@@ -166,13 +173,14 @@ impl Tables {
                     .to_owned(),
             );
         }
-        for (key, days) in [
-            ("readings_days", self.readings_days),
-            ("intervals_days", self.intervals_days),
+        let readings = self.readings_days.filter(|days| *days != 0);
+        for (key, days, or) in [
+            ("readings_days", readings, " or 0"),
+            ("intervals_days", self.intervals_days, ""),
         ] {
             if let Some(days) = days.filter(|days| !(2..=LONGEST_DAYS).contains(days)) {
                 return Some(format!(
-                    "store.{key}: met {days}, expected 2 to {LONGEST_DAYS}"
+                    "store.{key}: met {days}, expected 2 to {LONGEST_DAYS}{or}"
                 ));
             }
         }
@@ -493,7 +501,7 @@ mod tests {
             ),
             (
                 "[store]\nreadings_days = 1\n",
-                ": store.readings_days: met 1, expected 2 to 36525",
+                ": store.readings_days: met 1, expected 2 to 36525 or 0",
             ),
             ("[edge\n", ":1: "),
         ] {

@@ -218,13 +218,18 @@ async fn store(config: &Config, roles: &[Role]) -> Result<(Store, Option<Folder>
     let dir = &config.store.dir;
     let Some(kafka) = config.log.kafka() else {
         let folder = Folder::claim(dir)?;
-        let store = Store::open(dir).await.map_err(|e| CliError::failed(&e))?;
+        let options = store::Options {
+            keep: config.store.keep(false),
+            ..store::Options::default()
+        };
+        let store = Store::open_with(dir, options);
+        let store = store.await.map_err(|e| CliError::failed(&e))?;
         return Ok((store, Some(folder)));
     };
     let process = config.log.process(roles);
     let place = config.store.place().map_err(CliError::Input)?;
     let options = store::Options {
-        keep: config.store.keep(),
+        keep: config.store.keep(true),
         ..store::Options::default()
     };
     let open = || {
