@@ -23,6 +23,7 @@ fn pool(per_site: i64, min_charge: i64) -> Pool {
             min_charge: Power::from_watts(if i % 3 == 0 { 0 } else { min_charge }),
             weight: 1.0 + f64::from(u32::try_from(i % 5).unwrap()),
             on: i % 2 == 0,
+            told: None,
         })
         .collect();
     let limits = (0..UNITS / per_site)

@@ -21,6 +21,8 @@ pub struct Guard {
 pub struct Sent {
     /// Power.
     pub power: Power,
+    /// Since when it is the same.
+    pub since: DateTime<Utc>,
     /// Until when it holds.
     pub expires_at: DateTime<Utc>,
 }
@@ -77,8 +79,10 @@ impl Guard {
         chosen.sort_unstable();
         for i in &chosen {
             let (evse, power) = &wanted[*i];
+            let same = self.sent.get(evse).filter(|sent| sent.power == *power);
             let sent = Sent {
                 power: *power,
+                since: same.map_or(now, |sent| sent.since),
                 expires_at,
             };
             self.sent.insert(evse.clone(), sent);
@@ -101,13 +105,10 @@ impl Guard {
         self.sent.retain(|evse, _| keep(evse));
     }
 
-    /// The power sent last and still in force at `now`.
+    /// What was sent last and is still in force at `now`.
     #[must_use]
-    pub fn in_force(&self, evse: &EvseId, now: DateTime<Utc>) -> Option<Power> {
-        self.sent
-            .get(evse)
-            .filter(|s| s.expires_at > now)
-            .map(|s| s.power)
+    pub fn in_force(&self, evse: &EvseId, now: DateTime<Utc>) -> Option<Sent> {
+        self.sent.get(evse).filter(|s| s.expires_at > now).copied()
     }
 }
 
@@ -147,7 +148,11 @@ mod tests {
         );
         assert_eq!(
             guard.in_force(&"e0".parse().unwrap(), after(109)),
-            Some(Power::from_watts(1_000))
+            Some(Sent {
+                power: Power::from_watts(1_000),
+                since: now,
+                expires_at: after(110),
+            })
         );
         assert_eq!(guard.in_force(&"e0".parse().unwrap(), after(110)), None);
         guard.retain(|_| false);

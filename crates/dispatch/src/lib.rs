@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod alert;
+mod call;
 pub mod droop;
 pub mod envelope;
 pub mod fallback;
@@ -15,6 +16,6 @@ pub use droop::Droop;
 pub use envelope::{Envelope, envelope};
 pub use fleet;
 pub use guard::Guard;
-pub use pool::{Pool, SiteLimit, Unit};
+pub use pool::{Pool, SiteLimit, Told, Unit};
 pub use split::{Split, split};
 pub use track::{Sold, Target, Tracker};

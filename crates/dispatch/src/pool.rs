@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use chrono::TimeDelta;
 use fleet::{EvseId, SiteId};
 use units::Power;
 
@@ -29,6 +30,17 @@ pub struct Unit {
     pub weight: f64,
     /// True if it charges now: what is on is kept on before others are switched on.
     pub on: bool,
+    /// What it was told last, while that holds.
+    pub told: Option<Told>,
+}
+
+/// A power that a unit was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Power.
+    pub power: Power,
+    /// For how long it has been the same.
+    pub age: TimeDelta,
 }
 
 /// Limits of a grid connection point, what the units of the pool may use of it.
@@ -65,6 +77,7 @@ pub struct Pool {
     /// 1 / weight.
     pub(crate) ease: Vec<f64>,
     pub(crate) on: Vec<bool>,
+    pub(crate) told: Vec<Option<Told>>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,7 +92,7 @@ pub(crate) struct Site {
     clippy::cast_precision_loss,
     reason = "watts of one EVSE or site are far below 2^53"
 )]
-const fn real(power: Power) -> f64 {
+pub(crate) const fn real(power: Power) -> f64 {
     power.watts() as f64
 }
 
@@ -127,6 +140,7 @@ impl Pool {
         let usable = unit.weight.is_finite() && unit.weight > 0.0;
         self.ease.push(if usable { 1.0 / unit.weight } else { 1.0 });
         self.on.push(unit.on);
+        self.told.push(unit.told);
         self.ids.push(unit.id);
     }
 

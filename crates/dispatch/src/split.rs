@@ -1,7 +1,8 @@
 //! One target, one power per EVSE (`optimisation.md` 10.1, 10.4, 10.5).
 //!
-//! First each unit moves by its planned share of the call; what is still missing is filled like water: `p = clamp(plan + y/k, low, high)` with
-//! one level `y` for all, except that a site at its limit has a level of its own. The result is whole watts that add up to the target.
+//! First as many units as it takes give their planned shares of the call ([`crate::call`]); what is still missing is filled like water:
+//! `p = clamp(base + y/k, low, high)` with one level `y` for all, except that a site at its limit has a level of its own. The result is whole
+//! watts that add up to the target.
 //!
 //! ```text
 //! low  |---- plan =====> planned share ~~~> water ----| high
@@ -14,6 +15,7 @@
 
 use units::Power;
 
+use crate::call::called;
 use crate::pool::Pool;
 use crate::round::round;
 
@@ -38,7 +40,7 @@ pub struct Split {
 #[must_use]
 pub fn split(pool: &Pool, target: Power) -> Split {
     let mut limits = Limits::of(pool);
-    let base = after_planned_shares(pool, &limits, target);
+    let base = called(pool, &limits, target.watts() as f64);
     let mut powers = fill(pool, &limits, &base, target.watts());
     if switch(pool, &mut limits, &powers, target.watts()) {
         powers = fill(pool, &limits, &base, target.watts());
@@ -51,11 +53,11 @@ pub fn split(pool: &Pool, target: Power) -> Split {
 }
 
 /// Limits of units and sites as they hold for one split.
-struct Limits {
-    low: Vec<f64>,
-    high: Vec<f64>,
+pub(crate) struct Limits {
+    pub(crate) low: Vec<f64>,
+    pub(crate) high: Vec<f64>,
     /// Lowest and highest sum of each site.
-    sites: Vec<(f64, f64)>,
+    pub(crate) sites: Vec<(f64, f64)>,
 }
 
 impl Limits {
@@ -95,29 +97,6 @@ impl Limits {
             *bounds = (low.max(site.low).min(most), most);
         }
     }
-}
-
-/// The plan, moved by the planned shares as far as `target` asks for.
-fn after_planned_shares(pool: &Pool, limits: &Limits, target: Power) -> Vec<f64> {
-    let planned: Vec<f64> = (0..pool.len())
-        .map(|i| pool.plan[i].clamp(limits.low[i], limits.high[i]))
-        .collect();
-    let change = target.watts() as f64 - planned.iter().sum::<f64>();
-    let (shares, sign) = if change < 0.0 {
-        (&pool.up, -1.0)
-    } else {
-        (&pool.down, 1.0)
-    };
-    let offered: f64 = shares.iter().sum();
-    if offered <= 0.0 {
-        return planned;
-    }
-    let called = sign * (change.abs() / offered).min(1.0);
-    planned
-        .iter()
-        .enumerate()
-        .map(|(i, plan)| (plan + called * shares[i]).clamp(limits.low[i], limits.high[i]))
-        .collect()
 }
 
 /// Fills up or drains from `base` to `target` within the limits; whole watts.

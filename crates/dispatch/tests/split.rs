@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use dispatch::{Pool, SiteLimit, Split, Unit, split};
+use chrono::TimeDelta;
+use dispatch::{Pool, SiteLimit, Split, Told, Unit, split};
 use proptest::prelude::*;
 use units::Power;
 
@@ -24,11 +25,20 @@ fn unit(i: usize, site: usize, numbers: [i64; 6], weight: u32, min_charge: i64) 
         min_charge: w(min_charge),
         weight: f64::from(weight),
         on: on > 0,
+        told: None,
     }
 }
 
-/// Units of at most 22 kW, some of which may discharge, at four sites.
+fn told(watts: i64, seconds: i64) -> Told {
+    Told {
+        power: w(watts),
+        age: TimeDelta::seconds(seconds),
+    }
+}
+
+/// Units of at most 22 kW, some of which may discharge and some of which were told something before, at four sites.
 fn units(min_charge: i64) -> impl Strategy<Value = Vec<Unit>> {
+    let before = prop::option::of((-12_000_i64..23_000, 0_i64..300));
     let one = (
         0_usize..4,
         [
@@ -40,11 +50,15 @@ fn units(min_charge: i64) -> impl Strategy<Value = Vec<Unit>> {
             0..2,
         ],
         1_u32..6,
+        before,
     );
     prop::collection::vec(one, 0..60).prop_map(move |all| {
         all.into_iter()
             .enumerate()
-            .map(|(i, (site, n, k))| unit(i, site, n, k, min_charge))
+            .map(|(i, (site, n, k, before))| Unit {
+                told: before.map(|(watts, seconds)| told(watts, seconds)),
+                ..unit(i, site, n, k, min_charge)
+            })
             .collect()
     })
 }
@@ -191,8 +205,90 @@ proptest! {
     }
 }
 
+/// Units that hold 2 kW up and 1 kW down around 5 kW.
+fn holding(count: usize) -> Vec<Unit> {
+    (0..count)
+        .map(|i| unit(i, i / 100, [5_000, 2_000, 1_000, 0, 11_000, 1], 1, 1_380))
+        .collect()
+}
+
+/// The pool a second later, everybody told what was split.
+fn later(units: &mut [Unit], split: &Split) -> usize {
+    let mut moved = 0;
+    for (unit, power) in units.iter_mut().zip(&split.powers) {
+        let same = unit.told.filter(|before| before.power == *power);
+        moved += usize::from(same.is_none());
+        let age = same.map_or(0, |before| before.age.num_seconds());
+        unit.told = Some(told(power.watts(), age + 1));
+    }
+    moved
+}
+
 #[test]
-fn water_fills_by_weight_and_ties_go_by_name() {
+fn a_call_that_moves_a_little_moves_few() {
+    let mut units = holding(1_000);
+    let split_at = |units: &[Unit], call: i64| {
+        split(
+            &Pool::new(units.to_vec(), &BTreeMap::new()),
+            w(5_000_000 - call),
+        )
+    };
+    let first = split_at(&units, 500_000);
+    assert_eq!(
+        later(&mut units, &first),
+        1_000,
+        "nobody had been told before"
+    );
+    let giving = |s: &Split| s.powers.iter().filter(|p| **p == w(3_000)).count();
+    assert_eq!(giving(&first), 250, "those that give, give all they hold");
+    for (call, most) in [
+        (540_000, 21),
+        (540_000, 0),
+        (500_300, 21),
+        (0, 252),
+        (-50_000, 51),
+        (40_000, 72),
+    ] {
+        let next = split_at(&units, call);
+        assert_eq!(next.shortfall, Power::ZERO);
+        let moved = later(&mut units, &next);
+        assert!(moved <= most, "{moved} moved for a call of {call} W");
+    }
+}
+
+#[test]
+fn giving_goes_round() {
+    let mut units = holding(100);
+    let mut given = vec![0_i64; units.len()];
+    let (mut moved, mut most) = (0, 0);
+    for second in 0..3_600 {
+        let pool = Pool::new(units.clone(), &BTreeMap::new());
+        let split = split(&pool, w(500_000 - 60_000));
+        assert_eq!(split.shortfall, Power::ZERO);
+        for (given, power) in given.iter_mut().zip(&split.powers) {
+            *given += 5_000 - power.watts();
+        }
+        let told = later(&mut units, &split);
+        if second > 0 {
+            moved += told;
+            most = most.max(told);
+        }
+    }
+    // Thirty of a hundred give at a time; an hour is twenty turns and more.
+    let (least, greatest) = (given.iter().min().unwrap(), given.iter().max().unwrap());
+    let mean = 3_600 * 60_000 / 100;
+    assert!(
+        *least > mean / 2 && *greatest < 2 * mean,
+        "{least} to {greatest} Ws of {mean}"
+    );
+    assert!(
+        moved < 2 * 30 * 40 && most <= 30,
+        "{moved} moved, {most} at once"
+    );
+}
+
+#[test]
+fn beyond_the_plan_those_with_time_to_spare_go_first_and_ties_go_by_name() {
     let units = vec![
         unit(0, 0, [0, 0, 0, 0, 11_000, 0], 1, 0),
         unit(1, 0, [0, 0, 0, 0, 11_000, 0], 2, 0),
@@ -200,14 +296,14 @@ fn water_fills_by_weight_and_ties_go_by_name() {
     ];
     let pool = Pool::new(units, &BTreeMap::new());
     assert_eq!(
-        split(&pool, w(4_000)).powers,
-        vec![w(2_000), w(1_000), w(1_000)]
+        split(&pool, w(14_000)).powers,
+        vec![w(11_000), w(3_000), w(0)]
     );
     let same = (0..3)
         .map(|i| unit(i, 0, [0, 0, 0, 0, 11_000, 0], 1, 0))
         .collect();
     let pool = Pool::new(same, &BTreeMap::new());
-    assert_eq!(split(&pool, w(10)).powers, vec![w(4), w(3), w(3)]);
+    assert_eq!(split(&pool, w(10)).powers, vec![w(10), w(0), w(0)]);
 }
 
 #[test]
@@ -221,7 +317,7 @@ fn a_site_at_its_fuse_leaves_the_rest_to_others() {
     };
     let pool = Pool::new(units, &BTreeMap::from([("s0".parse().unwrap(), fuse)]));
     let split = split(&pool, w(20_000));
-    assert_eq!(split.powers, vec![w(2_500), w(2_500), w(7_500), w(7_500)]);
+    assert_eq!(split.powers, vec![w(5_000), w(0), w(11_000), w(4_000)]);
     assert_eq!(split.shortfall, Power::ZERO);
 }
 

@@ -76,6 +76,15 @@ impl Log {
         self.heads.of(topic).newest()
     }
 
+    /// Offset before the oldest record left; that of the newest if none is.
+    pub(crate) async fn beginning(&self, topic: Topic) -> Result<u64, LogError> {
+        let newest = self.newest(topic);
+        let oldest = self.stored(topic, 0, u64::MAX, 1).await?;
+        Ok(oldest
+            .first()
+            .map_or(newest, |(record, _)| record.offset - 1))
+    }
+
     pub(crate) async fn committed(&self, topic: Topic, group: &str) -> Result<u64, LogError> {
         let stored = crate::progress::stored(&self.readers, topic, group).await;
         stored

@@ -89,6 +89,20 @@ impl Log {
         }
     }
 
+    /// Where what is left of `topic` begins: of each partition the record before the oldest one; its newest where none is left.
+    ///
+    /// # Errors
+    /// [`LogError::Read`] if it cannot be asked for.
+    pub async fn beginning(&self, topic: Topic) -> Result<Position, LogError> {
+        match &self.0 {
+            Kept::Embedded(log) => {
+                let before = log.beginning(topic).await?;
+                Ok(Position::at(embedded::PARTITION, before))
+            }
+            Kept::Kafka(log) => log.beginning(topic).await,
+        }
+    }
+
     /// Offset and key of the records of `topic` that are not as they were written. Of Kafka none is told: it checks each batch by
     /// itself.
     ///

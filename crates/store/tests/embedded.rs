@@ -161,6 +161,8 @@ async fn retention_keeps_the_newest_records_and_offsets_go_on() {
         number(&first[0]) + 1,
         u32::try_from(first[0].offset).unwrap()
     );
+    let begins = log.beginning(A).await.unwrap();
+    assert_eq!(begins, Position::at(0, first[0].offset - 1));
     log.append(numbered(A, 0..1)).await.unwrap();
     assert_eq!(log.newest(A).await.unwrap(), Position::at(0, 42_001));
 }

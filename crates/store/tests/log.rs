@@ -22,6 +22,9 @@ use store::{
 use support::Broker;
 use support::postgres::{Postgres, Schema};
 
+/// Longest wait for what comes at once on a machine with time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 const A: Topic = Topic::new("test.a.v1");
 const B: Topic = Topic::new("test.b.v1");
 /// Records of 64 KiB at most.
@@ -302,6 +305,39 @@ async fn a_dropped_wait_loses_no_record(world: &World) {
     }
 }
 
+/// Whoever waits for several things at once stops waiting for this one again and again.
+async fn a_reader_that_is_never_waited_for_long_begins_all_the_same(world: &World) {
+    let log = world.store.log();
+    log.append(numbered(A, 0..20)).await.unwrap();
+    let wanted = usize::try_from(log.newest(A).await.unwrap().total()).unwrap();
+    let mut reader = log.subscribe(A, "impatient").await.unwrap();
+    let mut met = 0;
+    let begun = std::time::Instant::now();
+    while met < wanted {
+        let waits = tokio::time::timeout(Duration::from_micros(300), reader.next_batch(7));
+        match waits.await {
+            Ok(records) => met += records.unwrap().len(),
+            // What goes on beside it needs the time.
+            Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+        assert!(begun.elapsed() < PATIENCE, "{met} of {wanted} records");
+    }
+}
+
+async fn what_is_left_of_a_topic_begins_before_its_oldest_record(world: &World) {
+    let log = world.store.log();
+    log.append(numbered(A, 0..4)).await.unwrap();
+    let begins = log.beginning(A).await.unwrap();
+    let newest = log.newest(A).await.unwrap();
+    let whole = usize::try_from(newest.total() - begins.total()).unwrap();
+    let all = read(&mut log.replay(A, &begins).unwrap(), whole).await;
+    assert_eq!(Position::after(&all), newest);
+    for (partition, before) in begins.partitions() {
+        let first = all.iter().find(|record| record.partition == partition);
+        assert!(first.is_none_or(|record| record.offset == before + 1));
+    }
+}
+
 async fn a_record_that_is_refused_is_an_error_and_harms_no_other(world: &World) {
     let log = world.store.log();
     if world.kafka.is_some() {
@@ -403,6 +439,8 @@ async fn every_log_keeps_its_laws() {
             a_tail_begins_now_and_cannot_commit,
             a_replay_begins_anywhere_and_reads_every_partition,
             a_dropped_wait_loses_no_record,
+            a_reader_that_is_never_waited_for_long_begins_all_the_same,
+            what_is_left_of_a_topic_begins_before_its_oldest_record,
             a_record_that_is_refused_is_an_error_and_harms_no_other,
             rows_records_and_position_are_stored_together,
         );

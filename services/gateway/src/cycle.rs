@@ -11,7 +11,7 @@ use dispatch::fleet::state::PowerAt;
 use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId};
 use dispatch::track::Settings;
 use dispatch::{
-    Droop, Envelope, Guard, Pool, Sold, Target, Tracker, Unit, envelope, fallback, split,
+    Droop, Envelope, Guard, Pool, Sold, Target, Told, Tracker, Unit, envelope, fallback, split,
 };
 use market::settlement::Availability;
 use market::{Area, Award, AwardId, GridSignal, Product, Rules};
@@ -141,7 +141,7 @@ impl Dispatcher {
             .flatten();
         let baseline = baseline.unwrap_or(planned + fixed);
         let target = self.tracker.target(now, baseline, signal, sold);
-        let wanted = self.allot(view, &fleet, target, fixed, signal);
+        let wanted = self.allot(view, now, &fleet, target, fixed, signal);
         let headroom = headroom(view, &fleet, baseline, fixed);
         self.record(view, now, &fleet, &target, headroom, &mut decision.message);
         decision.message.shortfall_watts = wanted.shortfall.watts();
@@ -257,6 +257,7 @@ impl Dispatcher {
     fn allot(
         &self,
         view: &View,
+        now: DateTime<Utc>,
         fleet: &Fleet<'_>,
         target: Target,
         fixed: Power,
@@ -286,7 +287,7 @@ impl Dispatcher {
             .flexible
             .iter()
             .chain(fixed_units.iter().copied())
-            .map(unit);
+            .map(|member| self.unit(member, now));
         let pool = Pool::new(units.collect(), &sites);
         let shares = split(&pool, target.power - fixed + told_fixed);
         let by_id: BTreeMap<&EvseId, Power> = pool.ids().iter().zip(shares.powers).collect();
@@ -307,6 +308,33 @@ impl Dispatcher {
                 .map(|m| entry(m, told(m), Why::Fixed(State::Flexible))),
         );
         Wanted::new(entries, call_reason(&target, signal), shares.shortfall)
+    }
+
+    fn unit(&self, member: &Member<'_>, now: DateTime<Utc>) -> Unit {
+        let in_force = self.guard.in_force(&member.state.evse.id, now);
+        let told = in_force.map(|sent| Told {
+            power: sent.power,
+            age: now - sent.since,
+        });
+        let measured = member.state.power.map_or(0, |p| p.power.watts());
+        // Little time to spare moves little: weight grows with its inverse, in hours (`optimisation.md` 10.3).
+        let hours = member
+            .envelope
+            .laxity
+            .map_or(1.0, |l| l.as_seconds_f64().max(60.0) / 3_600.0);
+        Unit {
+            id: member.state.evse.id.clone(),
+            site: member.state.evse.site.clone(),
+            plan: member.step.power,
+            up: member.step.up,
+            down: member.step.down,
+            low: member.envelope.low,
+            high: member.envelope.high,
+            min_charge: member.envelope.min_charge,
+            weight: 1.0 + (1.0 / hours).min(10.0),
+            on: measured > 0,
+            told,
+        }
     }
 
     fn publish(
@@ -501,25 +529,4 @@ fn told(member: &Member<'_>) -> Power {
         .step
         .power
         .clamp(member.envelope.low, member.envelope.high)
-}
-
-fn unit(member: &Member<'_>) -> Unit {
-    let measured = member.state.power.map_or(0, |p| p.power.watts());
-    // Little time to spare moves little: weight grows with its inverse, in hours (`optimisation.md` 10.3).
-    let hours = member
-        .envelope
-        .laxity
-        .map_or(1.0, |l| l.as_seconds_f64().max(60.0) / 3_600.0);
-    Unit {
-        id: member.state.evse.id.clone(),
-        site: member.state.evse.site.clone(),
-        plan: member.step.power,
-        up: member.step.up,
-        down: member.step.down,
-        low: member.envelope.low,
-        high: member.envelope.high,
-        min_charge: member.envelope.min_charge,
-        weight: 1.0 + (1.0 / hours).min(10.0),
-        on: measured > 0,
-    }
 }

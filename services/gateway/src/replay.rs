@@ -257,6 +257,10 @@ impl Dispatcher {
                 .map_err(|_| field("evse_id", &told.evse_id, "the id of an EVSE"))?;
             let sent = Sent {
                 power: Power::from_watts(told.power_watts),
+                since: instant(
+                    "since_micros",
+                    told.since_micros.unwrap_or(snapshot.at_micros),
+                )?,
                 expires_at: instant("expires_at_micros", told.expires_at_micros)?,
             };
             self.guard.resume(evse, sent);
@@ -289,5 +293,6 @@ fn told(evse: &EvseId, sent: &Sent) -> proto::Sent {
         evse_id: evse.to_string(),
         power_watts: sent.power.watts(),
         expires_at_micros: sent.expires_at.timestamp_micros(),
+        since_micros: Some(sent.since.timestamp_micros()),
     }
 }

@@ -6,6 +6,9 @@ use dispatch::fleet::EvseId;
 use market::GridSignal;
 use units::Power;
 
+/// Why the pool does what it does while nothing is called.
+const UNCALLED: &str = "the pool keeps its baseline";
+
 /// Powers and why, in order of the EVSE.
 #[derive(Default)]
 pub(crate) struct Wanted {
@@ -55,7 +58,12 @@ impl Wanted {
                 "does not follow: keeps its plan, outside the pool".to_owned()
             }
             Why::Killed => "kill switch: plain charging".to_owned(),
-            Why::Pool { planned, .. } if power == planned => "follows its plan".to_owned(),
+            Why::Pool { planned, .. } if power == planned && self.call == UNCALLED => {
+                "follows its plan".to_owned()
+            }
+            Why::Pool { planned, .. } if power == planned => {
+                format!("{}; others give that, this one follows its plan", self.call)
+            }
             Why::Pool { planned, low } if power == low && power > planned => {
                 format!("must charge {power} to leave with what it needs")
             }
@@ -72,6 +80,6 @@ pub(crate) fn call_reason(target: &Target, signal: Option<&GridSignal>) -> Strin
             target.fcr
         ),
         "afrr" => format!("restoration calls {} of the pool", target.afrr),
-        _ => "the pool keeps its baseline".to_owned(),
+        _ => UNCALLED.to_owned(),
     }
 }

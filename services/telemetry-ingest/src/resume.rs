@@ -21,8 +21,8 @@ use crate::{Error, GROUP, SLICES_GROUP};
 /// Records that are read at once.
 const BATCH: usize = 10_000;
 
-/// Longest wait for records that the log should have: after it they are taken for gone.
-const GONE_AFTER: Duration = Duration::from_secs(20);
+/// Wait for records that the log should have before it is asked whether it still does. A broker that is away is waited for.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The fold as of the last checkpoint.
 pub(crate) async fn load(
@@ -156,21 +156,34 @@ impl Again {
             return Ok(());
         }
         let mut reader = log.replay(topic, &oldest)?;
-        let mut position = oldest;
-        while !position.covers(committed) {
-            let batch = tokio::time::timeout(GONE_AFTER, reader.next_batch(BATCH)).await;
-            let Ok(batch) = batch else {
-                tracing::error!(topic = %topic, "records of {topic} between {position} and {committed} are no longer on the log: what stations told in between and is not in a snapshot is lost");
+        let mut gone = Position::default();
+        loop {
+            let mut position = reader.position();
+            position.join(&gone);
+            if position.covers(committed) {
                 return Ok(());
+            }
+            let batch = tokio::time::timeout(LOOK, reader.next_batch(BATCH)).await;
+            let Ok(batch) = batch else {
+                gone = match log.beginning(topic).await {
+                    Ok(beginning) => beginning,
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(topic = %topic, %error, "{topic} is waited for");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                if !position.covers(&gone) {
+                    tracing::error!(topic = %topic, "records of {topic} between {position} and {gone} are no longer on the log: what stations told in between and is not in a snapshot is lost");
+                }
+                continue;
             };
             for record in batch? {
-                position.advance(record.partition, record.offset);
                 if record.offset <= committed.of(record.partition) {
                     take(record);
                 }
             }
         }
-        Ok(())
     }
 
     /// Of each partition that has begun, the lowest position of a slice.

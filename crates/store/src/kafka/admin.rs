@@ -231,17 +231,19 @@ fn checked(
     }
 }
 
-/// Offset of the newest record of a partition. A topic that was just made, or a broker that just came back, needs a moment until
-/// somebody leads the partition.
-pub(super) fn end<C: ClientContext>(
+/// Offsets of a partition: the one before the oldest record left, and that of the newest. A topic that was just made, or a broker
+/// that just came back, needs a moment until somebody leads the partition.
+pub(super) fn ends<C: ClientContext>(
     client: &Client<C>,
     name: &str,
     partition: u32,
-) -> Result<u64, KafkaError> {
+) -> Result<(u64, u64), KafkaError> {
     let deadline = std::time::Instant::now() + ANSWER_WITHIN;
     loop {
         match client.fetch_watermarks(name, id(partition), ANSWER_WITHIN) {
-            Ok((_, end)) => return Ok(end.max(0).unsigned_abs()),
+            Ok((oldest, end)) => {
+                return Ok((oldest.max(0).unsigned_abs(), end.max(0).unsigned_abs()));
+            }
             Err(error) if !is_passing(&error) || std::time::Instant::now() > deadline => {
                 return Err(error);
             }

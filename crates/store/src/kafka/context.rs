@@ -62,12 +62,16 @@ pub(crate) struct Part {
     pub(crate) begins: u64,
     /// True until the tables were asked how far its last holder came.
     pub(crate) fresh: bool,
+    /// Which time it was given.
+    pub(crate) given: u64,
 }
 
 /// What a subscription holds.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) parts: BTreeMap<u32, Part>,
+    /// Times that partitions were given.
+    given: u64,
 }
 
 impl Held {
@@ -77,6 +81,14 @@ impl Held {
             position.advance(*partition, part.position);
         }
         position
+    }
+
+    /// Partitions of which it is not known where they begin, and which time each was given.
+    pub(crate) fn fresh(&self) -> Vec<(u32, u64)> {
+        let fresh = self.parts.iter().filter(|(_, part)| part.fresh);
+        fresh
+            .map(|(partition, part)| (*partition, part.given))
+            .collect()
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -98,9 +110,11 @@ pub(crate) struct Watch {
 impl Watch {
     fn given(&self, list: &TopicPartitionList) {
         let mut held = locked(&self.held);
+        held.given += 1;
         for element in list.elements() {
             let part = Part {
                 fresh: true,
+                given: held.given,
                 ..Part::default()
             };
             held.parts.insert(element.partition().unsigned_abs(), part);

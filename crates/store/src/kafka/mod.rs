@@ -6,6 +6,7 @@
 mod admin;
 mod context;
 mod subscription;
+mod taking;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -246,17 +247,27 @@ impl Kafka {
     }
 
     pub(crate) async fn newest(&self, topic: Topic) -> Result<Position, LogError> {
+        self.reach(topic, |(_, newest)| newest).await
+    }
+
+    pub(crate) async fn beginning(&self, topic: Topic) -> Result<Position, LogError> {
+        self.reach(topic, |(before, _)| before).await
+    }
+
+    /// One end of each partition ([`admin::ends`]).
+    async fn reach(&self, topic: Topic, of: fn((u64, u64)) -> u64) -> Result<Position, LogError> {
         let (name, partitions) = self.named(topic)?;
         let producer = self.0.producer.clone();
         let asked = blocking(move || {
-            let mut newest = Position::default();
+            let mut reached = Position::default();
             for partition in 0..partitions {
-                newest.advance(partition, admin::end(producer.client(), &name, partition)?);
+                let ends = admin::ends(producer.client(), &name, partition)?;
+                reached.advance(partition, of(ends));
             }
-            Ok::<_, KafkaError>(newest)
+            Ok::<_, KafkaError>(reached)
         });
-        let newest = asked.await.map_err(|error| reading(topic, error))?;
-        newest.map_err(|error| reading(topic, broker("end of a topic")(error)))
+        let reached = asked.await.map_err(|error| reading(topic, error))?;
+        reached.map_err(|error| reading(topic, broker("ends of a topic")(error)))
     }
 
     /// The further of what Kafka and the tables say.

@@ -12,9 +12,10 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::{Held, Part, Watch};
-use super::{ANSWER_WITHIN, Kafka, blocking, broker, id, locked, reading};
+use super::taking::Taking;
+use super::{Kafka, blocking, broker, id, locked, reading};
 use crate::error::{LogError, StoreError};
-use crate::{Position, Record, Topic, progress};
+use crate::{Position, Record, Topic};
 
 /// A reader that died is replaced by the others of its group after this time.
 const SESSION_MS: &str = "10000";
@@ -42,6 +43,8 @@ pub(crate) struct Subscription {
     consumer: Option<Arc<StreamConsumer<Watch>>>,
     /// Read and not handed out: the tables are being asked where to begin.
     ready: VecDeque<Record>,
+    /// Where partitions begin is being asked for.
+    asking: Option<tokio::task::JoinHandle<Result<(), LogError>>>,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -143,6 +146,7 @@ impl Subscription {
             group: group.map(str::to_owned),
             consumer: Some(Arc::new(consumer)),
             ready: VecDeque::new(),
+            asking: None,
         })
     }
 
@@ -191,85 +195,32 @@ impl Subscription {
         Ok(())
     }
 
-    /// Asks the tables where partitions begin that were given since the last call: whoever held them before has stored their
-    /// effects up to there, perhaps further than Kafka was told.
+    /// Waits until it is known where partitions begin that were given since the last call. Who stops waiting loses nothing: asking goes
+    /// on meanwhile.
     async fn begin_fresh(&mut self) -> Result<(), LogError> {
         let Some(group) = self.group.clone() else {
             return Ok(());
         };
         let consumer = Arc::clone(self.consumer()?);
-        let fresh: Vec<u32> = {
-            let held = locked(&consumer.context().held);
-            let fresh = held.parts.iter().filter(|(_, part)| part.fresh);
-            fresh.map(|(partition, _)| *partition).collect()
-        };
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        let told = self.told_to_kafka(&consumer, &fresh).await?;
-        for partition in fresh {
-            let taken = progress::take(&self.log.0.tables, self.topic, &group, partition);
-            let taken = taken.await.map_err(|error| reading(self.topic, error))?;
-            if taken.committed > 0 {
-                self.is_there(&consumer, &group, taken).await?;
+        loop {
+            if let Some(asking) = &mut self.asking {
+                let asked = asking.await;
+                self.asking = None;
+                asked.map_err(|_| reading(self.topic, StoreError::Closed))??;
             }
-            let mut held = locked(&consumer.context().held);
-            // It may have been given back meanwhile; whoever has it now takes it with a higher epoch.
-            if let Some(part) = held.parts.get_mut(&partition) {
-                part.fresh = false;
-                let begins = taken.committed.max(told.of(partition));
-                part.position = part.position.max(begins);
-                part.begins = part.begins.max(begins);
-                let key = (self.topic, group.clone(), partition);
-                locked(&self.log.0.held).epochs.insert(key, taken.epoch);
+            let fresh = locked(&consumer.context().held).fresh();
+            if fresh.is_empty() {
+                return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    /// What the group committed to Kafka of `partitions`.
-    async fn told_to_kafka(
-        &self,
-        consumer: &Arc<StreamConsumer<Watch>>,
-        partitions: &[u32],
-    ) -> Result<Position, LogError> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.name, id(*partition));
-        }
-        let asked = Arc::clone(consumer);
-        let answer = blocking(move || asked.committed_offsets(list, ANSWER_WITHIN)).await;
-        let list = answer.map_err(|error| reading(self.topic, error))?;
-        let list =
-            list.map_err(|refused| reading(self.topic, broker("committed offsets")(refused)))?;
-        Ok(super::admin::named(&list))
-    }
-
-    /// A log that ends before what the tables have handled is not the log that they have handled: skipping up to there would
-    /// lose records.
-    async fn is_there(
-        &self,
-        consumer: &Arc<StreamConsumer<Watch>>,
-        group: &str,
-        taken: progress::Taken,
-    ) -> Result<(), LogError> {
-        let (asked, name) = (Arc::clone(consumer), self.name.clone());
-        let end = blocking(move || super::admin::end(asked.client(), &name, taken.partition));
-        let end = end.await.map_err(|error| reading(self.topic, error))?;
-        let end = end.map_err(|error| reading(self.topic, broker("end of a topic")(error)))?;
-        if end >= taken.committed {
-            return Ok(());
-        }
-        Err(reading(
-            self.topic,
-            StoreError::Rewritten {
+            let taking = Taking {
+                log: self.log.clone(),
                 topic: self.topic,
-                partition: taken.partition,
-                group: group.to_owned(),
-                handled: taken.committed,
-                end,
-            },
-        ))
+                name: self.name.clone(),
+                group: group.clone(),
+                consumer: Arc::clone(&consumer),
+            };
+            self.asking = Some(tokio::spawn(async move { taking.take(&fresh).await }));
+        }
     }
 
     /// What was read, without what is not ours any more or was handled before.
