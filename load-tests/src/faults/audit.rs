@@ -74,15 +74,17 @@ pub(crate) async fn register(scenario: &Scenario, platform: &Platform) -> Result
     let evses: Result<Vec<_>, Failure> = (0..scenario.fleet.stations)
         .map(|number| evse(scenario, number))
         .collect();
-    let request = RegisterRequest {
-        sites: vec![(&site).into()],
-        evses: evses?.iter().map(Into::into).collect(),
-    };
     let mut fleet = FleetServiceClient::new(platform.fleet());
-    let registered = fleet.register(request).await;
-    registered
-        .map(drop)
-        .map_err(|e| Failure::of("registrations", &e))
+    // One message would be too large for a large fleet.
+    for evses in evses?.chunks(BATCH) {
+        let request = RegisterRequest {
+            sites: vec![(&site).into()],
+            evses: evses.iter().map(Into::into).collect(),
+        };
+        let registered = fleet.register(request).await;
+        registered.map_err(|e| Failure::of("registrations", &e))?;
+    }
+    Ok(())
 }
 
 /// Waits until what is held is what is known, or for `patience`; the last difference is answered.

@@ -231,23 +231,28 @@ fn checked(
     }
 }
 
-/// Offsets of a partition: the one before the oldest record left, and that of the newest. A topic that was just made, or a broker
-/// that just came back, needs a moment until somebody leads the partition.
+/// Offsets of a partition: the one before the oldest record left, and that of the newest.
 pub(super) fn ends<C: ClientContext>(
     client: &Client<C>,
     name: &str,
     partition: u32,
 ) -> Result<(u64, u64), KafkaError> {
+    let (oldest, end) = patiently(|| client.fetch_watermarks(name, id(partition), ANSWER_WITHIN))?;
+    Ok((oldest.max(0).unsigned_abs(), end.max(0).unsigned_abs()))
+}
+
+/// Asks until there is an answer, for as long as refusals are of the kind that passes: a topic that was just made, or a broker that just
+/// came back, needs a moment until somebody leads the partition or looks after the group.
+pub(super) fn patiently<T>(
+    mut ask: impl FnMut() -> Result<T, KafkaError>,
+) -> Result<T, KafkaError> {
     let deadline = std::time::Instant::now() + ANSWER_WITHIN;
     loop {
-        match client.fetch_watermarks(name, id(partition), ANSWER_WITHIN) {
-            Ok((oldest, end)) => {
-                return Ok((oldest.max(0).unsigned_abs(), end.max(0).unsigned_abs()));
+        match ask() {
+            Err(error) if is_passing(&error) && std::time::Instant::now() < deadline => {
+                std::thread::sleep(LOOK_AGAIN);
             }
-            Err(error) if !is_passing(&error) || std::time::Instant::now() > deadline => {
-                return Err(error);
-            }
-            Err(_) => std::thread::sleep(LOOK_AGAIN),
+            answered => return answered,
         }
     }
 }
@@ -258,7 +263,12 @@ fn is_passing(error: &KafkaError) -> bool {
         Some(
             RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::WaitingForCoordinator
                 | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
         )
     )
@@ -275,10 +285,8 @@ pub(super) fn committed(
         .map_err(broker("client for committed offsets"))?;
     let mut list = TopicPartitionList::new();
     list.add_partition_range(name, 0, id(partitions.saturating_sub(1)));
-    let list = consumer
-        .committed_offsets(list, ANSWER_WITHIN)
-        .map_err(broker("committed offsets"))?;
-    Ok(named(&list))
+    let list = patiently(|| consumer.committed_offsets(list.clone(), ANSWER_WITHIN));
+    Ok(named(&list.map_err(broker("committed offsets"))?))
 }
 
 /// Offsets that a list names, as a position.

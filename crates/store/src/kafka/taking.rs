@@ -52,7 +52,8 @@ impl Taking {
             list.add_partition(&self.name, id(*partition));
         }
         let asked = Arc::clone(&self.consumer);
-        let answer = blocking(move || asked.committed_offsets(list, ANSWER_WITHIN)).await;
+        let ask = move || asked.committed_offsets(list.clone(), ANSWER_WITHIN);
+        let answer = blocking(move || admin::patiently(ask)).await;
         let list = answer.map_err(|error| reading(self.topic, error))?;
         let list =
             list.map_err(|refused| reading(self.topic, broker("committed offsets")(refused)))?;
