@@ -218,6 +218,18 @@ def test_the_gateway_reaches_the_port_of_its_operator(url, port):
     assert port in [p["port"] for rule in policies[0]["spec"]["egress"] for p in rule["ports"]]
 
 
+@pytest.mark.parametrize(("url", "port"), [("http://collector:4317", 4317), ("https://otlp.example", 443)])
+def test_every_pod_reaches_the_collector_that_is_named_and_none_without(url, port):
+    for telemetry, reaches in (({"otlp": url}, True), ({}, False)):
+        made = template_of({"config": {"telemetry": telemetry}})
+        assert made.returncode == 0, made.stderr
+        policies = [each for each in yaml.safe_load_all(made.stdout) if each["kind"] == "NetworkPolicy" and each["spec"].get("egress")]
+        assert len(policies) > 6
+        for policy in policies:
+            ports = [p["port"] for rule in policy["spec"]["egress"] for p in rule["ports"] if len(rule["ports"]) == 1]
+            assert (port in ports) == reaches, f"{policy['metadata']['name']}: {ports}"
+
+
 def selects(peers, role):
     return any(p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component") == role for p in peers)
 

@@ -20,4 +20,10 @@
   to: {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+{{- with dig "telemetry" "otlp" "" .Values.config }}
+- ports: [{protocol: TCP, port: {{ include "shoal.portOfUrl" . }}}]
+  {{- with $policy.collector }}
+  to: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end -}}
