@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
+/// Connections that a server may have beyond its stations: old ones that are not gone yet while new ones come.
+const SPARE: usize = 1_000;
+
 /// More stations than one host has addresses and memory for.
 const MOST_STATIONS: usize = 1_000_000;
 
@@ -449,6 +452,16 @@ impl Scenario {
             at -= share;
         }
         last
+    }
+
+    /// Settings of an edge that has room for so many stations, unless the scenario says for how many.
+    pub(crate) fn edge_with_room(&self, stations: usize) -> toml::Table {
+        let mut settings = self.edge.settings.clone();
+        let room = i64::try_from(stations + SPARE).unwrap_or(i64::MAX);
+        settings
+            .entry("max_connections")
+            .or_insert(toml::Value::Integer(room));
+        settings
     }
 
     pub(crate) fn hold(&self) -> Duration {

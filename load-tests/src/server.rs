@@ -25,8 +25,6 @@ use crate::outlet::PLAIN;
 use crate::scenario::Scenario;
 use crate::worker::tell;
 
-/// Connections that a server may have beyond its stations: old ones that are not gone yet while new ones come.
-const SPARE: usize = 1_000;
 /// Set-points differ from one to the next by up to this many watts, so that each is news.
 const WAVE: i64 = 10;
 
@@ -97,12 +95,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Failure> {
 
 /// Settings of the scenario with the address and room for all stations.
 fn config(scenario: &Scenario, args: &Args) -> Result<Config, Failure> {
-    let mut settings = scenario.edge.settings.clone();
-    let room = numbers(scenario, args.replica).len() + SPARE;
-    let room = i64::try_from(room).unwrap_or(i64::MAX);
-    settings
-        .entry("max_connections")
-        .or_insert(toml::Value::Integer(room));
+    let mut settings = scenario.edge_with_room(numbers(scenario, args.replica).len());
     settings.insert(
         "listen".to_owned(),
         toml::Value::String(args.listen.to_string()),

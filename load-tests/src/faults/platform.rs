@@ -136,7 +136,7 @@ impl Platform {
         let operator = operator(&market, &stop).await?;
         let ports: Vec<u16> = (0..4).map(|_| free_port()).collect::<Result<_, _>>()?;
         let config = dir.join("shoal.toml");
-        let edge = toml::to_string(&scenario.edge.settings)
+        let edge = toml::to_string(&scenario.edge_with_room(scenario.fleet.stations))
             .map_err(|e| Failure::Input(format!("edge.settings: {e}")))?;
         let text = format!(
             "[store]\n{place}\n[log]\nbrokers = {address:?}\nreplication = {replication}\n[grpc]\ntelemetry_ingest = \"127.0.0.1:{}\"\n\
