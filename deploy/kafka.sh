@@ -73,7 +73,8 @@ prepare() {
         voters+="$separator$node@127.0.0.1:$port"
         separator=,
     done
-    id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
+    # Kafka takes what begins with a dash for an option.
+    id=$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | sed 's/^-/_/')
     for node in $(seq "$count"); do
         format "$home" "$(folder "$dir" "$count" "$node")" "$node" "${ports[node - 1]}" "${controllers[node - 1]}" "$voters" "$id" "$count"
     done
