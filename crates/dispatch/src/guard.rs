@@ -6,12 +6,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fleet::EvseId;
 use units::Power;
 
+/// Parts of the fleet whose set-points are renewed one after the other.
+const SPREAD: i32 = 32;
+
 /// What was sent last, and what is worth sending.
 #[derive(Debug, Clone)]
 pub struct Guard {
     /// Change of one EVSE below which nothing is sent.
     threshold: Power,
-    /// Time before expiry at which the same power is sent again.
+    /// Least time before expiry at which the same power is sent again; up to twice as much for some.
     lead: TimeDelta,
     sent: BTreeMap<EvseId, Sent>,
 }
@@ -50,9 +53,13 @@ impl Guard {
     ) -> Vec<usize> {
         let mut chosen = Vec::new();
         let mut kept: Vec<(Power, usize)> = Vec::new();
-        for (i, (evse, power)) in wanted.iter().enumerate() {
+        // Those who were told together are not told again together.
+        let leads: Vec<TimeDelta> = (0..SPREAD)
+            .map(|part| self.lead + self.lead * part / SPREAD)
+            .collect();
+        for ((i, (evse, power)), lead) in wanted.iter().enumerate().zip(leads.iter().cycle()) {
             match self.sent.get(evse) {
-                Some(sent) if sent.expires_at - now > self.lead => {
+                Some(sent) if sent.expires_at - now > *lead => {
                     let change = *power - sent.power;
                     // A change of direction, or to or from standstill, is never small.
                     let turns = power.watts().signum() != sent.power.watts().signum();
@@ -160,6 +167,27 @@ mod tests {
             guard.select(after(51), after(111), &wanted(&[1_000]), plenty),
             vec![0]
         );
+    }
+
+    #[test]
+    fn those_told_together_are_renewed_one_after_the_other() {
+        let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
+        let after = |s: i64| now + TimeDelta::seconds(s);
+        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(40));
+        let powers = wanted(&[1_000; 3_200]);
+        assert_eq!(
+            guard.select(now, after(120), &powers, Power::ZERO).len(),
+            3_200
+        );
+        let mut renewed = 0;
+        for s in 1..=80 {
+            let many = guard
+                .select(after(s), after(s + 120), &powers, Power::ZERO)
+                .len();
+            assert!(many <= 300, "{many} after {s} s");
+            renewed += many;
+        }
+        assert!(renewed >= 3_200, "{renewed} renewed before they expire");
     }
 
     #[test]
