@@ -68,6 +68,19 @@ fn status(address: &str, path: &str) -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Waits until the process says that it is ready: it says where it listens a moment before.
+fn becomes_ready(admin: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = status(admin, "/readyz");
+        if answer.contains("200") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not ready: {answer}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn terminate(child: &Child) {
     let killed = Command::new("kill")
         .args(["-TERM", &child.id().to_string()])
@@ -93,7 +106,7 @@ fn it_tells_its_health_serves_charge_points_and_stops_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let served = serve(&settings(dir.path()));
     assert!(status(&served.admin, "/livez").contains("200"));
-    assert!(status(&served.admin, "/readyz").contains("200"));
+    becomes_ready(&served.admin);
     assert!(status(&served.admin, "/metrics").contains("200"));
     // A request that is no websocket is turned away by the edge itself.
     assert!(status(&served.edge, "/ocpp/nobody").contains(" 4"));
@@ -130,7 +143,7 @@ fn a_folder_outlives_a_process_that_was_killed() {
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let again = serve(&file);
-    assert!(status(&again.admin, "/readyz").contains("200"));
+    becomes_ready(&again.admin);
     terminate(&again.child);
     assert!(ended(again.child).status.success());
 }
