@@ -227,14 +227,19 @@ impl Run<'_> {
             return self.next_pull_out(bus);
         }
         if let Some((charger, plug_in)) = self.buses[bus].plugged.take() {
-            self.done.stays.push(Stay {
-                bus,
-                charger,
-                plug_in,
-                plug_out: at,
-                arrival,
-                required,
-            });
+            if plug_in < at {
+                self.done.stays.push(Stay {
+                    bus,
+                    charger,
+                    plug_in,
+                    plug_out: at,
+                    arrival,
+                    required,
+                });
+            } else {
+                // The charger became free by one that pulls out at the same instant.
+                self.done.unserved += 1;
+            }
             self.free.insert(charger);
         } else if self.waiting.contains(&bus) {
             self.done.unserved += 1;
@@ -332,6 +337,21 @@ mod tests {
         assert_eq!((roster.waits, roster.unserved), (1, 0));
         assert_eq!(roster.stays[0].plug_out, roster.stays[1].plug_in);
         assert_eq!(roster.stays[1].bus, 1);
+    }
+
+    #[test]
+    fn a_charger_that_becomes_free_as_both_pull_out_serves_nobody() {
+        let blocks = [
+            block("a", 0, 100, 50),
+            block("b", 0, 110, 50),
+            block("c", 500, 600, 50),
+            block("d", 500, 600, 5),
+        ];
+        let roster = roster(DEPOT, &blocks);
+        assert_eq!(
+            (roster.stays.len(), roster.waits, roster.unserved),
+            (1, 1, 1)
+        );
     }
 
     #[test]

@@ -103,9 +103,18 @@ impl Station {
         }
     }
 
+    async fn accept(&mut self, call: &Value) {
+        self.say(json!([3, call[1], {"status": "Accepted"}])).await;
+    }
+
     async fn call(&mut self, id: &str, action: &str, payload: Value) -> Value {
         self.say(json!([2, id, action, payload])).await;
-        let answer = self.next().await;
+        let mut answer = self.next().await;
+        while answer[0] == 2 {
+            // An edge that has not read yet that another one delivered a set-point delivers it once more.
+            self.accept(&answer).await;
+            answer = self.next().await;
+        }
         assert_eq!(
             (&answer[0], &answer[1]),
             (&json!(3), &json!(id)),
@@ -135,7 +144,7 @@ impl Station {
     async fn told(&mut self) -> f64 {
         let call = self.next().await;
         assert_eq!(call[2], "SetChargingProfile", "{call}");
-        self.say(json!([3, call[1], {"status": "Accepted"}])).await;
+        self.accept(&call).await;
         let schedule = &call[3]["csChargingProfiles"]["chargingSchedule"];
         schedule["chargingSchedulePeriod"][0]["limit"]
             .as_f64()
