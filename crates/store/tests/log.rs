@@ -461,6 +461,9 @@ async fn every_log_keeps_its_laws() {
     what_the_outbox_holds_is_appended_after_a_restart(&broker).await;
     compaction_keeps_the_newest_record_of_each_key(&broker).await;
     a_broker_that_crashes_loses_nothing_acknowledged(&broker).await;
+    tokio::task::spawn_blocking(move || who_reads_can_end_though_the_broker_is_gone(&broker))
+        .await
+        .unwrap();
 }
 
 async fn topics_are_made_once_and_too_few_partitions_are_named(broker: &Broker) {
@@ -744,4 +747,41 @@ async fn a_broker_that_crashes_loses_nothing_acknowledged(broker: &Broker) {
     world.store.tables().apply(change).await.unwrap();
     let last = read(&mut reader, 10).await;
     assert_eq!(numbers(&last), (100..110).collect());
+}
+
+/// The last one: the broker does not come back.
+fn who_reads_can_end_though_the_broker_is_gone(broker: &Broker) {
+    let (ending, ended) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let world = over(broker).await;
+                let log = world.store.log();
+                log.append(numbered(A, 0..50)).await.unwrap();
+                let mut readers = Vec::new();
+                for group in ["one", "two", "three"] {
+                    let mut reader = log.subscribe(A, group).await.unwrap();
+                    let some = read(&mut reader, 20).await;
+                    // Told to Kafka on the way, as rows are.
+                    let change = Change::default().commit(A, group, &Position::after(&some));
+                    world.store.tables().apply(change).await.unwrap();
+                    readers.push(reader);
+                }
+                broker.crash();
+                for reader in &mut readers {
+                    let waited = reader.next_batch(100);
+                    let _ = tokio::time::timeout(Duration::from_millis(100), waited).await;
+                }
+            });
+            drop(runtime);
+            ending.send(()).unwrap();
+        });
+        let waited = ended.recv_timeout(PATIENCE);
+        if waited.is_err() {
+            // The thread that cannot end would hold up the test for ever.
+            eprintln!("who reads cannot end without a broker");
+            std::process::exit(1);
+        }
+    });
 }

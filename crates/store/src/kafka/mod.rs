@@ -5,6 +5,7 @@
 
 mod admin;
 mod context;
+mod reader;
 mod subscription;
 mod taking;
 

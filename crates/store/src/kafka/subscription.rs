@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::DateTime;
 use futures_util::FutureExt as _;
-use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::context::{Held, Part, Watch};
+use super::reader::Reader;
 use super::taking::Taking;
 use super::{Kafka, blocking, broker, id, locked, reading};
 use crate::error::{LogError, StoreError};
@@ -39,8 +40,7 @@ pub(crate) struct Subscription {
     topic: Topic,
     name: String,
     group: Option<String>,
-    /// There until this is dropped.
-    consumer: Option<Arc<StreamConsumer<Watch>>>,
+    consumer: Arc<Reader>,
     /// Read and not handed out: the tables are being asked where to begin.
     ready: VecDeque<Record>,
     /// Where partitions begin is being asked for.
@@ -56,21 +56,11 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
-/// Leaving a group waits for the broker: not on a thread that others wait for.
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let consumer = self.consumer.take();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(consumer));
-        }
-    }
-}
-
 impl Subscription {
     /// Shares the partitions of `topic` with the other subscriptions of `group`.
     pub(super) fn of_group(log: &Kafka, topic: Topic, group: &str) -> Result<Self, LogError> {
         let this = Self::new(log, topic, Some(group))?;
-        this.consumer()?
+        this.consumer
             .subscribe(&[&this.name])
             .map_err(|refused| reading(topic, broker("subscription")(refused)))?;
         Ok(this)
@@ -82,8 +72,7 @@ impl Subscription {
         let (_, partitions) = log.named(topic)?;
         let mut list = TopicPartitionList::new();
         {
-            let consumer = this.consumer()?;
-            let mut held = locked(&consumer.context().held);
+            let mut held = locked(&this.consumer.context().held);
             for partition in 0..partitions {
                 let position = from.of(partition);
                 let next = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
@@ -97,7 +86,7 @@ impl Subscription {
                 held.parts.insert(partition, part);
             }
         }
-        this.consumer()?
+        this.consumer
             .assign(&list)
             .map_err(|refused| reading(topic, broker("position")(refused)))?;
         Ok(this)
@@ -144,19 +133,14 @@ impl Subscription {
             topic,
             name,
             group: group.map(str::to_owned),
-            consumer: Some(Arc::new(consumer)),
+            consumer: Arc::new(Reader::new(consumer)),
             ready: VecDeque::new(),
             asking: None,
         })
     }
 
-    fn consumer(&self) -> Result<&Arc<StreamConsumer<Watch>>, LogError> {
-        let gone = || reading(self.topic, StoreError::Closed);
-        self.consumer.as_ref().ok_or_else(gone)
-    }
-
     pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
-        self.tell_stored()?;
+        self.tell_stored();
         loop {
             if self.ready.is_empty() {
                 self.read(max).await?;
@@ -171,7 +155,7 @@ impl Subscription {
 
     /// Waits for a record, and takes what else is there.
     async fn read(&mut self, max: usize) -> Result<(), LogError> {
-        let consumer = Arc::clone(self.consumer()?);
+        let consumer = Arc::clone(&self.consumer);
         let topic = self.topic;
         let mut next = Some(consumer.recv().await);
         while let Some(met) = next.take() {
@@ -201,7 +185,7 @@ impl Subscription {
         let Some(group) = self.group.clone() else {
             return Ok(());
         };
-        let consumer = Arc::clone(self.consumer()?);
+        let consumer = Arc::clone(&self.consumer);
         loop {
             if let Some(asking) = &mut self.asking {
                 let asked = asking.await;
@@ -225,7 +209,7 @@ impl Subscription {
 
     /// What was read, without what is not ours any more or was handled before.
     fn hand_out(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
-        let consumer = Arc::clone(self.consumer()?);
+        let consumer = Arc::clone(&self.consumer);
         let mut held = locked(&consumer.context().held);
         let count = self.ready.len().min(max);
         let mut records = Vec::with_capacity(count);
@@ -249,28 +233,23 @@ impl Subscription {
     }
 
     /// Tells Kafka what the tables have stored, for those who watch lags; nothing depends on it.
-    fn tell_stored(&self) -> Result<(), LogError> {
-        let Some(group) = &self.group else {
-            return Ok(());
-        };
+    fn tell_stored(&self) {
+        let Some(group) = &self.group else { return };
         let stored = {
             let fences = locked(&self.log.0.held);
             fences.committed.get(&(self.topic, group.clone())).cloned()
         };
-        let consumer = self.consumer()?;
         if let Some((list, told)) = stored.and_then(|position| self.news(&position)) {
-            match consumer.commit(&list, CommitMode::Async) {
+            match self.consumer.commit(&list, CommitMode::Async) {
                 Ok(()) => self.note(&told),
                 Err(error) => tracing::debug!(%error, "Kafka was not told how far {group} is"),
             }
         }
-        Ok(())
     }
 
     /// What of `position` is held and not committed.
     fn news(&self, position: &Position) -> Option<(TopicPartitionList, Position)> {
-        let consumer = self.consumer().ok()?;
-        let held = locked(&consumer.context().held);
+        let held = locked(&self.consumer.context().held);
         let mut list = TopicPartitionList::new();
         let mut told = Position::default();
         for (partition, offset) in position.partitions() {
@@ -287,23 +266,19 @@ impl Subscription {
     }
 
     fn ask(&self, position: &Position) {
-        if let Ok(consumer) = self.consumer() {
-            let mut held = locked(&consumer.context().held);
-            for (partition, offset) in position.partitions() {
-                if let Some(part) = held.parts.get_mut(&partition) {
-                    part.asked = part.asked.max(offset);
-                }
+        let mut held = locked(&self.consumer.context().held);
+        for (partition, offset) in position.partitions() {
+            if let Some(part) = held.parts.get_mut(&partition) {
+                part.asked = part.asked.max(offset);
             }
         }
     }
 
     fn note(&self, told: &Position) {
-        if let Ok(consumer) = self.consumer() {
-            let mut held = locked(&consumer.context().held);
-            for (partition, offset) in told.partitions() {
-                if let Some(part) = held.parts.get_mut(&partition) {
-                    part.committed = part.committed.max(offset);
-                }
+        let mut held = locked(&self.consumer.context().held);
+        for (partition, offset) in told.partitions() {
+            if let Some(part) = held.parts.get_mut(&partition) {
+                part.committed = part.committed.max(offset);
             }
         }
     }
@@ -318,7 +293,7 @@ impl Subscription {
             let Some((list, told)) = self.news(position) else {
                 return Ok(());
             };
-            let consumer = Arc::clone(self.consumer()?);
+            let consumer = Arc::clone(&self.consumer);
             let failed = |source| LogError::Commit {
                 topic,
                 group: group.clone(),
@@ -354,15 +329,11 @@ impl Subscription {
     }
 
     pub(crate) fn position(&self) -> Position {
-        self.consumer().map_or_else(
-            |_| Position::default(),
-            |c| locked(&c.context().held).position(),
-        )
+        locked(&self.consumer.context().held).position()
     }
 
     pub(crate) fn lag(&self) -> u64 {
-        self.consumer()
-            .map_or(0, |c| locked(&c.context().held).lag())
+        locked(&self.consumer.context().held).lag()
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::context::Watch;
+use super::reader::Reader;
 use super::{ANSWER_WITHIN, Kafka, admin, blocking, broker, id, locked, reading};
 use crate::error::{LogError, StoreError};
 use crate::{Position, Topic, progress};
@@ -16,7 +16,7 @@ pub(super) struct Taking {
     pub(super) topic: Topic,
     pub(super) name: String,
     pub(super) group: String,
-    pub(super) consumer: Arc<StreamConsumer<Watch>>,
+    pub(super) consumer: Arc<Reader>,
 }
 
 impl Taking {

@@ -62,10 +62,15 @@ impl Broker {
         })
     }
 
-    /// Kills the broker as a power cut would, and starts it again on the same data and port.
-    pub(crate) fn crash_and_return(&self) {
+    /// Kills the broker as a power cut would.
+    pub(crate) fn crash(&self) {
         let pid = std::fs::read_to_string(self.dir.join("pid")).unwrap();
         signal("-KILL", pid.trim());
+    }
+
+    /// Kills the broker, and starts it again on the same data and port.
+    pub(crate) fn crash_and_return(&self) {
+        self.crash();
         let home = std::env::var_os(HOME).unwrap();
         let up = Command::new(script())
             .arg("up")
