@@ -299,18 +299,18 @@ impl Outbox {
         first: i64,
     ) -> Result<(), StoreError> {
         let now = self.kafka.clock().now().timestamp_micros();
-        let row = |(id, record): (i64, &NewRecord)| {
-            Values::of(6)
-                .bind(self.source.to_string())
+        let mut rows = Vec::with_capacity(records.len());
+        for (id, record) in (first..).zip(records) {
+            let row = Values::of(6)
+                .bind(&*self.source)
                 .bind(id)
                 .bind(record.topic.name())
-                .bind(record.key.clone())
+                .bind(record.key.as_str())
                 .bind(record.payload.clone())
-                .bind(now)
-        };
-        to.insert(&OUTBOX, (first..).zip(records).map(row).collect())
-            .await
-            .map_err(db("outbox"))
+                .bind(now);
+            rows.push(row);
+        }
+        to.insert(&OUTBOX, rows).await.map_err(db("outbox"))
     }
 
     /// Answers what is stored and hands records to the relay, in the order of the changes.

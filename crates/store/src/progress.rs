@@ -89,7 +89,7 @@ pub(crate) async fn commit(to: &mut Transaction, commit: &Commit) -> Result<(), 
         Values::of(5)
             .bind(commit.topic.name())
             .bind(i64::from(partition))
-            .bind(commit.group.clone())
+            .bind(commit.group.as_str())
             .bind(to_i64(offset))
             .bind(0_i64)
     };

@@ -160,10 +160,10 @@ pub(crate) const SITE: Upsert = Upsert::new(
     &["id"],
 );
 
-fn site(site: &Site) -> Values {
+fn site(site: &Site) -> Values<'_> {
     Values::of(16)
-        .bind(site.id.to_string())
-        .bind(site.name.clone())
+        .bind(site.id.as_str())
+        .bind(site.name.as_str())
         .bind(site.import_limit.watts())
         .bind(site.export_limit.watts())
 }
@@ -184,12 +184,12 @@ pub(crate) const EVSE: Upsert = Upsert::new(
     &["id"],
 );
 
-fn evse(evse: &Evse) -> Values {
+fn evse(evse: &Evse) -> Values<'_> {
     Values::of(16)
-        .bind(evse.id.to_string())
-        .bind(evse.station.to_string())
-        .bind(evse.site.to_string())
-        .bind(evse.class.clone())
+        .bind(evse.id.as_str())
+        .bind(evse.station.as_str())
+        .bind(evse.site.as_str())
+        .bind(evse.class.as_str())
         .bind(evse.protocol.name())
         .bind(evse.max_charge.watts())
         .bind(evse.max_discharge.watts())
@@ -214,13 +214,13 @@ pub(crate) const SESSION: Upsert = Upsert::new(
 )
 .repeating();
 
-fn session(state: &SessionState) -> Values {
+fn session(state: &SessionState) -> Values<'_> {
     let session = &state.session;
     Values::of(16)
-        .bind(session.id.to_string())
-        .bind(session.evse.to_string())
-        .bind(session.site.to_string())
-        .bind(session.vehicle.as_ref().map(ToString::to_string))
+        .bind(session.id.as_str())
+        .bind(session.evse.as_str())
+        .bind(session.site.as_str())
+        .bind(session.vehicle.as_ref().map(fleet::VehicleId::as_str))
         .bind(session.plugged_in.timestamp_micros())
         .bind(session.unplugged.map(|at| at.timestamp_micros()))
         .bind(session.needs.as_ref().map(json))
@@ -243,11 +243,11 @@ pub(crate) const READING: Upsert = Upsert::new(
 )
 .partitioned(BY_DAY);
 
-fn reading(reading: &Reading) -> Values {
+fn reading(reading: &Reading) -> Values<'_> {
     Values::of(7)
-        .bind(reading.evse.to_string())
+        .bind(reading.evse.as_str())
         .bind(reading.at.timestamp_micros())
-        .bind(reading.session.as_ref().map(ToString::to_string))
+        .bind(reading.session.as_ref().map(fleet::SessionId::as_str))
         .bind(reading.power.map(units::Power::watts))
         .bind(reading.import_register.map(units::Energy::joules))
         .bind(reading.export_register.map(units::Energy::joules))
@@ -271,12 +271,12 @@ pub(crate) const INTERVAL: Upsert = Upsert::new(
 .versioned("version")
 .partitioned(BY_MONTH);
 
-fn interval(row: &MeterInterval) -> Values {
+fn interval(row: &MeterInterval) -> Values<'_> {
     Values::of(16)
-        .bind(row.evse.to_string())
+        .bind(row.evse.as_str())
         .bind(row.interval.start().timestamp_micros())
         .bind(row.interval.end().timestamp_micros())
-        .bind(row.site.to_string())
+        .bind(row.site.as_str())
         .bind(row.import.joules())
         .bind(row.export.joules())
         .bind(i64::from(row.covered_seconds))
@@ -305,7 +305,7 @@ pub(crate) const BID: Upsert = Upsert::new(
     &["id"],
 );
 
-fn bid(bid: &Bid) -> Values {
+fn bid(bid: &Bid) -> Values<'_> {
     Values::of(16)
         .bind(bid.id.to_string())
         .bind(bid.area.code())
@@ -320,7 +320,7 @@ fn bid(bid: &Bid) -> Values {
         .bind(bid.gate_closes.timestamp_micros())
         .bind(bid.built_at.timestamp_micros())
         .bind(bid.delivery_probability)
-        .bind(bid.reason.clone())
+        .bind(bid.reason.as_str())
         .bind(word(&bid.status))
 }
 
@@ -352,7 +352,7 @@ pub(crate) const AWARD: Upsert = Upsert::new(
     &["id"],
 );
 
-fn award(award: &Award) -> Values {
+fn award(award: &Award) -> Values<'_> {
     Values::of(16)
         .bind(award.id.to_string())
         .bind(award.bid.to_string())
@@ -381,7 +381,7 @@ pub(crate) const CLEARING: Upsert = Upsert::new(
     &["area", "product", "starts_at"],
 );
 
-fn clearing(clearing: &Clearing) -> Values {
+fn clearing(clearing: &Clearing) -> Values<'_> {
     Values::of(16)
         .bind(clearing.area.code())
         .bind(clearing.product.name())
@@ -407,9 +407,9 @@ pub(crate) const STATEMENT: Upsert = Upsert::new(
     &["account", "area", "starts_at", "version"],
 );
 
-fn statement(statement: &Statement) -> Values {
+fn statement(statement: &Statement) -> Values<'_> {
     Values::of(16)
-        .bind(statement.account.clone())
+        .bind(statement.account.as_str())
         .bind(statement.area.code())
         .bind(statement.day.start().timestamp_micros())
         .bind(statement.day.end().timestamp_micros())
@@ -434,16 +434,16 @@ pub(crate) const FORECAST: Upsert = Upsert::new(
     &["id"],
 );
 
-fn forecast(row: &ForecastRow) -> Values {
+fn forecast(row: &ForecastRow) -> Values<'_> {
     Values::of(16)
-        .bind(row.id.clone())
-        .bind(row.series.clone())
-        .bind(row.model.clone())
+        .bind(row.id.as_str())
+        .bind(row.series.as_str())
+        .bind(row.model.as_str())
         .bind(row.issued_at.timestamp_micros())
         .bind(row.data_until.timestamp_micros())
         .bind(row.covers.start().timestamp_micros())
         .bind(row.covers.end().timestamp_micros())
-        .bind(row.body.clone())
+        .bind(row.body.as_str())
 }
 
 const KEPT: Upsert = Upsert::new(
@@ -453,14 +453,15 @@ const KEPT: Upsert = Upsert::new(
 )
 .repeating();
 
+fn state((group, key, body): &(String, String, String)) -> Values<'_> {
+    Values::of(3)
+        .bind(group.as_str())
+        .bind(key.as_str())
+        .bind(body.as_str())
+}
+
 async fn kept(to: &mut Transaction, rows: &[(String, String, String)]) -> Result<(), sqlx::Error> {
-    insert(to, &KEPT, rows, |(group, key, body)| {
-        Values::of(3)
-            .bind(group.clone())
-            .bind(key.clone())
-            .bind(body.clone())
-    })
-    .await?;
+    insert(to, &KEPT, rows, state).await?;
     for (group, key, _) in rows.iter().filter(|(_, _, body)| body.is_empty()) {
         let forget = sql(
             "DELETE FROM consumer_state WHERE group_name = $1 AND state_key = $2 AND body = ''",
@@ -480,15 +481,14 @@ const SCHEDULES: Upsert = Upsert::new(
 );
 
 async fn plan(to: &mut Transaction, row: &PlanRow) -> Result<(), sqlx::Error> {
-    let with = |body: &str| {
-        Values::of(4)
-            .bind(row.id.clone())
+    for (upsert, body) in [(&PLAN, &row.plan), (&SCHEDULES, &row.schedules)] {
+        let values = Values::of(4)
+            .bind(row.id.as_str())
             .bind(row.area)
             .bind(row.solved_at)
-            .bind(body.to_owned())
-    };
-    to.insert(&PLAN, vec![with(&row.plan)]).await?;
-    to.insert(&SCHEDULES, vec![with(&row.schedules)]).await?;
+            .bind(body.as_str());
+        to.insert(upsert, vec![values]).await?;
+    }
     let older = sql(
         "DELETE FROM plan_schedules WHERE area = $1 AND plan NOT IN \
          (SELECT plan FROM plan_schedules WHERE area = $1 ORDER BY solved_at DESC, plan DESC LIMIT $2)",
@@ -503,7 +503,7 @@ async fn insert<T>(
     to: &mut Transaction,
     upsert: &Upsert,
     rows: &[T],
-    values: impl Fn(&T) -> Values,
+    values: fn(&T) -> Values<'_>,
 ) -> Result<(), sqlx::Error> {
     to.insert(upsert, rows.iter().map(values).collect()).await
 }

@@ -198,17 +198,18 @@ const LOG: Upsert = Upsert::new(
 
 const NEWEST: Upsert = Upsert::new("log_topic", &["topic", "newest"], &["topic"]);
 
+fn logged(record: &Record) -> Values<'_> {
+    Values::of(6)
+        .bind(record.topic.name())
+        .bind(to_i64(record.offset))
+        .bind(record.key.as_str())
+        .bind(record.payload.clone())
+        .bind(record.appended_at.timestamp_micros())
+        .bind(i64::from(checksum(record)))
+}
+
 async fn write_records(to: &mut Transaction, records: &[Record]) -> Result<(), StoreError> {
-    let row = |record: &Record| {
-        Values::of(6)
-            .bind(record.topic.name())
-            .bind(to_i64(record.offset))
-            .bind(record.key.clone())
-            .bind(record.payload.clone())
-            .bind(record.appended_at.timestamp_micros())
-            .bind(i64::from(checksum(record)))
-    };
-    to.insert(&LOG, records.iter().map(row).collect())
+    to.insert(&LOG, records.iter().map(logged).collect())
         .await
         .map_err(db("append"))?;
     let newest: HashMap<Topic, u64> = records.iter().map(|r| (r.topic, r.offset)).collect();

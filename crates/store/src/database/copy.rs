@@ -16,7 +16,7 @@ pub(super) async fn rows(
     to: &mut PgConnection,
     table: &str,
     columns: &[&str],
-    rows: &[Values],
+    rows: &[Values<'_>],
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
         "COPY {table} ({}) FROM STDIN WITH (FORMAT binary)",
@@ -38,7 +38,7 @@ pub(super) async fn rows(
     Ok(())
 }
 
-fn encode(row: &Values, to: &mut Vec<u8>) -> Result<(), sqlx::Error> {
+fn encode(row: &Values<'_>, to: &mut Vec<u8>) -> Result<(), sqlx::Error> {
     let too_large = |_| sqlx::Error::Encode("a row or a column of it is too large".into());
     let columns = i16::try_from(row.0.len()).map_err(too_large)?;
     to.extend_from_slice(&columns.to_be_bytes());
@@ -64,7 +64,7 @@ fn encode(row: &Values, to: &mut Vec<u8>) -> Result<(), sqlx::Error> {
 pub(super) fn integers<'r>(
     upsert: &Upsert,
     column: &str,
-    rows: &'r [Values],
+    rows: &'r [Values<'r>],
 ) -> impl Iterator<Item = i64> + use<'r> {
     let place = upsert.place(column);
     rows.iter().filter_map(move |row| match row.0.get(place?)? {

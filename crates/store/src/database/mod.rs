@@ -196,7 +196,7 @@ impl Transaction {
     pub(crate) async fn insert(
         &mut self,
         upsert: &Upsert,
-        rows: Vec<Values>,
+        rows: Vec<Values<'_>>,
     ) -> Result<(), sqlx::Error> {
         for row in &rows {
             row.is_writable(upsert.columns)?;

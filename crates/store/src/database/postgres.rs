@@ -204,7 +204,7 @@ impl Within {
     pub(super) async fn insert(
         &mut self,
         upsert: &Upsert,
-        rows: Vec<Values>,
+        rows: Vec<Values<'_>>,
     ) -> Result<(), sqlx::Error> {
         let rows = upsert.last_of_each(rows);
         if let Some(of) = upsert.partitioned {
@@ -226,7 +226,7 @@ impl Within {
 
     /// Many rows: straight into their table, at the full speed of COPY. If some of them are there already, nothing of that is kept and
     /// they go through a staging table and an upsert instead, which costs three times as much.
-    async fn bulk(&mut self, upsert: &Upsert, rows: &[Values]) -> Result<(), sqlx::Error> {
+    async fn bulk(&mut self, upsert: &Upsert, rows: &[Values<'_>]) -> Result<(), sqlx::Error> {
         let table = upsert.table;
         if upsert.key.is_empty() {
             return bounded(copy::rows(&mut self.within, table, upsert.columns, rows)).await;
@@ -258,7 +258,7 @@ impl Within {
     }
 
     /// Copies `rows` into their table; false, and nothing done, if one of them was there.
-    async fn copied(&mut self, upsert: &Upsert, rows: &[Values]) -> Result<bool, sqlx::Error> {
+    async fn copied(&mut self, upsert: &Upsert, rows: &[Values<'_>]) -> Result<bool, sqlx::Error> {
         let mut part = bounded(self.within.begin()).await?;
         match bounded(copy::rows(&mut part, upsert.table, upsert.columns, rows)).await {
             Ok(()) => bounded(part.commit()).await.map(|()| true),

@@ -10,75 +10,85 @@ use sqlx::{Postgres, SqlSafeStr, SqlStr, Sqlite};
 
 /// A value of a column; none is NULL.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub(crate) enum Value<'v> {
     Integer(Option<i64>),
     Real(Option<f64>),
-    Text(Option<Cow<'static, str>>),
+    Text(Option<Cow<'v, str>>),
     Bytes(Bytes),
 }
 
-impl From<i64> for Value {
+impl From<i64> for Value<'_> {
     fn from(value: i64) -> Self {
         Self::Integer(Some(value))
     }
 }
 
-impl From<Option<i64>> for Value {
+impl From<Option<i64>> for Value<'_> {
     fn from(value: Option<i64>) -> Self {
         Self::Integer(value)
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for Value<'_> {
     fn from(value: f64) -> Self {
         Self::Real(Some(value))
     }
 }
 
-impl From<Option<f64>> for Value {
+impl From<Option<f64>> for Value<'_> {
     fn from(value: Option<f64>) -> Self {
         Self::Real(value)
     }
 }
 
-impl From<&'static str> for Value {
-    fn from(value: &'static str) -> Self {
+impl<'v> From<&'v str> for Value<'v> {
+    fn from(value: &'v str) -> Self {
         Self::Text(Some(value.into()))
     }
 }
 
-impl From<Option<&'static str>> for Value {
-    fn from(value: Option<&'static str>) -> Self {
+impl<'v> From<Option<&'v str>> for Value<'v> {
+    fn from(value: Option<&'v str>) -> Self {
         Self::Text(value.map(Cow::Borrowed))
     }
 }
 
-impl From<String> for Value {
+impl From<String> for Value<'_> {
     fn from(value: String) -> Self {
         Self::Text(Some(value.into()))
     }
 }
 
-impl From<Option<String>> for Value {
+impl From<Option<String>> for Value<'_> {
     fn from(value: Option<String>) -> Self {
         Self::Text(value.map(Cow::Owned))
     }
 }
 
-impl From<Bytes> for Value {
+impl From<Bytes> for Value<'_> {
     fn from(value: Bytes) -> Self {
         Self::Bytes(value)
     }
 }
 
 /// What tells rows of one table apart.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Key<'v> {
     Integer(Option<i64>),
     Text(Option<&'v str>),
 }
 
-impl Value {
+impl Value<'_> {
+    /// The same with its own copy of a text.
+    fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Integer(value) => Value::Integer(value),
+            Self::Real(value) => Value::Real(value),
+            Self::Text(value) => Value::Text(value.map(|text| text.into_owned().into())),
+            Self::Bytes(value) => Value::Bytes(value),
+        }
+    }
+
     /// The value as part of a key; none for types that are not keys.
     pub(crate) fn key(&self) -> Option<Key<'_>> {
         match self {
@@ -91,15 +101,15 @@ impl Value {
 
 /// Values of one row, in the order of its columns.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Values(pub(crate) Vec<Value>);
+pub(crate) struct Values<'v>(pub(crate) Vec<Value<'v>>);
 
-impl Values {
+impl<'v> Values<'v> {
     pub(crate) fn of(columns: usize) -> Self {
         Self(Vec::with_capacity(columns))
     }
 
     #[must_use]
-    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+    pub(crate) fn bind(mut self, value: impl Into<Value<'v>>) -> Self {
         self.0.push(value.into());
         self
     }
@@ -121,7 +131,7 @@ impl Values {
 /// A statement with its values.
 pub(crate) struct Sql {
     text: SqlStr,
-    values: Values,
+    values: Values<'static>,
 }
 
 /// The statement `text`.
@@ -151,14 +161,16 @@ macro_rules! bound {
 
 impl Sql {
     #[must_use]
-    pub(crate) fn bind(mut self, value: impl Into<Value>) -> Self {
+    pub(crate) fn bind(mut self, value: impl Into<Value<'static>>) -> Self {
         self.values.0.push(value.into());
         self
     }
 
     #[must_use]
-    pub(super) fn bind_all(mut self, values: Vec<Value>) -> Self {
-        self.values.0.extend(values);
+    pub(super) fn bind_all(mut self, values: Vec<Value<'_>>) -> Self {
+        self.values
+            .0
+            .extend(values.into_iter().map(Value::into_owned));
         self
     }
 
