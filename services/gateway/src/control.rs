@@ -220,6 +220,7 @@ impl Control {
         // A process that slept may have been succeeded while it decided.
         if !self.tenure.is_held() {
             metrics::counter!("shoal_dispatch_cycles_void_total").increment(1);
+            self.dispatcher().not_told(&decision.setpoints);
             self.decisions().complete(number, |step| step.untold = true);
             return Ok(());
         }

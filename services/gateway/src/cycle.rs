@@ -1,6 +1,6 @@
 //! One dispatch cycle: everything known in, set-points and their reasons out. No I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::activation::{Delivery, Excursion};
@@ -114,6 +114,12 @@ impl Dispatcher {
     /// Takes nothing that was decided for told: the next cycle tells every EVSE.
     pub(crate) fn tell_all_again(&mut self) {
         self.guard = Guard::new(self.pace.threshold, self.pace.expiry / 3);
+    }
+
+    /// Takes these for not sent: whoever goes on from here tells their EVSEs, whatever was sent before.
+    pub(crate) fn not_told(&mut self, setpoints: &[Setpoint]) {
+        let untold: BTreeSet<&EvseId> = setpoints.iter().map(|s| &s.evse).collect();
+        self.guard.retain(|evse| !untold.contains(evse));
     }
 
     /// Decides what every EVSE is told at `now`.

@@ -154,6 +154,7 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         operator,
         latency,
         shared: shared.clone(),
+        told: std::sync::Mutex::default(),
     };
     let (a, b, c, d) = tokio::join!(
         async { ending(answer(listener, seated, &ended).await) },

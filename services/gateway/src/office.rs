@@ -1,8 +1,10 @@
 //! What only one gateway of an area does at a time: bids out, results in, dispatch, settlement.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use dispatch::Guard;
 use runtime::Clock;
 use runtime::front::Seat;
 use runtime::latency::Probe;
@@ -29,9 +31,26 @@ pub(crate) struct Office {
     pub(crate) operator: Channel,
     pub(crate) latency: Probe,
     pub(crate) shared: Shared,
+    /// What was told when the office was held last, and in which term.
+    pub(crate) told: Mutex<Option<(u64, Guard)>>,
 }
 
 impl Office {
+    /// What was told in the term before this one, if that was held here too: nobody has told anything since.
+    fn told_before(&self, tenure: &Tenure) -> Option<Guard> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, term) = tenure.term()?;
+        let (before, guard) = told.take()?;
+        (before + 1 == term).then_some(guard)
+    }
+
+    fn remember(&self, tenure: &Tenure, control: &Control) {
+        if let Some((_, term)) = tenure.term() {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Some((term, control.dispatcher().guard.clone()));
+        }
+    }
+
     /// Does it until `stop`; calls are answered here meanwhile.
     pub(crate) async fn hold(
         &self,
@@ -58,6 +77,9 @@ impl Office {
             tenure.clone(),
         )
         .await?;
+        if let Some(guard) = self.told_before(tenure) {
+            control.dispatcher().guard = guard;
+        }
         let settler = Settler {
             area: config.area,
             tables: self.tables.clone(),
@@ -93,9 +115,10 @@ impl Office {
                 );
                 ending(signals.await)
             },
-            async { ending(control.run(woken, ended.clone()).await) },
+            async { ending(control.clone().run(woken, ended.clone()).await) },
             async { ending(settler.run(ended.clone()).await) },
         );
+        self.remember(tenure, &control);
         // Whoever holds the office next writes down what it decides from.
         self.shared.lock().journal = None;
         a.and(b).and(c).and(d).and(e)

@@ -11,7 +11,8 @@ use dispatch::fleet::state::{EvseState, PowerAt, SessionState};
 use dispatch::fleet::{Evse, MeterInterval, Needs, Protocol, Session, Setpoint, Site};
 use market::plan::{PlanStatus, PlanStep};
 use market::{Area, Plan, PlanId};
-use store::{NewRecord, topic};
+use sqlx::Connection as _;
+use store::{Candidate, NewRecord, Store, topic};
 use support::{PATIENCE, World, at, award, fcr_bid, told};
 use units::{Efficiency, Energy, Interval, Power};
 use uuid::Uuid;
@@ -129,6 +130,11 @@ async fn states(world: &World, cars: impl IntoIterator<Item = EvseState>) {
 /// 200 cars, a plan of 400 kW and one megawatt of FCR sold for the block.
 async fn ready() -> World {
     let world = World::new(at(NOW), 1, false).await;
+    furnish(&world).await;
+    world
+}
+
+async fn furnish(world: &World) {
     let tables = world.store.tables();
     for n in 0..4 {
         let site = Site {
@@ -146,8 +152,7 @@ async fn ready() -> World {
         .upsert_award(&award(&bid, 1, at("2026-01-10T07:30:00Z")))
         .await
         .unwrap();
-    states(&world, (0..CARS).map(|n| car(n, at(NOW)))).await;
-    world
+    states(world, (0..CARS).map(|n| car(n, at(NOW)))).await;
 }
 
 async fn setpoints(world: &World) -> Vec<Setpoint> {
@@ -485,4 +490,70 @@ async fn stopping_settles_what_is_over_and_sites_add_up_to_the_pool() {
         .sum();
     assert_eq!(energy, "-2.169".parse().unwrap());
     assert_eq!(world.records(topic::STATEMENTS).await.len(), 5);
+}
+
+/// How many set-points were decided in `term`.
+async fn told_in(world: &World, term: u64) -> usize {
+    let records = world.records(topic::SETPOINTS).await;
+    let of = |r: &store::Record| wire::decode::<proto::Setpoint>(&r.payload).unwrap().term;
+    let terms = records.iter().filter_map(of);
+    terms.filter(|told| told.number == term).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_office_that_comes_back_from_nobody_goes_on_and_one_that_another_held_tells_all_again() {
+    const OFFICE: &str = "dispatch/NL";
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    let world = World::over(store, at(NOW), 1, false, 1.0);
+    furnish(&world).await;
+    let tables = world.store.tables();
+    let running = world.start_as(Candidate::new(tables.clone(), OFFICE, "one", "http://one"));
+    listening(&world).await;
+    let held_in = async |term: u64| {
+        let lease = tables.lease(OFFICE).await.unwrap();
+        lease.is_some_and(|lease| lease.term == term && lease.holder == "one")
+    };
+    assert!(held_in(1).await);
+
+    // Nobody can write for longer than the office is held without a beat.
+    let file = format!("sqlite://{}", dir.path().join("shoal.db").display());
+    let mut beside = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut beside)
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    sqlx::raw_sql("ROLLBACK")
+        .execute(&mut beside)
+        .await
+        .unwrap();
+    world
+        .until("the office comes back", async || held_in(2).await)
+        .await;
+    let said = async |id: &str, term: u64, at_least: usize| {
+        world
+            .until("a signal of this term is answered", async || {
+                let listens = world.fake.seen.lock().unwrap().signals.clone();
+                if listens.is_some_and(|sender| !sender.is_closed()) {
+                    signal(&world, id, -20.0).await;
+                }
+                told_in(&world, term).await >= at_least
+            })
+            .await;
+    };
+    said("back", 2, 1).await;
+    let told = told_in(&world, 2).await;
+    assert!(told < CARS / 2, "{told} of {CARS} are told again");
+
+    // Another one held it meanwhile: what it told is not known here.
+    sqlx::raw_sql("UPDATE lease SET holder = 'two', address = '', term = 3, beat = 0")
+        .execute(&mut beside)
+        .await
+        .unwrap();
+    world
+        .until("the office is free again", async || held_in(4).await)
+        .await;
+    said("after another", 4, CARS).await;
+    running.stop().await;
 }

@@ -180,6 +180,17 @@ impl World {
         speed: f64,
     ) -> Self {
         let store = Store::in_memory().await.unwrap();
+        Self::over(store, start, seed, faulty, speed)
+    }
+
+    /// Over a store that may be kept on disk.
+    pub(crate) fn over(
+        store: Store,
+        start: DateTime<Utc>,
+        seed: u64,
+        faulty: bool,
+        speed: f64,
+    ) -> Self {
         let fake = Fake {
             faulty,
             ..Fake::default()
@@ -200,6 +211,11 @@ impl World {
     }
 
     pub(crate) fn start(&self) -> Running {
+        self.start_as(Candidate::alone())
+    }
+
+    /// A gateway that decides as long as it holds the office.
+    pub(crate) fn start_as(&self, candidate: Candidate) -> Running {
         let (pipe, listener) = Pipe::new("gateway");
         let stop = CancellationToken::new();
         let deps = Deps {
@@ -209,7 +225,7 @@ impl World {
             operator: self.operator.channel(),
             latency: self.probe.clone(),
             listener,
-            candidate: Candidate::alone(),
+            candidate,
             dial: Dial::nobody(),
         };
         let task = tokio::spawn(shoal_gateway::run(Config::default(), deps, stop.clone()));
