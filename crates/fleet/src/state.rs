@@ -92,6 +92,8 @@ pub struct Rules {
 /// What an event did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Effect {
+    /// Place of the EVSE that it was about, if that was looked up ([`FleetState::place`]).
+    pub place: Option<usize>,
     /// EVSEs whose state is another now, in order.
     pub changed: BTreeSet<EvseId>,
     /// A stay that ended with it, as far as it went.
@@ -193,16 +195,27 @@ impl FleetState {
         self.tracked.get_mut(*place)
     }
 
-    /// Everything known of one EVSE, to be saved.
+    /// Place of an EVSE: from 0 in the order in which they were taken in, and the same for ever.
     #[must_use]
-    pub fn tracked(&self, evse: &EvseId) -> Option<&Tracked> {
-        self.tracked.get(*self.places.get(evse)?)
+    pub fn place(&self, evse: &EvseId) -> Option<usize> {
+        self.places.get(evse).copied()
+    }
+
+    /// Places of all EVSEs in order of their name.
+    pub fn places(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.names.values().copied()
+    }
+
+    /// Everything known of the EVSE at a place, to be saved.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Tracked> {
+        self.tracked.get(place)
     }
 
     /// State of one EVSE, if it is registered.
     #[must_use]
     pub fn get(&self, evse: &EvseId) -> Option<&EvseState> {
-        self.tracked(evse).map(Tracked::state)
+        self.at(self.place(evse)?).map(Tracked::state)
     }
 
     /// EVSEs of a station, in order of their name.
@@ -235,12 +248,13 @@ impl FleetState {
             Telemetry::Reading(reading) => &reading.evse,
             Telemetry::Acknowledged(ack) => &ack.evse,
         };
-        let rules = self.rules;
-        let Some(tracked) = self.found(evse) else {
+        let Some(place) = self.place(evse) else {
             return Effect::refused(Refusal::UnknownEvse(evse.clone()));
         };
+        let tracked = &mut self.tracked[place];
         let before = tracked.state.seen();
-        let mut effect = tracked.apply(event, now, &rules);
+        let mut effect = tracked.apply(event, now, &self.rules);
+        effect.place = Some(place);
         if tracked.state.seen() != before {
             tracked.state.changed_at = tracked.state.changed_at.max(event.at());
             effect.changed.insert(evse.clone());
@@ -250,12 +264,16 @@ impl FleetState {
 
     /// Takes in a set-point on its way to an EVSE: what its acknowledgement will be about.
     pub fn apply_setpoint(&mut self, setpoint: &Setpoint) -> Effect {
-        let Some(tracked) = self.found(&setpoint.evse) else {
+        let Some(place) = self.place(&setpoint.evse) else {
             return Effect::refused(Refusal::UnknownEvse(setpoint.evse.clone()));
         };
+        let tracked = &mut self.tracked[place];
         let before = tracked.state.setpoint;
         tracked.told(setpoint);
-        let mut effect = Effect::default();
+        let mut effect = Effect {
+            place: Some(place),
+            ..Effect::default()
+        };
         if tracked.state.setpoint != before {
             effect.changed.insert(setpoint.evse.clone());
         }

@@ -59,7 +59,7 @@ impl Kind for Samples {
     }
 
     fn change(rows: &[Reading]) -> Change {
-        Change::default().readings(rows)
+        Change::default().readings(rows.to_vec())
     }
 
     fn encode(row: &Reading, to: &mut Encoder) {

@@ -126,8 +126,8 @@ impl Change {
 
     /// Samples of meters, by EVSE and instant.
     #[must_use]
-    pub fn readings(self, readings: &[Reading]) -> Self {
-        self.with(Rows::Readings(readings.to_vec()))
+    pub fn readings(self, readings: impl Into<Vec<Reading>>) -> Self {
+        self.with(Rows::Readings(readings.into()))
     }
 
     /// Metered intervals, by EVSE and start; an older version never replaces a newer one.

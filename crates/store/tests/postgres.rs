@@ -387,7 +387,7 @@ async fn a_killed_server_stores_whole_changes_and_says_which(server: &mut Postgr
                 let number = n * 4 + task;
                 let rows: Vec<Reading> = (0..ROWS).map(|evse| sample(evse, number)).collect();
                 let change = Change::default()
-                    .readings(&rows)
+                    .readings(rows)
                     .intervals(&[interval(number)]);
                 heard.push((
                     number,

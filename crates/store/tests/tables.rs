@@ -320,7 +320,9 @@ async fn thousands_of_rows_and_then_half_of_them_again_are_stored_once(tables: T
         row.power = None;
     }
     // Twice in one change, too.
-    let change = Change::default().readings(&again).readings(&rows[3_000..]);
+    let change = Change::default()
+        .readings(again.clone())
+        .readings(rows[3_000..].to_vec());
     tables.apply(change).await.unwrap();
     let found = tables
         .readings_between(&evse(1).id, at(0), at(1_000))

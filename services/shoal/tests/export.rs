@@ -125,7 +125,7 @@ async fn a_day_leaves_as_parquet_and_again_with_what_came_late() {
         let change = Change::default()
             .intervals(&rows)
             .sessions(&stays)
-            .readings(&readings);
+            .readings(readings);
         store.tables().apply(change).await.unwrap();
     }
     let day = ["--from", "2024-10-27", "--to", "2024-10-27", "--readings"];

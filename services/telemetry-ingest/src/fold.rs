@@ -1,7 +1,5 @@
 //! Everything the service knows, and what follows from the next records. No I/O.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fleet::metering::{self, Meter, Taken};
@@ -14,6 +12,7 @@ use store::{Change, NewRecord, Record, Topic, topic};
 use wire::proto;
 
 use crate::held::{Held, Marks, Reached, SLICES, Saved, save, slice_key, slice_of};
+use crate::order::Order;
 use crate::{GROUP, SLICES_GROUP};
 
 /// Bytes of a refused message that are kept, see `telemetry.proto`.
@@ -36,18 +35,21 @@ const KINDS: [&str; 6] = [
 #[derive(Debug)]
 pub(crate) struct Fold {
     pub(crate) state: FleetState,
-    pub(crate) held: HashMap<EvseId, Held>,
+    /// By the place of the EVSE in `state`.
+    held: Vec<Held>,
+    order: Order,
     rules: metering::Rules,
     /// True if accepted readings become rows.
     keeps_readings: bool,
-    /// EVSEs by what has to be done about them, each once ([`Marks`]).
-    changed: Vec<EvseId>,
-    due: Vec<EvseId>,
-    stays: Vec<EvseId>,
-    urgent: Vec<EvseId>,
+    /// Places of EVSEs by what has to be done about them, each once ([`Marks`]).
+    changed: Vec<usize>,
+    due: Vec<usize>,
+    stays: Vec<usize>,
+    urgent: Vec<usize>,
     slices: Vec<Slice>,
     next_slice: usize,
-    readings: Vec<Reading>,
+    /// With the place of their EVSE.
+    readings: Vec<(usize, Reading)>,
     ended: Vec<SessionState>,
     quarantine: Vec<NewRecord>,
     /// Offsets taken in since the last checkpoint, and ever.
@@ -60,8 +62,8 @@ pub(crate) struct Fold {
 /// A part of the fleet that is saved together.
 #[derive(Debug, Clone, Default)]
 struct Slice {
-    /// EVSEs that changed since they were saved; some may have been saved alone meanwhile.
-    unsaved: Vec<EvseId>,
+    /// Places of EVSEs that changed since they were saved; some may have been saved alone meanwhile.
+    unsaved: Vec<usize>,
     /// It is saved with the next checkpoint.
     urgent: bool,
 }
@@ -76,7 +78,8 @@ impl Fold {
     pub(crate) fn new(rules: Rules, keeps_readings: bool) -> Self {
         Self {
             state: FleetState::new(rules),
-            held: HashMap::new(),
+            held: Vec::new(),
+            order: Order::default(),
             rules: metering::Rules::default(),
             keeps_readings,
             changed: Vec::new(),
@@ -112,8 +115,10 @@ impl Fold {
             match setpoint(&record.payload) {
                 Ok(setpoint) => {
                     let effect = self.state.apply_setpoint(&setpoint);
-                    self.note(&setpoint.evse, record);
-                    self.unsaved(&setpoint.evse);
+                    if let Some(place) = effect.place {
+                        self.held[place].seen.note(record);
+                        self.unsaved(place);
+                    }
                     self.effect(effect, record, now);
                 }
                 Err(reason) => self.refuse("undecodable", &reason, record, now),
@@ -125,13 +130,15 @@ impl Fold {
     /// Takes in a registration; answers the state of the EVSE.
     pub(crate) fn register(&mut self, evse: Evse, now: DateTime<Utc>) -> Option<EvseState> {
         let id = evse.id.clone();
-        if self.state.register(evse, now) {
-            if !self.held.contains_key(&id) {
-                self.held.insert(id.clone(), Held::default());
+        let is_news = self.state.register(evse, now);
+        let place = self.state.place(&id)?;
+        if is_news {
+            if place >= self.held.len() {
+                self.held.resize_with(place + 1, Held::default);
                 // What came for it so far was refused: its slice has to begin after that.
                 self.slices[slice_of(&id)].urgent = true;
             }
-            self.unsaved(&id);
+            self.unsaved(place);
         }
         self.state.get(&id).cloned()
     }
@@ -146,81 +153,91 @@ impl Fold {
         let urgent = effect.refused.iter().any(refused);
         match about {
             About::Evse(evse) => {
-                self.note(evse, record);
-                match event {
-                    Telemetry::Acknowledged(_) => self.unsaved(evse),
-                    Telemetry::PluggedIn { .. } | Telemetry::Needs { .. } => {
-                        self.mark(evse, |fold| &mut fold.stays, |marks| &mut marks.stay);
-                    }
-                    Telemetry::Connection { .. }
-                    | Telemetry::Reading(_)
-                    | Telemetry::Unplugged { .. } => {}
-                }
-                if urgent {
-                    self.urgent(evse);
+                // What is refused by its instant alone was not looked up.
+                if let Some(place) = effect.place.or_else(|| self.state.place(evse)) {
+                    self.met(place, event, record, urgent);
                 }
             }
             About::Station => {
-                for evse in self.of_connection(event) {
-                    self.note(&evse, record);
-                    if urgent {
-                        self.urgent(&evse);
-                    }
+                for place in self.of_connection(event) {
+                    self.met(place, event, record, urgent);
                 }
             }
         }
         self.effect(effect, record, now);
     }
 
-    /// EVSEs that a change of their station's connection is about.
-    fn of_connection(&self, event: &Telemetry) -> Vec<EvseId> {
+    /// Notes what an EVSE has taken in, and what follows whatever its state makes of it.
+    fn met(&mut self, place: usize, event: &Telemetry, record: &Record, urgent: bool) {
+        self.held[place].seen.note(record);
+        match event {
+            Telemetry::Acknowledged(_) => self.unsaved(place),
+            Telemetry::PluggedIn { .. } | Telemetry::Needs { .. } => {
+                if !std::mem::replace(&mut self.held[place].marks.stay, true) {
+                    self.stays.push(place);
+                }
+            }
+            Telemetry::Connection { .. } | Telemetry::Reading(_) | Telemetry::Unplugged { .. } => {}
+        }
+        if urgent {
+            self.urgent(place);
+        }
+    }
+
+    /// Places of the EVSEs that a change of their station's connection is about.
+    fn of_connection(&self, event: &Telemetry) -> Vec<usize> {
         let Telemetry::Connection { station, evses, .. } = event else {
             return Vec::new();
         };
         let registered = self.state.of_station(station);
-        registered.chain(evses).cloned().collect()
+        let places = registered
+            .chain(evses)
+            .filter_map(|evse| self.state.place(evse));
+        places.collect()
     }
 
     fn effect(&mut self, effect: Effect, record: &Record, now: DateTime<Utc>) {
         for refusal in &effect.refused {
             self.refuse_event(refusal, record, now);
         }
-        if let Some(reading) = effect.accepted {
-            self.unsaved(&reading.evse);
-            let taken = self.meter(&reading);
-            self.metered(taken, &reading.evse, record, now);
+        if let Some((place, reading)) = effect.place.zip(effect.accepted) {
+            self.unsaved(place);
+            let taken = self.meter(place, &reading);
+            self.metered(taken, place, record, now);
             if self.keeps_readings {
-                self.readings.push(reading);
+                self.readings.push((place, reading));
             }
         }
         for evse in &effect.changed {
-            self.unsaved(evse);
-            self.mark(evse, |fold| &mut fold.changed, |marks| &mut marks.changed);
+            if let Some(place) = effect.place.or_else(|| self.state.place(evse)) {
+                self.unsaved(place);
+                if !std::mem::replace(&mut self.held[place].marks.changed, true) {
+                    self.changed.push(place);
+                }
+            }
         }
         self.ended.extend(effect.ended);
     }
 
     /// Counts an accepted reading.
-    fn meter(&mut self, reading: &Reading) -> Taken {
-        let Some(state) = self.state.get(&reading.evse) else {
+    fn meter(&mut self, place: usize, reading: &Reading) -> Taken {
+        let Some(tracked) = self.state.at(place) else {
             return Taken::Nothing;
         };
-        let Some(held) = self.held.get_mut(&reading.evse) else {
-            return Taken::Nothing;
-        };
-        let taken = held.meter.take(reading, &state.evse, &self.rules);
+        let held = &mut self.held[place];
+        let taken = held.meter.take(reading, &tracked.state().evse, &self.rules);
         if held.meter.is_due() && !held.marks.due {
             held.marks.due = true;
-            self.due.push(reading.evse.clone());
+            self.due.push(place);
         }
         taken
     }
 
-    fn metered(&mut self, taken: Taken, evse: &EvseId, record: &Record, now: DateTime<Utc>) {
+    fn metered(&mut self, taken: Taken, place: usize, record: &Record, now: DateTime<Utc>) {
         match taken {
             Taken::Counted | Taken::Nothing => {}
             // Intervals that were published before the snapshot may be others now (`Meter::restore`).
-            Taken::CountedLate => self.urgent(evse),
+            Taken::CountedLate => self.urgent(place),
             Taken::TooLate => {
                 self.refuse(
                     "meter_late",
@@ -280,38 +297,30 @@ impl Fold {
         }
     }
 
-    fn note(&mut self, evse: &EvseId, record: &Record) {
-        if let Some(held) = self.held.get_mut(evse) {
-            held.seen.note(record);
+    fn unsaved(&mut self, place: usize) {
+        if !std::mem::replace(&mut self.held[place].marks.unsaved, true)
+            && let Some(evse) = self.name(place)
+        {
+            let slice = slice_of(evse);
+            self.slices[slice].unsaved.push(place);
         }
     }
 
-    fn unsaved(&mut self, evse: &EvseId) {
-        let slice = slice_of(evse);
-        self.mark(
-            evse,
-            |fold| &mut fold.slices[slice].unsaved,
-            |marks| &mut marks.unsaved,
-        );
-    }
-
-    fn urgent(&mut self, evse: &EvseId) {
-        self.unsaved(evse);
-        self.mark(evse, |fold| &mut fold.urgent, |marks| &mut marks.urgent);
-    }
-
-    fn mark(
-        &mut self,
-        evse: &EvseId,
-        list: impl Fn(&mut Self) -> &mut Vec<EvseId>,
-        mark: impl Fn(&mut Marks) -> &mut bool,
-    ) {
-        let Some(held) = self.held.get_mut(evse) else {
-            return;
-        };
-        if !std::mem::replace(mark(&mut held.marks), true) {
-            list(self).push(evse.clone());
+    fn urgent(&mut self, place: usize) {
+        self.unsaved(place);
+        if !std::mem::replace(&mut self.held[place].marks.urgent, true) {
+            self.urgent.push(place);
         }
+    }
+
+    fn name(&self, place: usize) -> Option<&EvseId> {
+        let tracked = self.state.at(place)?;
+        Some(&tracked.state().evse.id)
+    }
+
+    /// What is held of an EVSE.
+    pub(crate) fn held(&self, evse: &EvseId) -> Option<&Held> {
+        self.held.get(self.state.place(evse)?)
     }
 
     /// True if a state has to be published.
@@ -322,10 +331,11 @@ impl Fold {
     /// States that changed since the last call, in order of their EVSE.
     pub(crate) fn take_changed(&mut self) -> Vec<EvseState> {
         let mut changed = std::mem::take(&mut self.changed);
-        changed.sort_unstable();
-        let state = |evse: &EvseId| {
-            self.held.get_mut(evse)?.marks.changed = false;
-            self.state.get(evse).cloned()
+        let rank = self.order.of(&self.state);
+        changed.sort_unstable_by_key(|place| rank[*place]);
+        let state = |place: &usize| {
+            self.held[*place].marks.changed = false;
+            Some(self.state.at(*place)?.state().clone())
         };
         changed.iter().filter_map(state).collect()
     }
@@ -348,42 +358,39 @@ impl Fold {
     /// Counts as stored from now on.
     pub(crate) fn checkpoint(&mut self, whole: bool) -> Change {
         let mut intervals = Vec::new();
-        for evse in std::mem::take(&mut self.due) {
-            let held = self.held.get_mut(&evse);
-            if let Some((held, state)) = held.zip(self.state.get(&evse)) {
+        for place in std::mem::take(&mut self.due) {
+            if let Some(tracked) = self.state.at(place) {
+                let held = &mut self.held[place];
                 held.marks.due = false;
-                intervals.extend(held.meter.publish(&state.evse));
+                intervals.extend(held.meter.publish(&tracked.state().evse));
             }
         }
         let fresh = std::mem::take(&mut self.fresh);
         self.reached.readings.join(&fresh.readings);
         self.reached.setpoints.join(&fresh.setpoints);
-        let (slices, evses) = self.snapshot(whole);
+        let (slices, places) = self.snapshot(whole);
         let mut sessions = std::mem::take(&mut self.ended);
-        let mut saved = Vec::with_capacity(evses.len());
-        for evse in evses {
-            let tracked = self.state.tracked(&evse);
-            if let Some((tracked, held)) = tracked.zip(self.held.get_mut(&evse)) {
+        let mut saved = Vec::with_capacity(places.len());
+        for place in places {
+            if let Some(tracked) = self.state.at(place) {
+                let held = &mut self.held[place];
                 (held.marks.unsaved, held.marks.urgent) = (false, false);
                 sessions.extend(tracked.state().session.clone());
-                saved.extend(save(&evse, tracked, held));
+                saved.extend(save(tracked, held));
             }
         }
-        for evse in std::mem::take(&mut self.stays) {
-            if let Some((held, state)) = self.held.get_mut(&evse).zip(self.state.get(&evse)) {
-                held.marks.stay = false;
-                sessions.extend(state.session.clone());
-            }
+        for place in std::mem::take(&mut self.stays) {
+            self.held[place].marks.stay = false;
+            let tracked = self.state.at(place);
+            sessions.extend(tracked.and_then(|tracked| tracked.state().session.clone()));
         }
         let at = self.reached.text();
         let slices = slices.into_iter().map(|n| (slice_key(n), at.clone()));
-        // Neighbours in the table's index come one after the other: behind, a checkpoint holds many readings of each EVSE.
-        let mut readings = std::mem::take(&mut self.readings);
-        readings.sort_unstable_by(|a, b| (&a.evse, a.at).cmp(&(&b.evse, b.at)));
+        let readings = self.take_readings();
         let records = intervals.iter().map(interval_record);
         let mut change = Change::default()
             .records(records.chain(std::mem::take(&mut self.quarantine)))
-            .readings(&readings)
+            .readings(readings)
             .intervals(&intervals)
             .sessions(&sessions)
             .keep(GROUP, saved)
@@ -398,8 +405,18 @@ impl Fold {
         change
     }
 
+    /// Accepted readings since the last checkpoint, in the order of the table's index: behind, there are many of each EVSE, and neighbours
+    /// are written one after the other.
+    fn take_readings(&mut self) -> Vec<Reading> {
+        let mut readings = std::mem::take(&mut self.readings);
+        self.readings.reserve(readings.len());
+        let rank = self.order.of(&self.state);
+        readings.sort_unstable_by_key(|(place, reading)| (rank[*place], reading.at));
+        readings.into_iter().map(|(_, reading)| reading).collect()
+    }
+
     /// Slices whose turn it is, and what of them and beside them has to be saved.
-    fn snapshot(&mut self, whole: bool) -> (Vec<usize>, Vec<EvseId>) {
+    fn snapshot(&mut self, whole: bool) -> (Vec<usize>, Vec<usize>) {
         let turns = if whole {
             SLICES
         } else {
@@ -410,19 +427,18 @@ impl Fold {
         let urgent = |n: &usize| self.slices[*n].urgent && !slices.contains(n);
         let more: Vec<usize> = (0..SLICES).filter(urgent).collect();
         slices.extend(more);
-        let mut evses = std::mem::take(&mut self.urgent);
+        let mut places = std::mem::take(&mut self.urgent);
         for slice in &slices {
             self.slices[*slice].urgent = false;
             let unsaved = std::mem::take(&mut self.slices[*slice].unsaved);
-            let held = |evse: &EvseId| self.held.get(evse).map(|held| held.marks);
             // What is urgent is in the list already; what was is saved.
-            evses.extend(
-                unsaved
-                    .into_iter()
-                    .filter(|e| held(e).is_some_and(|m| m.unsaved && !m.urgent)),
-            );
+            let is_left = |place: &usize| {
+                let marks = self.held[*place].marks;
+                marks.unsaved && !marks.urgent
+            };
+            places.extend(unsaved.into_iter().filter(is_left));
         }
-        (slices, evses)
+        (slices, places)
     }
 
     /// Gives back an EVSE saved by an earlier run; answers whether records since its snapshot are to be taken in again. One that
@@ -437,8 +453,12 @@ impl Fold {
                     seen: saved.seen.unwrap_or_default(),
                     marks: Marks::default(),
                 };
-                self.held.insert(id.clone(), held);
                 self.state.restore(saved.tracked);
+                let place = self.state.place(&id)?;
+                if place >= self.held.len() {
+                    self.held.resize_with(place + 1, Held::default);
+                }
+                self.held[place] = held;
                 Some((id, goes_on))
             }
             Err(error) => {
@@ -452,15 +472,15 @@ impl Fold {
     /// Gives back intervals published by an earlier run: before the records since the snapshots are taken in again, and after.
     pub(crate) fn restore_intervals(&mut self, intervals: &[MeterInterval]) {
         for interval in intervals {
-            if let Some(held) = self.held.get_mut(&interval.evse) {
-                held.meter.restore(interval);
+            if let Some(place) = self.state.place(&interval.evse) {
+                self.held[place].meter.restore(interval);
             }
         }
     }
 
     /// Start of the first interval that a sample could still change.
     pub(crate) fn first_interval(&self) -> Option<DateTime<Utc>> {
-        let meters = self.held.values().map(|held| &held.meter);
+        let meters = self.held.iter().map(|held| &held.meter);
         meters.filter_map(Meter::first_interval).min()
     }
 
@@ -475,29 +495,33 @@ impl Fold {
             return;
         };
         let about = match kind(&event).1 {
-            About::Evse(evse) => vec![evse.clone()],
+            About::Evse(evse) => self.state.place(evse).into_iter().collect(),
             About::Station => self.of_connection(&event),
         };
-        let known = |evse: &EvseId| self.held.get(evse).is_none_or(|held| is_in(evse, held));
+        let known = |place: &usize| {
+            let name = self.name(*place);
+            name.is_none_or(|evse| is_in(evse, &self.held[*place]))
+        };
         if about.iter().all(known) {
             return;
         }
         let effect = self.state.apply(&event, event.at());
-        if let Some(reading) = &effect.accepted {
-            self.meter(reading);
+        if let Some((place, reading)) = effect.place.zip(effect.accepted) {
+            self.meter(place, &reading);
         }
-        for evse in &about {
-            self.note(evse, record);
-            self.unsaved(evse);
+        for place in about {
+            self.held[place].seen.note(record);
+            self.unsaved(place);
         }
     }
 
     /// The same for a set-point.
     pub(crate) fn setpoint_again(&mut self, record: &Record) {
         if let Ok(setpoint) = setpoint(&record.payload) {
-            self.state.apply_setpoint(&setpoint);
-            self.note(&setpoint.evse, record);
-            self.unsaved(&setpoint.evse);
+            if let Some(place) = self.state.apply_setpoint(&setpoint).place {
+                self.held[place].seen.note(record);
+                self.unsaved(place);
+            }
         }
     }
 }

@@ -90,7 +90,8 @@ struct Saving<'a> {
 }
 
 /// `tracked` and `held` as they are kept, by the name of the EVSE.
-pub(crate) fn save(evse: &EvseId, tracked: &Tracked, held: &Held) -> Option<(String, String)> {
+pub(crate) fn save(tracked: &Tracked, held: &Held) -> Option<(String, String)> {
+    let evse = &tracked.state().evse.id;
     let saving = Saving {
         tracked,
         meter: &held.meter,

@@ -4,6 +4,7 @@ mod consumer;
 mod fold;
 mod held;
 mod live;
+mod order;
 mod resume;
 mod server;
 mod settings;

@@ -117,7 +117,7 @@ impl Again {
         let mut records = 0;
         self.each(log, topic::SETPOINTS, |record| {
             let evse: Option<EvseId> = record.key.parse().ok();
-            let held = evse.and_then(|evse| Some((fold.held.get(&evse)?, evse)));
+            let held = evse.and_then(|evse| Some((fold.held(&evse)?, evse)));
             if held.is_some_and(|(held, evse)| !self.is_in(&evse, held, &record)) {
                 records += 1;
                 let same = waiting.entry(record.key.clone()).or_default();

@@ -500,7 +500,7 @@ proptest! {
         apply(&mut first, before);
         let mut resumed = FleetState::default();
         for state in first.iter() {
-            let saved = serde_json::to_string(first.tracked(&state.evse.id).unwrap()).unwrap();
+            let saved = serde_json::to_string(first.at(first.place(&state.evse.id).unwrap()).unwrap()).unwrap();
             resumed.restore(serde_json::from_str(&saved).unwrap());
         }
         apply(&mut resumed, after);
