@@ -7,15 +7,15 @@ use fleet::EvseId;
 use units::Power;
 
 /// Parts of the fleet whose set-points are renewed one after the other.
-const SPREAD: i32 = 32;
+const SPREAD: i32 = 1_024;
 
 /// What was sent last, and what is worth sending.
 #[derive(Debug, Clone)]
 pub struct Guard {
     /// Change of one EVSE below which nothing is sent.
     threshold: Power,
-    /// Least time before expiry at which the same power is sent again; up to twice as much for some.
-    lead: TimeDelta,
+    /// How much longer a set-point may hold than it should before a shorter one is sent.
+    slack: TimeDelta,
     sent: BTreeMap<EvseId, Sent>,
 }
 
@@ -33,33 +33,37 @@ pub struct Sent {
 impl Guard {
     /// A guard that has sent nothing.
     #[must_use]
-    pub const fn new(threshold: Power, lead: TimeDelta) -> Self {
+    pub const fn new(threshold: Power, slack: TimeDelta) -> Self {
         Self {
             threshold,
-            lead,
+            slack,
             sent: BTreeMap::new(),
         }
     }
 
-    /// Indices of the `wanted` powers to send at `now`; they count as sent until `expires_at`.
+    /// Indices of the `wanted` powers to send at `now`; they count as sent and hold for as long as `holds` says of their index. The same
+    /// power is sent again when a third to two thirds of that time are left, and when it would hold for too long.
     ///
     /// Small changes are kept back only as long as together they are within `pool_tolerance`: beyond it the largest of them are sent.
     pub fn select(
         &mut self,
         now: DateTime<Utc>,
-        expires_at: DateTime<Utc>,
         wanted: &[(EvseId, Power)],
+        holds: impl Fn(usize) -> TimeDelta,
         pool_tolerance: Power,
     ) -> Vec<usize> {
         let mut chosen = Vec::new();
         let mut kept: Vec<(Power, usize)> = Vec::new();
         // Those who were told together are not told again together.
-        let leads: Vec<TimeDelta> = (0..SPREAD)
-            .map(|part| self.lead + self.lead * part / SPREAD)
-            .collect();
-        for ((i, (evse, power)), lead) in wanted.iter().enumerate().zip(leads.iter().cycle()) {
-            match self.sent.get(evse) {
-                Some(sent) if sent.expires_at - now > *lead => {
+        for ((i, (evse, power)), part) in wanted.iter().enumerate().zip((0..SPREAD).cycle()) {
+            let holds = holds(i);
+            let lead = holds / 3 + holds / 3 * part / SPREAD;
+            let lasts = |sent: &&Sent| {
+                let left = sent.expires_at - now;
+                left > lead && left <= holds + self.slack
+            };
+            match self.sent.get(evse).filter(lasts) {
+                Some(sent) => {
                     let change = *power - sent.power;
                     // A change of direction, or to or from standstill, is never small.
                     let turns = power.watts().signum() != sent.power.watts().signum();
@@ -69,7 +73,7 @@ impl Guard {
                         kept.push((change, i));
                     }
                 }
-                _ => chosen.push(i),
+                None => chosen.push(i),
             }
         }
         let mut left: Power = kept.iter().map(|(change, _)| *change).sum();
@@ -90,7 +94,7 @@ impl Guard {
             let sent = Sent {
                 power: *power,
                 since: same.map_or(now, |sent| sent.since),
-                expires_at,
+                expires_at: now + holds(*i),
             };
             self.sent.insert(evse.clone(), sent);
         }
@@ -137,34 +141,35 @@ mod tests {
         let after = |s: i64| now + TimeDelta::seconds(s);
         let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(10));
         let plenty = Power::from_kw(1.0);
+        let minute = |_| TimeDelta::seconds(60);
         assert_eq!(
-            guard.select(now, after(60), &wanted(&[1_000, 2_000, 0]), plenty),
+            guard.select(now, &wanted(&[1_000, 2_000, 0]), minute, plenty),
             vec![0, 1, 2]
         );
         assert_eq!(
-            guard.select(after(1), after(61), &wanted(&[1_000, 2_000, 0]), plenty),
+            guard.select(after(1), &wanted(&[1_000, 2_000, 0]), minute, plenty),
             Vec::<usize>::new()
         );
         assert_eq!(
-            guard.select(after(2), after(62), &wanted(&[1_049, 2_050, -1]), plenty),
+            guard.select(after(2), &wanted(&[1_049, 2_050, -1]), minute, plenty),
             vec![1, 2]
         );
         assert_eq!(
-            guard.select(after(50), after(110), &wanted(&[1_000, 2_050, -1]), plenty),
+            guard.select(after(41), &wanted(&[1_000, 2_050, -1]), minute, plenty),
             vec![0]
         );
         assert_eq!(
-            guard.in_force(&"e0".parse().unwrap(), after(109)),
+            guard.in_force(&"e0".parse().unwrap(), after(100)),
             Some(Sent {
                 power: Power::from_watts(1_000),
                 since: now,
-                expires_at: after(110),
+                expires_at: after(101),
             })
         );
-        assert_eq!(guard.in_force(&"e0".parse().unwrap(), after(110)), None);
+        assert_eq!(guard.in_force(&"e0".parse().unwrap(), after(101)), None);
         guard.retain(|_| false);
         assert_eq!(
-            guard.select(after(51), after(111), &wanted(&[1_000]), plenty),
+            guard.select(after(51), &wanted(&[1_000]), minute, plenty),
             vec![0]
         );
     }
@@ -173,30 +178,49 @@ mod tests {
     fn those_told_together_are_renewed_one_after_the_other() {
         let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
         let after = |s: i64| now + TimeDelta::seconds(s);
-        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(40));
-        let powers = wanted(&[1_000; 3_200]);
-        assert_eq!(
-            guard.select(now, after(120), &powers, Power::ZERO).len(),
-            3_200
-        );
+        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(60));
+        let powers = wanted(&[1_000; 4_096]);
+        let hold = |_| TimeDelta::seconds(120);
+        assert_eq!(guard.select(now, &powers, hold, Power::ZERO).len(), 4_096);
         let mut renewed = 0;
         for s in 1..=80 {
-            let many = guard
-                .select(after(s), after(s + 120), &powers, Power::ZERO)
-                .len();
-            assert!(many <= 300, "{many} after {s} s");
+            let many = guard.select(after(s), &powers, hold, Power::ZERO).len();
+            assert!(many <= 110, "{many} after {s} s");
             renewed += many;
         }
-        assert!(renewed >= 3_200, "{renewed} renewed before they expire");
+        assert!(renewed >= 4_096, "{renewed} renewed before they expire");
+    }
+
+    #[test]
+    fn one_that_would_hold_for_too_long_is_told_again_and_one_that_may_hold_longer_as_well() {
+        let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
+        let after = |s: i64| now + TimeDelta::seconds(s);
+        let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(60));
+        let powers = wanted(&[1_000]);
+        let mut told = |at, seconds| {
+            let hold = |_| TimeDelta::seconds(seconds);
+            let chosen = guard.select(after(at), &powers, hold, Power::ZERO);
+            let until = guard.in_force(&powers[0].0, after(at)).unwrap().expires_at;
+            (chosen.len(), (until - now).num_seconds())
+        };
+        assert_eq!(told(0, 900), (1, 900));
+        assert_eq!(told(100, 900), (0, 900));
+        assert_eq!(
+            told(200, 660),
+            (0, 900),
+            "as long as it should and little more"
+        );
+        assert_eq!(told(210, 120), (1, 330), "its vehicle leaves earlier");
+        assert_eq!(told(220, 900), (1, 1_120), "and has time again");
     }
 
     #[test]
     fn many_small_changes_are_sent_once_the_pool_would_notice() {
         let now: DateTime<Utc> = "2026-01-10T10:00:00Z".parse().unwrap();
-        let later = now + TimeDelta::seconds(60);
         let mut guard = Guard::new(Power::from_watts(50), TimeDelta::seconds(10));
-        guard.select(now, later, &wanted(&[1_000; 10]), Power::ZERO);
-        let sent = guard.select(now, later, &wanted(&[1_040; 10]), Power::from_watts(200));
+        let hold = |_| TimeDelta::seconds(60);
+        guard.select(now, &wanted(&[1_000; 10]), hold, Power::ZERO);
+        let sent = guard.select(now, &wanted(&[1_040; 10]), hold, Power::from_watts(200));
         assert_eq!(sent, vec![0, 1, 2, 3, 4], "200 of 400 W are kept back");
     }
 }

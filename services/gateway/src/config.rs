@@ -23,6 +23,8 @@ pub struct Config {
     pub least_real_cycle_ms: u32,
     /// Seconds for which a set-point holds; lengthened with the cycle.
     pub setpoint_seconds: u32,
+    /// Seconds for which a set-point holds that follows the plan of a vehicle with at least that much time to spare.
+    pub planned_seconds: u32,
     /// Change of one EVSE below which no set-point is sent, watts.
     pub threshold_watts: i64,
     /// Age of a plan in minutes above which vehicles charge safely instead.
@@ -48,6 +50,8 @@ impl Default for Config {
             least_real_cycle_ms: 50,
             // Two missed minutes of telemetry; then the station charges safely by itself.
             setpoint_seconds: 120,
+            // A market time unit: by then there is another plan. A large pool is told less often.
+            planned_seconds: 900,
             // Resolution of a current limit in tenths of an ampere on three phases.
             threshold_watts: 69,
             // Three quarter hours without a solve.
@@ -71,6 +75,7 @@ impl Config {
             ("cycle_seconds", self.cycle_seconds),
             ("least_real_cycle_ms", self.least_real_cycle_ms),
             ("setpoint_seconds", self.setpoint_seconds),
+            ("planned_seconds", self.planned_seconds),
             ("oldest_plan_minutes", self.oldest_plan_minutes),
             ("oldest_signal_seconds", self.oldest_signal_seconds),
         ];
@@ -94,9 +99,11 @@ impl Config {
         let real = |ms: u32| milliseconds(f64::from(ms) * speed);
         let seconds = |s: u32| TimeDelta::seconds(i64::from(s));
         let cycle = seconds(self.cycle_seconds).max(real(self.least_real_cycle_ms));
+        let expiry = seconds(self.setpoint_seconds).max(cycle * 10);
         Pace {
             cycle,
-            expiry: seconds(self.setpoint_seconds).max(cycle * 10),
+            expiry,
+            planned: seconds(self.planned_seconds).max(expiry),
             oldest_signal: seconds(self.oldest_signal_seconds).max(cycle * 4),
             settling: SETTLING.max(cycle * 2),
             oldest_plan: TimeDelta::minutes(i64::from(self.oldest_plan_minutes)),
@@ -114,7 +121,10 @@ impl Config {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Pace {
     pub(crate) cycle: TimeDelta,
+    /// How long a set-point holds at least, however little time a vehicle has to spare: the margin is for that.
     pub(crate) expiry: TimeDelta,
+    /// How long one holds at most that follows the plan.
+    pub(crate) planned: TimeDelta,
     pub(crate) oldest_signal: TimeDelta,
     /// Time the fleet gets to answer a signal or a vehicle that left.
     pub(crate) settling: TimeDelta,

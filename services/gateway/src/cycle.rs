@@ -78,6 +78,10 @@ pub(crate) struct Fleet<'a> {
     age: TimeDelta,
 }
 
+fn guard(pace: &Pace) -> Guard {
+    Guard::new(pace.threshold, pace.expiry / 2)
+}
+
 impl Dispatcher {
     pub(crate) fn new(
         area: Area,
@@ -99,7 +103,7 @@ impl Dispatcher {
             order: Order::default(),
             deliveries: deliveries.into_iter().map(|d| (d.award.id, d)).collect(),
             tracker: Tracker::new(settings),
-            guard: Guard::new(pace.threshold, pace.expiry / 3),
+            guard: guard(&pace),
             alert: AlertDetector::default(),
             quarter: Quarter::default(),
             excursion: Excursion::default(),
@@ -113,7 +117,7 @@ impl Dispatcher {
 
     /// Takes nothing that was decided for told: the next cycle tells every EVSE.
     pub(crate) fn tell_all_again(&mut self) {
-        self.guard = Guard::new(self.pace.threshold, self.pace.expiry / 3);
+        self.guard = guard(&self.pace);
     }
 
     /// Takes these for not sent: whoever goes on from here tells their EVSEs, whatever was sent before.
@@ -302,6 +306,7 @@ impl Dispatcher {
             let why = Why::Pool {
                 planned: member.step.power,
                 low: member.envelope.low,
+                laxity: member.envelope.laxity,
             };
             entries.extend(power_of(member).map(|power| entry(member, power, why)));
         }
@@ -351,11 +356,12 @@ impl Dispatcher {
         signal: Option<&GridSignal>,
         decision: &mut Decision,
     ) {
-        let expires_at = now + self.pace.expiry;
+        let pace = self.pace;
+        let holds = |i| wanted.holds(i, &pace);
         let chosen = self.guard.select(
             now,
-            expires_at,
             &wanted.powers,
+            holds,
             Power::from_watts(target.tolerance.watts() / 4),
         );
         self.guard.retain(|evse| {
@@ -382,7 +388,7 @@ impl Dispatcher {
                 power: *power,
                 mode: dispatch::fleet::Mode::default(),
                 issued_at: now,
-                expires_at,
+                expires_at: now + holds(i),
                 signal: signal.clone(),
                 reason: wanted.reason(i),
             });

@@ -182,6 +182,8 @@ fn pace(said: proto::Pace) -> Pace {
     Pace {
         cycle: span(said.cycle_micros),
         expiry: span(said.expiry_micros),
+        // A release before this field had one span for all.
+        planned: span(said.planned_micros.unwrap_or(said.expiry_micros)),
         oldest_signal: span(said.oldest_signal_micros),
         settling: span(said.settling_micros),
         oldest_plan: span(said.oldest_plan_micros),
@@ -198,6 +200,7 @@ fn pace_message(pace: &Pace) -> proto::Pace {
     proto::Pace {
         cycle_micros: micros(pace.cycle),
         expiry_micros: micros(pace.expiry),
+        planned_micros: Some(micros(pace.planned)),
         oldest_signal_micros: micros(pace.oldest_signal),
         settling_micros: micros(pace.settling),
         oldest_plan_micros: micros(pace.oldest_plan),

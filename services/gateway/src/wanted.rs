@@ -1,10 +1,13 @@
 //! What every EVSE is to be told, and why.
 
+use chrono::TimeDelta;
 use dispatch::Target;
 use dispatch::envelope::State;
 use dispatch::fleet::EvseId;
 use market::GridSignal;
 use units::Power;
+
+use crate::config::Pace;
 
 /// Why the pool does what it does while nothing is called.
 const UNCALLED: &str = "the pool keeps its baseline";
@@ -23,7 +26,12 @@ pub(crate) struct Wanted {
 pub(crate) enum Why {
     Fixed(State),
     Killed,
-    Pool { planned: Power, low: Power },
+    Pool {
+        planned: Power,
+        low: Power,
+        /// Time to spare, if that is known.
+        laxity: Option<TimeDelta>,
+    },
 }
 
 impl Wanted {
@@ -42,6 +50,22 @@ impl Wanted {
             whys,
             call,
             shortfall,
+        }
+    }
+
+    /// How long the set-point of an EVSE may hold when nobody is heard any more. One that was called comes back soon; one that follows its
+    /// plan goes on with it while its vehicle has time to spare, as it would anyway. Giving uses up that time faster than it passes.
+    pub(crate) fn holds(&self, i: usize, pace: &Pace) -> TimeDelta {
+        let power = self.powers[i].1;
+        match self.whys[i] {
+            Why::Pool {
+                planned,
+                laxity: Some(laxity),
+                ..
+            } if (power - planned).abs() <= pace.threshold && power >= Power::ZERO => {
+                laxity.clamp(pace.expiry, pace.planned)
+            }
+            Why::Pool { .. } | Why::Fixed(_) | Why::Killed => pace.expiry,
         }
     }
 
@@ -64,7 +88,7 @@ impl Wanted {
             Why::Pool { planned, .. } if power == planned => {
                 format!("{}; others give that, this one follows its plan", self.call)
             }
-            Why::Pool { planned, low } if power == low && power > planned => {
+            Why::Pool { planned, low, .. } if power == low && power > planned => {
                 format!("must charge {power} to leave with what it needs")
             }
             Why::Pool { planned, .. } => format!("{}: {power} instead of {planned}", self.call),
