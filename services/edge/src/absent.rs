@@ -9,6 +9,9 @@
 //! delivers it. If nobody did, the edge whose announcement of the station stands last says that it was not delivered, a call timeout
 //! later: time in which all have read what was announced. If that edge is gone, nobody answers; then the others announce that
 //! the station is offline, and the one whose announcement comes first on the log answers.
+//!
+//! An edge that is alive and slow looks like one that is gone, and to say that thousands of connected stations are offline would make it
+//! slower. So the first claim is a question: as long as nobody contradicts, twice as many follow with each look.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +36,8 @@ const CLAIM: TimeDelta = TimeDelta::seconds(60);
 const FORGET: TimeDelta = TimeDelta::minutes(10);
 /// Set-points that may wait for somebody to answer them: a minute of a large fleet.
 const MOST: usize = 65_536;
+/// Claims of one look at most.
+const CLAIMS: usize = 4_096;
 /// Real time between looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -67,6 +72,8 @@ struct Mine {
     at: i64,
     /// It was read back. What is read before is older.
     seen: bool,
+    /// Nobody told us: we take the edge of the station to be gone.
+    claimed: bool,
 }
 
 /// What is known of a station that is not connected here.
@@ -111,6 +118,38 @@ struct Inner {
     /// Station of each outlet for which a set-point waits.
     evses: HashMap<String, String>,
     count: usize,
+    claims: Claims,
+}
+
+/// How many claims are made, and of whom the last was.
+#[derive(Debug)]
+struct Claims {
+    most: usize,
+    last: String,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            most: 1,
+            last: String::new(),
+        }
+    }
+}
+
+impl Claims {
+    /// Chooses of `names`, which are in order: those first that were not chosen for long.
+    fn choose(&mut self, mut names: Vec<String>) -> Vec<String> {
+        if names.is_empty() {
+            return names;
+        }
+        let next = names.partition_point(|name| *name <= self.last);
+        names.rotate_left(next);
+        names.truncate(self.most);
+        self.last = names.last().cloned().unwrap_or_default();
+        self.most = (self.most * 2).min(CLAIMS);
+        names
+    }
 }
 
 impl Absent {
@@ -189,6 +228,7 @@ impl Absent {
         missing.mine = Some(Mine {
             at: at.timestamp_micros(),
             seen: false,
+            claimed: false,
         });
     }
 
@@ -196,9 +236,15 @@ impl Absent {
     /// here, nor for what was said before we did.
     pub(crate) fn heard(&self, station: &str, online: bool, at: DateTime<Utc>) {
         let mut inner = self.lock();
-        let Some(missing) = inner.stations.get_mut(station) else {
+        let Inner {
+            stations, claims, ..
+        } = &mut *inner;
+        let Some(missing) = stations.get_mut(station) else {
             return;
         };
+        if online && missing.mine.is_some_and(|mine| mine.claimed) {
+            claims.most = 1;
+        }
         let own = missing
             .mine
             .is_some_and(|mine| mine.at == at.timestamp_micros());
@@ -215,10 +261,7 @@ impl Absent {
             // Another was faster.
             missing.mine = None;
         } else if !online && own {
-            missing.mine = Some(Mine {
-                at: at.timestamp_micros(),
-                seen: true,
-            });
+            missing.mine = missing.mine.map(|mine| Mine { seen: true, ..mine });
             missing.offline = Some(at);
         } else if !online && !recent {
             missing.mine = missing.mine.filter(|mine| !mine.seen);
@@ -246,6 +289,7 @@ impl Absent {
         let mut due = Due::default();
         let mut inner = self.lock();
         let mut over = Vec::new();
+        let mut unanswered = Vec::new();
         for (name, missing) in &mut inner.stations {
             let (mine, claimed) = (missing.ours(), missing.offline);
             let late = |entry: &Entry| now - entry.deadline();
@@ -262,19 +306,10 @@ impl Absent {
             let said: Vec<_> = said.map(|entry| entry.setpoint).collect();
             let patience = self.call_timeout * 2 + self.spread(name);
             let mut open = missing.entries.iter().filter(|entry| !entry.held);
-            let unanswered = open.any(|entry| late(entry) >= patience);
+            let is_late = open.any(|entry| late(entry) >= patience);
             let free = claimed.is_none_or(|at| now - at >= CLAIM) && missing.mine.is_none();
-            if unanswered
-                && free
-                && let Ok(station) = name.parse()
-            {
-                // Announcements are told apart by their instants: no two edges have the same.
-                let at = now + TimeDelta::microseconds(self.salt(1_000, &""));
-                missing.mine = Some(Mine {
-                    at: at.timestamp_micros(),
-                    seen: false,
-                });
-                due.claims.push((station, at));
+            if is_late && free {
+                unanswered.push(name.clone());
             }
             let forgotten = missing
                 .entries
@@ -290,6 +325,9 @@ impl Absent {
         for (name, evses) in over {
             inner.gone(&name, &evses);
         }
+        // Announcements are told apart by their instants: no two edges have the same.
+        let at = now + TimeDelta::microseconds(self.salt(1_000, &""));
+        due.claims = inner.claim(unanswered, at);
         due
     }
 
@@ -325,6 +363,29 @@ impl Missing {
 }
 
 impl Inner {
+    /// Claims some of the stations of these names.
+    fn claim(
+        &mut self,
+        unanswered: Vec<String>,
+        at: DateTime<Utc>,
+    ) -> Vec<(StationId, DateTime<Utc>)> {
+        let mut claims = Vec::new();
+        for name in self.claims.choose(unanswered) {
+            // What it waited for may have been given up meanwhile.
+            if let Some(missing) = self.stations.get_mut(&name)
+                && let Ok(station) = name.parse()
+            {
+                missing.mine = Some(Mine {
+                    at: at.timestamp_micros(),
+                    seen: false,
+                    claimed: true,
+                });
+                claims.push((station, at));
+            }
+        }
+        claims
+    }
+
     /// Set-points for those outlets of a station wait no more; what says nothing any more is forgotten.
     fn gone<'a>(&mut self, station: &str, evses: impl IntoIterator<Item = &'a EvseId>) {
         let Some(missing) = self.stations.get(station) else {

@@ -70,3 +70,44 @@ fn room_is_bounded_and_what_nobody_answers_is_forgotten() {
     assert_eq!(edge.due(at(700)).forgotten, MOST);
     assert!(edge.wait(&station(), 1, setpoint("more", 700), false));
 }
+
+/// Stations `S000`, `S001`, ... with a set-point each that nobody answers.
+fn unanswered(edge: &Absent, count: usize) {
+    for n in 0..count {
+        let station: StationId = format!("S{n:03}").parse().unwrap();
+        let evse = format!("S{n:03}/1").parse().unwrap();
+        let setpoint = Setpoint {
+            evse,
+            ..setpoint(&format!("sp-{n}"), 0)
+        };
+        assert!(edge.wait(&station, 1, setpoint, false));
+    }
+}
+
+#[test]
+fn an_edge_that_is_gone_is_found_out_step_by_step_and_all_its_stations_are_claimed() {
+    let edge = Absent::new(TIMEOUT);
+    unanswered(&edge, 100);
+    let claims = |second| edge.due(at(second)).claims.len();
+    let made: Vec<usize> = (60..67).map(claims).collect();
+    assert_eq!(made, [1, 2, 4, 8, 16, 32, 37]);
+    assert_eq!(claims(67), 0);
+}
+
+#[test]
+fn an_edge_that_is_slow_contradicts_the_first_claim_and_no_others_follow() {
+    let edge = Absent::new(TIMEOUT);
+    unanswered(&edge, 100);
+    let mut claimed = std::collections::BTreeSet::new();
+    for second in 60..160 {
+        let claims = edge.due(at(second)).claims;
+        assert_eq!(claims.len(), 1, "after {second} s");
+        for (station, instant) in claims {
+            edge.heard(station.as_str(), false, instant);
+            // Its edge has it, and says so again.
+            edge.heard(station.as_str(), true, instant + TimeDelta::milliseconds(5));
+            claimed.insert(station);
+        }
+    }
+    assert_eq!(claimed.len(), 100, "each is asked for in its turn");
+}
