@@ -34,8 +34,9 @@ use crate::machine::Machine;
 use crate::scenario::{Scenario, seconds};
 use crate::worker::Command;
 
-/// Needs and awards are with the gateway by then, and every vehicle has had its first set-point.
+/// Needs and awards are with the gateway by then, and so many more for each vehicle, which has had its first set-point.
 const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE_EACH: Duration = Duration::from_millis(2);
 /// Between two looks whether all vehicles are plugged in.
 const LOOK: Duration = Duration::from_secs(1);
 /// Records read or appended at once.
@@ -156,7 +157,8 @@ async fn play(
     need(&store, &plugged).await?;
     let reserve = Power::from_kw(stations * scenario.platform.reserve_kw_per_station);
     platform.market.grant(award(reserve)?);
-    tokio::time::sleep(SETTLE).await;
+    let vehicles = u32::try_from(plugged.len()).unwrap_or(u32::MAX);
+    tokio::time::sleep(SETTLE + SETTLE_EACH * vehicles).await;
     let begun = Clock::system().now();
     tokio::time::sleep(scenario.hold()).await;
     let ended = Clock::system().now();
