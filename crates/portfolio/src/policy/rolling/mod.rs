@@ -314,10 +314,10 @@ impl<'a> Rolling<'a> {
             return;
         }
         let mut served = false;
-        // A vehicle's own needs come before what was sold on it.
+        // A vehicle's own needs come before what was sold on it, but not before what it has held already.
         for holding in [true, false] {
             if !holding {
-                player.drop_holds();
+                player.release_holds();
             }
             let answer = pool::respond(
                 self.case,

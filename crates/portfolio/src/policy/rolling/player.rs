@@ -28,7 +28,7 @@ pub(crate) struct Player {
     pub(crate) at_once: Option<Vec<f64>>,
     /// Worth of one more kWh in the battery at the end of each step, currency per kWh; empty before the first answer.
     pub(crate) worth: Vec<f64>,
-    /// Reserve it holds, kW: `[product][step of the session]`; empty where it holds none.
+    /// Reserve it holds or has held, kW: `[product][step of the session]`; empty where there never was any.
     holds: Vec<Vec<Hold>>,
 }
 
@@ -75,17 +75,14 @@ impl Player {
             .map_or(0.0, |j| self.charge[j] - self.discharge[j])
     }
 
-    /// Whether any reserve is held.
+    /// Whether any reserve is held from the next step on.
     pub(crate) fn holds_any(&self) -> bool {
-        !self.holds.is_empty()
+        let ahead = |held: &Vec<Hold>| held.iter().skip(self.next).any(|h| *h != Hold::default());
+        self.holds.iter().any(ahead)
     }
 
-    /// Gives up all reserve.
-    pub(crate) fn drop_holds(&mut self) {
-        self.holds.clear();
-    }
-
-    /// Gives up reserve from the next step on; what was held before is still felt.
+    /// Gives up reserve from the next step on. What was held before is sold and may still be called: its energy stays
+    /// kept until its last activation is made good.
     pub(crate) fn release_holds(&mut self) {
         for held in &mut self.holds {
             let next = self.next.min(held.len());
@@ -167,7 +164,10 @@ impl Player {
         let session = case.session(stay, self.session.arrival, v2g);
         self.charge.resize(session.share.len(), 0.0);
         self.discharge.resize(session.share.len(), 0.0);
-        self.holds.clear();
+        self.release_holds();
+        for held in &mut self.holds {
+            held.resize(session.share.len(), Hold::default());
+        }
         self.at_once = Some(levels_at_once(case, &session));
         self.session = session;
     }
