@@ -134,6 +134,9 @@ pub struct Run {
     pub sold_kw: Option<Vec<f64>>,
     /// Reserve sold, MW: `[product][block on sale]`.
     pub sold_mw: Vec<Vec<f64>>,
+    /// What reserve sold is paid, currency per MW for the whole block: `[product][block on sale]`; empty where each block
+    /// is paid its published price.
+    pub paid: Vec<Vec<f64>>,
     /// Reserve sold but not there, MW: `[product][step]`; empty where nothing was missing by construction.
     pub missing_mw: Vec<Vec<f64>>,
     /// Spans of steps sold ahead, with what each was expected to cost when its price was out, currency.

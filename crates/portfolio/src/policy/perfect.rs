@@ -46,6 +46,8 @@ fn record(case: &Case, policy: Policy, answer: Answer) -> Run {
         sessions: answer.schedule.sessions,
         sold_kw: None,
         sold_mw: answer.schedule.block_mw,
+        // Who knows the marginal price asks just that, and is paid it under either pricing.
+        paid: Vec::new(),
         missing_mw: Vec::new(),
         planned: Vec::new(),
         relative_gap: Some(answer.relative_gap),

@@ -6,6 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use market::{Area, Product};
 use proptest::prelude::*;
 
+mod pay;
+
 use super::{Policy, account, run};
 use crate::case::{Block, Case, Costs, Fleet, Grid, Planning, Prices, Reserve, Risk, Site, Stay};
 use crate::reference::{Headroom, Schedule, check};
@@ -242,18 +244,26 @@ proptest! {
     }
 }
 
-/// Four-hour blocks over history and period, with one price.
+/// Six blocks a day by the local clock over history and period, with one price.
 fn blocks(case: &Case, price: f64) -> Vec<Block> {
-    (-PAST_DAYS * 6..DAYS * 6)
-        .map(|b| {
-            let start = case.grid.start + TimeDelta::hours(4 * b);
-            let end = start + TimeDelta::hours(4);
-            Block {
-                start,
-                end,
-                price,
-                steps: case.grid.whole(start, end),
-            }
+    let mut day = units::DeliveryDay::containing(case.grid.start, case.area.exchange_zone());
+    for _ in 0..PAST_DAYS {
+        day = day.previous();
+    }
+    let mut starts = Vec::new();
+    while day.start() < case.grid.end() {
+        let clock = |hour| chrono::NaiveTime::from_hms_opt(hour, 0, 0).unwrap();
+        starts.extend((0..6).map(|block| day.at(clock(4 * block))));
+        day = day.next();
+    }
+    starts.push(day.start());
+    starts
+        .windows(2)
+        .map(|w| Block {
+            start: w[0],
+            end: w[1],
+            price,
+            steps: case.grid.whole(w[0], w[1]),
         })
         .collect()
 }

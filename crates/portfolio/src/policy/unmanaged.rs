@@ -62,6 +62,7 @@ pub(super) fn run(case: &Case) -> Run {
         sessions,
         sold_kw: None,
         sold_mw: Vec::new(),
+        paid: Vec::new(),
         missing_mw: Vec::new(),
         planned: Vec::new(),
         relative_gap: None,

@@ -125,8 +125,8 @@ function blocks() {
   const held = report.policies.flatMap((p) => p.reserve_blocks.filter((b) => b.relaxed_mw > 1e-6).map((b) => [p, b]));
   if (held.length === 0) return;
   byId('reserve').hidden = false;
-  byId('blocks').append(row(['policy', 'product', 'from (UTC)', `price, ${report.currency} per MW and block`, 'MW as solved', 'whole MW'], 'th'));
-  for (const [p, b] of held) byId('blocks').append(row([named(p.name), b.product, b.start.slice(0, 16).replace('T', ' '), number(b.price, 2), number(b.relaxed_mw, 3), number(b.integer_mw)]));
+  byId('blocks').append(row(['policy', 'product', 'from (UTC)', `price, ${report.currency} per MW and block`, 'paid', 'MW as solved', 'whole MW'], 'th'));
+  for (const [p, b] of held) byId('blocks').append(row([named(p.name), b.product, b.start.slice(0, 16).replace('T', ' '), number(b.price, 2), number(b.paid, 2), number(b.relaxed_mw, 3), number(b.integer_mw)]));
 }
 
 const axis = (label, more = {}) => ({ label, labelSize: 18, labelFont: '12px system-ui, "DejaVu Sans", sans-serif', font: '11px system-ui, "DejaVu Sans", sans-serif', stroke: colour('dim'), grid: { stroke: colour('faint'), width: 1 }, ticks: { show: false }, ...more });

@@ -43,8 +43,10 @@ pub(super) struct BlockVolume {
     pub(super) product: &'static str,
     pub(super) start: chrono::DateTime<chrono::Utc>,
     pub(super) end: chrono::DateTime<chrono::Utc>,
-    /// Per MW for the whole block.
+    /// Published, per MW for the whole block.
     pub(super) price: f64,
+    /// What the volume is paid, per MW for the whole block: the price asked where the market pays that; zero where none is sold.
+    pub(super) paid: f64,
     /// Volume of the convex relaxation, MW; what the account is settled on.
     pub(super) relaxed_mw: f64,
     /// Whole MW that could be offered of it: rounded down, zero below the minimum bid of 1 MW.
@@ -70,17 +72,19 @@ pub(super) fn blocks(case: &Case, run: &Run) -> Vec<BlockVolume> {
     let mut volumes = Vec::new();
     for (p, reserve) in case.reserves.iter().enumerate() {
         for (b, (block, _)) in reserve.on_sale().enumerate() {
-            let relaxed_mw = run
-                .sold_mw
-                .get(p)
-                .and_then(|v| v.get(b))
-                .copied()
-                .unwrap_or(0.0);
+            let sold = run.sold_mw.get(p).and_then(|v| v.get(b)).copied();
+            let relaxed_mw = sold.unwrap_or(0.0);
+            let paid = run.paid.get(p).and_then(|v| v.get(b)).copied();
             volumes.push(BlockVolume {
                 product: reserve.product.name(),
                 start: block.start,
                 end: block.end,
                 price: block.price,
+                paid: if relaxed_mw > 0.0 {
+                    paid.unwrap_or(block.price)
+                } else {
+                    0.0
+                },
                 relaxed_mw,
                 integer_mw: (relaxed_mw + 1e-9).floor().max(0.0),
             });

@@ -321,7 +321,7 @@ impl Rolling<'_> {
                         "{:.1} kW can be held throughout with a probability of {:.2} by {pictures:.0} like days; holding it costs {:.2} {} per MW and block",
                         b.mw * 1000.0,
                         b.probability,
-                        b.price,
+                        b.cost,
                         self.case.area.currency(),
                     ),
                 }

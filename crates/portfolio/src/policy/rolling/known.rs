@@ -65,7 +65,9 @@ pub(crate) fn gate_of(area: Area, product: Product, day: DeliveryDay) -> Gate {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known<'a> {
     case: &'a Case,
-    /// Step that is about to begin.
+    /// Instant of the decision.
+    at: DateTime<Utc>,
+    /// Step that is about to begin, the first to decide on.
     pub(crate) now: usize,
     /// First step whose day-ahead price is not published.
     pub(crate) priced: usize,
@@ -89,14 +91,15 @@ impl<'a> Known<'a> {
         };
         Self {
             case,
+            at: instant,
             now,
             priced: case.grid.first_from(until),
         }
     }
 
-    /// Instant at which step `now` begins.
+    /// Instant of the decision: when step `now` begins, or earlier for what is decided before the period.
     pub(crate) fn instant(&self) -> DateTime<Utc> {
-        self.case.grid.at(self.now)
+        self.at
     }
 
     /// Published day-ahead price of a step; `None` while it is not published.

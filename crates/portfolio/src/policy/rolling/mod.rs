@@ -14,6 +14,7 @@
 
 mod ahead;
 mod arrivals;
+mod auction;
 mod day;
 mod hold;
 mod known;
@@ -23,6 +24,7 @@ mod pool;
 mod reserve;
 mod rhythm;
 mod sites;
+mod sold;
 
 use std::collections::BTreeMap;
 
@@ -72,6 +74,8 @@ struct Rolling<'a> {
     bids: Vec<reserve::ReserveBid>,
     /// Reserve sold, MW: `[product][block on sale]`.
     sold_mw: Vec<Vec<f64>>,
+    /// What it is paid, currency per MW and block: `[product][block on sale]`; zero where none is sold.
+    paid: Vec<Vec<f64>>,
     /// Reserve sold and not held, MW: `[product][step]`.
     missing_mw: Vec<Vec<f64>>,
     /// Reserve each session held, per product; `None` where none.
@@ -128,6 +132,11 @@ impl<'a> Rolling<'a> {
             }
         }
         let unsold = (!case.day_ahead).then_some(0.0);
+        let unsold_blocks: Vec<Vec<f64>> = case
+            .reserves
+            .iter()
+            .map(|r| vec![0.0; r.on_sale().count()])
+            .collect();
         Self {
             case,
             policy,
@@ -152,11 +161,8 @@ impl<'a> Rolling<'a> {
             offers: Vec::new(),
             peaks: vec![0.0; case.sites.len()],
             bids: Vec::new(),
-            sold_mw: case
-                .reserves
-                .iter()
-                .map(|r| vec![0.0; r.on_sale().count()])
-                .collect(),
+            sold_mw: unsold_blocks.clone(),
+            paid: unsold_blocks,
             missing_mw: vec![vec![0.0; case.grid.steps]; case.reserves.len()],
             held: vec![None; case.sessions.len()],
         }
@@ -442,6 +448,7 @@ impl<'a> Rolling<'a> {
             sessions,
             sold_kw: Some(self.market.sold.iter().map(|q| q.unwrap_or(0.0)).collect()),
             sold_mw: self.sold_mw,
+            paid: self.paid,
             missing_mw: self.missing_mw,
             planned,
             relative_gap: None,

@@ -1,4 +1,4 @@
-//! Reserves: what is offered at the gates, who holds what was sold (see `hold`), and what is missing.
+//! Reserves: what is offered at the gates. What then is sold is held by `sold`.
 
 use std::ops::Range;
 
@@ -6,7 +6,8 @@ use market::Product;
 use units::DeliveryDay;
 
 use super::Rolling;
-use super::hold::{Hold, Share, each_step, nothing, share_out};
+use super::auction::{Ask, Auction};
+use super::hold::{Hold, Share, each_step, share_out};
 use super::known::{Known, gate_of};
 use super::player::Player;
 use super::pool::{self, Pool};
@@ -36,13 +37,15 @@ pub(crate) struct ReserveBid {
     pub(crate) mw: f64,
     /// With which it can be held throughout: by the rule of succession, what like days could tells of one more.
     pub(crate) probability: f64,
-    /// What holding it costs the pool, currency per MW and block: the price asked.
+    /// What holding it costs the pool, currency per MW and block.
+    pub(crate) cost: f64,
+    /// The price asked, currency per MW and block: no less than the cost, and more where the price asked is paid.
     pub(crate) price: f64,
     /// Instant at which the gate closes.
     pub(crate) closes: chrono::DateTime<chrono::Utc>,
     /// Instant at which the result is out.
     pub(crate) results: chrono::DateTime<chrono::Utc>,
-    /// Whether the clearing price covered the price asked; `None` before the result.
+    /// Whether the marginal price covered the price asked; `None` before the result.
     pub(crate) won: Option<bool>,
 }
 
@@ -63,6 +66,16 @@ impl Possible {
         let least = |mw: &Vec<f64>| mw.iter().copied().fold(f64::INFINITY, f64::min);
         self.mw.iter().map(least).collect()
     }
+}
+
+/// What is best offered for a block.
+struct Volume {
+    /// MW.
+    mw: f64,
+    /// Of holding it, with the penalties expected, currency per MW and block.
+    cost: f64,
+    /// What is asked.
+    ask: Ask,
 }
 
 /// One way the day may come: the vehicles there and to come, with what they hold of other products.
@@ -98,18 +111,23 @@ impl Rolling<'_> {
             if block.start < day.start() || block.start >= day.end() || steps.start < known.now {
                 continue;
             }
+            let Some(auction) = self.auction(product, day, block) else {
+                continue;
+            };
             let days = days.get_or_insert_with(|| self.days_to_come(known, day));
             let possible = self.possible(days, product, &steps);
             let throughout = possible.throughout();
             let most = self.most(&throughout);
-            if let Some((mw, price)) = self.best_volume(known, product, &steps, most, &possible) {
+            let best = self.best_volume(known, product, &steps, most, &possible, &auction);
+            if let Some(Volume { mw, cost, ask }) = best {
                 let bid = ReserveBid {
                     product,
                     block: index,
                     steps,
                     mw,
                     probability: succession(&throughout, mw),
-                    price,
+                    cost,
+                    price: ask.price,
                     closes: gate.closes,
                     results: gate.results,
                     won: None,
@@ -236,8 +254,8 @@ impl Rolling<'_> {
         ranked(whole) + part * (ranked(whole + 1) - ranked(whole))
     }
 
-    /// The volume that earns most at the prices expected, with what it costs per MW: holding it, and the penalty on the
-    /// days that cannot. `None` where nothing earns.
+    /// The volume that is expected to earn most, with what it costs per MW (holding it, and the penalty on the days that
+    /// cannot) and what to ask. `None` where nothing earns.
     fn best_volume(
         &self,
         known: &Known<'_>,
@@ -245,12 +263,12 @@ impl Rolling<'_> {
         steps: &Range<usize>,
         most: f64,
         possible: &Possible,
-    ) -> Option<(f64, f64)> {
+        auction: &Auction,
+    ) -> Option<Volume> {
         if most < LEAST_MW {
             return None;
         }
-        let expected = self.expected_block_price(known, product, steps)?;
-        let penalties = self.expected_penalties(product, steps, expected);
+        let penalties = self.expected_penalties(product, steps, auction.expected);
         let (tried, held) = self.cost_of_holding(known, product, steps, most)?;
         // The cost of holding is convex: for less than was tried its share is enough.
         let offer = |level: &f64| {
@@ -264,14 +282,15 @@ impl Rolling<'_> {
                 .iter()
                 .map(|day| level * held + penalty(day))
                 .collect();
-            let price = (risk::judged(self.case.risk, &costs, &possible.odds) / mw).max(0.0);
-            ((expected - price) * mw > 0.0).then_some(((expected - price) * mw, mw, price))
+            let cost = (risk::judged(self.case.risk, &costs, &possible.odds) / mw).max(0.0);
+            let ask = auction.ask(cost)?;
+            Some(Volume { mw, cost, ask })
         };
+        let gain = |volume: &Volume| volume.ask.gain * volume.mw;
         LEVELS
             .iter()
             .filter_map(offer)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, mw, price)| (mw, price))
+            .max_by(|a, b| gain(a).total_cmp(&gain(b)))
     }
 
     /// What one MW missing in each of `steps` costs at the price expected for the block and the energy price expected
@@ -286,7 +305,7 @@ impl Rolling<'_> {
         let energy = &self.market.price[steps.clone()];
         energy
             .iter()
-            .map(|price| hours * rule.per_mw_h(hourly, *price, true))
+            .map(|price| hours * rule.per_mw_h(hourly, hourly, *price, true))
             .collect()
     }
 
@@ -303,36 +322,6 @@ impl Rolling<'_> {
             let mw = level * most;
             let with = self.cost_with(known, product, steps, mw)?;
             Some((mw, with - without))
-        })
-    }
-
-    /// Mean price of the last week's blocks at the same local hour whose result is out; none without history, then any
-    /// price covers the cost of holding.
-    fn expected_block_price(
-        &self,
-        known: &Known<'_>,
-        product: usize,
-        steps: &Range<usize>,
-    ) -> Option<f64> {
-        let reserve = &self.case.reserves[product];
-        let start = self.case.grid.at(steps.start);
-        let zone = self.case.area.exchange_zone();
-        let clock = |at: chrono::DateTime<chrono::Utc>| at.with_timezone(&zone).time();
-        let today = DeliveryDay::containing(known.instant(), zone);
-        let alike: Vec<f64> = reserve
-            .blocks
-            .iter()
-            .rev()
-            .filter(|b| b.start < today.end() && clock(b.start) == clock(start))
-            .take(7)
-            .map(|b| b.price)
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "at most seven")]
-        let mean = alike.iter().sum::<f64>() / alike.len() as f64;
-        Some(if alike.is_empty() {
-            f64::MAX.sqrt()
-        } else {
-            mean
         })
     }
 
@@ -382,120 +371,6 @@ impl Rolling<'_> {
             }
         }
         Some(self.cost_of(&players, &pool))
-    }
-
-    /// Takes in results that are out: a bid is won if the clearing price covers it.
-    pub(super) fn clear_reserve(&mut self, known: &Known<'_>) -> bool {
-        let (case, now) = (self.case, known.instant());
-        let mut won = false;
-        for bid in self
-            .bids
-            .iter_mut()
-            .filter(|b| b.won.is_none() && b.results <= now)
-        {
-            let clearing = case.reserves[bid.product]
-                .on_sale()
-                .nth(bid.block)
-                .map(|(b, _)| b.price);
-            let covered = clearing.is_some_and(|c| c >= bid.price);
-            bid.won = Some(covered);
-            if covered {
-                self.sold_mw[bid.product][bid.block] += bid.mw;
-                won = true;
-            }
-        }
-        won
-    }
-
-    /// Shares out what is sold from step `now` on among the vehicles that are there or expected.
-    pub(super) fn assign_reserve(&mut self, known: &Known<'_>) {
-        if self.sold_mw.iter().flatten().all(|mw| *mw <= 0.0) {
-            return;
-        }
-        let discharge = self.discharges();
-        let sure_until = known.now + self.steps_of_an_hour();
-        for player in &mut self.players {
-            player.release_holds();
-        }
-        for (product, reserve) in self.case.reserves.iter().enumerate() {
-            for (b, (_, steps)) in reserve.on_sale().enumerate() {
-                let mw = self.sold_mw[product][b];
-                let ahead = steps.start.max(known.now)..steps.end;
-                if mw > 0.0 && !ahead.is_empty() && ahead.start < known.now + self.steps_of_days(2)
-                {
-                    let share = Share {
-                        product,
-                        steps: ahead,
-                        kw: mw * 1000.0,
-                        sure_until,
-                    };
-                    let terms = &self.pool.terms;
-                    share_out(self.case, terms, &mut self.players, &share, discharge);
-                }
-            }
-        }
-    }
-
-    /// Steps until the shares are surely looked at again.
-    fn steps_of_an_hour(&self) -> usize {
-        self.steps_of_days(1).div_ceil(24)
-    }
-
-    /// Records what is held in step `t` and what is missing of what was sold.
-    pub(super) fn record_reserve(&mut self, t: usize) {
-        for product in 0..self.case.reserves.len() {
-            let sold = self.sold_at(product, t) * 1000.0;
-            if sold <= 0.0 {
-                continue;
-            }
-            let reserve = &self.case.reserves[product];
-            let mut held = Hold::default();
-            for player in &self.players {
-                let Some(index) = player.real else { continue };
-                let Some(hold) = player.hold(product, t) else {
-                    continue;
-                };
-                held.up += hold.up;
-                held.down += hold.down;
-                let session = &self.case.sessions[index];
-                let j = t - session.first;
-                let kept =
-                    self.held[index].get_or_insert_with(|| nothing(self.case, session.share.len()));
-                // Earlier products may have taken part of what charging could be cancelled.
-                let taken: f64 = kept.iter().map(|h| h.up_charge_kw[j]).sum();
-                let cancelled = hold
-                    .up
-                    .min((player.charge[j] - player.discharge[j] - taken).max(0.0));
-                kept[product].up_charge_kw[j] = cancelled;
-                kept[product].up_discharge_kw[j] = hold.up - cancelled;
-                kept[product].down_kw[j] = hold.down;
-            }
-            let up = if reserve.direction().has_up() {
-                sold - held.up
-            } else {
-                0.0
-            };
-            let down = if reserve.direction().has_down() {
-                sold - held.down
-            } else {
-                0.0
-            };
-            let missing = up.max(down);
-            if missing > 1e-6 {
-                self.missing_mw[product][t] = missing / 1000.0;
-            }
-        }
-    }
-
-    /// MW sold of a product in step `t`.
-    fn sold_at(&self, product: usize, t: usize) -> f64 {
-        let blocks = self.case.reserves[product]
-            .on_sale()
-            .zip(&self.sold_mw[product]);
-        blocks
-            .filter(|((_, s), _)| s.contains(&t))
-            .map(|(_, mw)| mw)
-            .sum()
     }
 
     /// Reserve gates that close before the period begins.

@@ -1,0 +1,123 @@
+//! Reserve sold: which bids were awarded, who holds it, and what is missing of it.
+
+use super::Rolling;
+use super::hold::{Hold, Share, nothing, share_out};
+use super::known::Known;
+use crate::policy::penalty;
+
+impl Rolling<'_> {
+    /// Takes in results that are out: a bid is won if the marginal price covers it.
+    pub(super) fn clear_reserve(&mut self, known: &Known<'_>) -> bool {
+        let (case, now) = (self.case, known.instant());
+        let mut won = false;
+        for bid in self
+            .bids
+            .iter_mut()
+            .filter(|b| b.won.is_none() && b.results <= now)
+        {
+            let reserve = &case.reserves[bid.product];
+            let pay = reserve.on_sale().nth(bid.block).and_then(|(b, _)| {
+                let pricing = penalty::pricing(case.area, reserve.product, b.start);
+                penalty::pay(pricing, bid.price, b.price)
+            });
+            bid.won = Some(pay.is_some());
+            if let Some(pay) = pay {
+                self.sold_mw[bid.product][bid.block] = bid.mw;
+                self.paid[bid.product][bid.block] = pay;
+                won = true;
+            }
+        }
+        won
+    }
+
+    /// Shares out what is sold from step `now` on among the vehicles that are there or expected.
+    pub(super) fn assign_reserve(&mut self, known: &Known<'_>) {
+        if self.sold_mw.iter().flatten().all(|mw| *mw <= 0.0) {
+            return;
+        }
+        let discharge = self.discharges();
+        let sure_until = known.now + self.steps_of_an_hour();
+        for player in &mut self.players {
+            player.release_holds();
+        }
+        for (product, reserve) in self.case.reserves.iter().enumerate() {
+            for (b, (_, steps)) in reserve.on_sale().enumerate() {
+                let mw = self.sold_mw[product][b];
+                let ahead = steps.start.max(known.now)..steps.end;
+                if mw > 0.0 && !ahead.is_empty() && ahead.start < known.now + self.steps_of_days(2)
+                {
+                    let share = Share {
+                        product,
+                        steps: ahead,
+                        kw: mw * 1000.0,
+                        sure_until,
+                    };
+                    let terms = &self.pool.terms;
+                    share_out(self.case, terms, &mut self.players, &share, discharge);
+                }
+            }
+        }
+    }
+
+    /// Steps until the shares are surely looked at again.
+    fn steps_of_an_hour(&self) -> usize {
+        self.steps_of_days(1).div_ceil(24)
+    }
+
+    /// Records what is held in step `t` and what is missing of what was sold.
+    pub(super) fn record_reserve(&mut self, t: usize) {
+        for product in 0..self.case.reserves.len() {
+            let sold = self.sold_at(product, t) * 1000.0;
+            if sold <= 0.0 {
+                continue;
+            }
+            let reserve = &self.case.reserves[product];
+            let mut held = Hold::default();
+            for player in &self.players {
+                let Some(index) = player.real else { continue };
+                let Some(hold) = player.hold(product, t) else {
+                    continue;
+                };
+                let session = &self.case.sessions[index];
+                held.up += hold.up;
+                held.down += hold.down;
+                let j = t - session.first;
+                let kept =
+                    self.held[index].get_or_insert_with(|| nothing(self.case, session.share.len()));
+                // Earlier products may have taken part of what charging could be cancelled.
+                let taken: f64 = kept.iter().map(|h| h.up_charge_kw[j]).sum();
+                let cancelled = hold
+                    .up
+                    .min((player.charge[j] - player.discharge[j] - taken).max(0.0));
+                kept[product].up_charge_kw[j] = cancelled;
+                kept[product].up_discharge_kw[j] = hold.up - cancelled;
+                kept[product].down_kw[j] = hold.down;
+            }
+            let up = if reserve.direction().has_up() {
+                sold - held.up
+            } else {
+                0.0
+            };
+            let down = if reserve.direction().has_down() {
+                sold - held.down
+            } else {
+                0.0
+            };
+            let missing = up.max(down);
+            if missing > 1e-6 {
+                self.missing_mw[product][t] = missing / 1000.0;
+            }
+        }
+    }
+
+    /// MW sold of a product in step `t`.
+    fn sold_at(&self, product: usize, t: usize) -> f64 {
+        let blocks = self.case.reserves[product]
+            .on_sale()
+            .zip(&self.sold_mw[product]);
+        blocks
+            .filter(|((_, s), _)| s.contains(&t))
+            .map(|(_, mw)| mw)
+            .sum()
+    }
+}
