@@ -79,6 +79,10 @@ impl Rolling<'_> {
                     continue;
                 };
                 let session = &self.case.sessions[index];
+                // Whoever leaves within the step cannot deliver in all of it.
+                if session.share_at(t) < 1.0 {
+                    continue;
+                }
                 held.up += hold.up;
                 held.down += hold.down;
                 let j = t - session.first;
