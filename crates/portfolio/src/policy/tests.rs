@@ -22,14 +22,14 @@ fn start() -> DateTime<Utc> {
 
 /// A stay as drawn: minutes after the start of its day, minutes of stay, and shares of what is possible.
 #[derive(Debug, Clone)]
-struct Drawn {
-    day: i64,
-    minute: i64,
-    minutes: i64,
-    arrival: f64,
-    wanted: f64,
-    kw: f64,
-    site: usize,
+pub(super) struct Drawn {
+    pub(super) day: i64,
+    pub(super) minute: i64,
+    pub(super) minutes: i64,
+    pub(super) arrival: f64,
+    pub(super) wanted: f64,
+    pub(super) kw: f64,
+    pub(super) site: usize,
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -54,7 +54,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 }
 
 /// Hourly prices from a seed: a daily shape, noise and some negative hours.
-fn prices(seed: u64) -> Vec<f64> {
+pub(super) fn prices(seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut noise = move || {
         state = state
@@ -75,7 +75,12 @@ fn hold(hourly: &[f64]) -> Vec<f64> {
     hourly.iter().flat_map(|p| [*p; 4]).collect()
 }
 
-fn case(stays: &[Drawn], hourly: &[f64], limits: [f64; 2], departure_known: bool) -> Case {
+pub(super) fn case(
+    stays: &[Drawn],
+    hourly: &[f64],
+    limits: [f64; 2],
+    departure_known: bool,
+) -> Case {
     let past = usize::try_from(PAST_DAYS * 24).unwrap();
     let day_ahead = hold(&hourly[past..]);
     let sites = ["a", "b"].iter().zip(limits).map(|(id, kw)| Site {
@@ -245,7 +250,7 @@ proptest! {
 }
 
 /// Six blocks a day by the local clock over history and period, with one price.
-fn blocks(case: &Case, price: f64) -> Vec<Block> {
+pub(super) fn blocks(case: &Case, price: f64) -> Vec<Block> {
     let mut day = units::DeliveryDay::containing(case.grid.start, case.area.exchange_zone());
     for _ in 0..PAST_DAYS {
         day = day.previous();

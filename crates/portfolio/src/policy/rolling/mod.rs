@@ -25,6 +25,8 @@ mod reserve;
 mod rhythm;
 mod sites;
 mod sold;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
