@@ -536,3 +536,57 @@ fn what_was_learned_serves_a_newer_log() {
     assert_eq!(bits(&fresh), bits(&anew));
     assert_ne!(bits(&stale), bits(&anew));
 }
+
+#[test]
+fn two_days_without_a_record_are_a_hole_where_many_were_expected() {
+    // The log was down on a Tuesday and a Wednesday: nothing is scored then, and no past day like them is drawn a week later.
+    let down = |day: NaiveDate| {
+        let since = (day - date("2019-07-02")).num_days();
+        (0..2).contains(&since)
+    };
+    let visits: Vec<Visit> = workplace(date("2019-05-06"), 70)
+        .into_iter()
+        .filter(|v| {
+            let local = v.span.start().with_timezone(&ZONE).date_naive();
+            let until = v.span.end().with_timezone(&ZONE).date_naive();
+            !down(local) && !down(until)
+        })
+        .collect();
+    let log = Log::new(ZONE, &visits);
+    let test = Test {
+        from: date("2019-07-01"),
+        to: date("2019-07-06"),
+        off: Vec::new(),
+        special: Vec::new(),
+        paths: 40,
+        seed: 1,
+        threads: 2,
+    };
+    let found = evaluate(&log, &test, &mut |_, _| ()).unwrap();
+    let count = &found.quantities[0];
+    // Hours of the two days are not scored: five days of eight origins and 36 leads, less what lies in the hole.
+    assert!(count.coverage.count < 1_100, "{}", count.coverage.count);
+    let ahead = forecast(&visits, local(date("2019-07-09"), 6 * 60));
+    let noon = ahead.band(Quantity::PluggedIn, 6).unwrap();
+    assert!(noon.values()[0] > 5.0, "{noon:?}");
+}
+
+#[test]
+fn a_day_like_none_before_is_still_forecast() {
+    // Four hundred cars come by eleven where thirty are usual: more will come, as on other days, and none before is as full.
+    let mut visits = workplace(date("2019-05-06"), 80);
+    let day = date("2019-07-23");
+    visits.retain(|v| v.span.start() < local(day, 0));
+    let crowd = (0..400).map(|i| visit(local(day, 420 + i64::from(i % 200)), 240, 10.0, 1_000 + i));
+    visits.extend(crowd);
+    // Half of the usual cars come in the evening as well.
+    let evenings: Vec<Visit> = (0..78)
+        .flat_map(|d| (0..15).map(move |i| (date("2019-05-06") + TimeDelta::days(d), i)))
+        .map(|(d, i)| visit(local(d, 1140 + i64::from(i)), 120, 8.0, 500 + i))
+        .collect();
+    visits.extend(evenings);
+    let log = Log::new(ZONE, &visits);
+    let ahead = Forecaster::new(&log, &[]).ahead(local(day, 11 * 60), &ask(24));
+    let evening = ahead.band(Quantity::PluggedIn, 9).unwrap();
+    assert!(evening.median() > 10.0, "{evening:?}");
+}

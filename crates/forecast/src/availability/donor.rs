@@ -79,7 +79,7 @@ pub(crate) fn donors(
             scale: (growth * f64::from(day - d.day)).exp().clamp(0.5, 2.5),
         })
         .collect();
-    if day == today {
+    if day == today && !view.in_hole(view.until) {
         let seen = today_so_far(view, day, clock);
         let past: Vec<[f64; 2]> = donors
             .iter()
@@ -87,8 +87,18 @@ pub(crate) fn donors(
             .collect();
         alike_today(&mut donors, &past, seen);
     }
-    donors.retain(|d| d.weight > 1e-9);
+    likely(&mut donors);
     donors
+}
+
+/// Makes weights relative to the largest, and leaves out what is too light to be drawn. How old the newest day is, and how unlike all
+/// days are, does not matter.
+fn likely(donors: &mut Vec<Donor>) {
+    let most = donors.iter().map(|d| d.weight).fold(0.0, f64::max);
+    donors.retain_mut(|d| {
+        d.weight /= most;
+        d.weight > 1e-9
+    });
 }
 
 /// Plug-ins until `clock` and vehicles plugged in at the full hour before it.
@@ -118,12 +128,13 @@ fn alike_today(donors: &mut [Donor], past: &[[f64; 2]], seen: [f64; 2]) {
     let fewest = FEWEST_DAYS.min(0.5 * effective(&base));
     let mut width = TODAY_WIDTH;
     let weights = loop {
-        let kernel = |p: &[f64; 2]| {
-            let far: f64 = (0..2)
-                .map(|i| ((p[i] - seen[i]) / (width * spread[i])).powi(2))
-                .sum();
-            (-0.5 * far).exp()
+        let far = |p: &[f64; 2]| -> f64 {
+            let parts = (0..2).map(|i| ((p[i] - seen[i]) / (width * spread[i])).powi(2));
+            0.5 * parts.sum::<f64>()
         };
+        // Relative to the likest day, or all would vanish on a day like none before.
+        let nearest = past.iter().map(far).fold(f64::INFINITY, f64::min);
+        let kernel = |p: &[f64; 2]| (nearest - far(p)).exp();
         let weights: Vec<f64> = base.iter().zip(past).map(|(w, p)| w * kernel(p)).collect();
         if effective(&weights) >= fewest || width > 50.0 {
             break weights;

@@ -41,8 +41,6 @@ pub(crate) struct Days {
     likeness: Vec<f64>,
 }
 
-/// A stretch of this many days without a visit is a hole in the data, not an empty car park.
-const HOLE_DAYS: i32 = 7;
 /// Furthest look back, days.
 const FURTHEST: i32 = 400;
 
@@ -98,33 +96,22 @@ fn days(view: &View<'_>, today: i32) -> Vec<Day> {
     let Some(first) = view.first_day() else {
         return Vec::new();
     };
-    let mut days = Vec::new();
-    let mut quiet = 0;
     // The first day may have begun before the data do.
-    for day in (first + 1).max(today - FURTHEST)..today {
-        let arrivals = size(view.arrivals_of(day));
+    let past = (first + 1).max(today - FURTHEST)..today;
+    past.filter_map(|day| {
         let mut profile = [0.0; 24];
-        let mut busy = false;
         for (hour, value) in (0_i64..).zip(&mut profile) {
-            let count = view
-                .count(view.log().instant(day, 3600 * hour))
-                .unwrap_or(0);
-            *value = f64::from(count);
-            busy |= count > 0;
+            // A day with a hole in it says too little.
+            *value = f64::from(view.count(view.log().instant(day, 3600 * hour))?);
         }
-        quiet = if arrivals > 0.0 || busy { 0 } else { quiet + 1 };
-        days.push(Day {
+        Some(Day {
             day,
             kind: 0,
             profile,
-            arrivals,
-        });
-        if quiet >= HOLE_DAYS {
-            let hole = day - quiet;
-            days.retain(|d| d.day <= hole);
-        }
-    }
-    days
+            arrivals: size(view.arrivals_of(day)),
+        })
+    })
+    .collect()
 }
 
 /// Welch's t-test of alternate weeks, weekday by weekday, on plug-ins of ordinary days.

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use chrono::{NaiveDate, TimeDelta};
 use chrono_tz::Tz;
 
+use super::hole::{Hole, holes};
 use super::num::{index, real};
 use super::visit::{Arrival, Packed, Present, Seen, Visit, clock, seconds};
 
@@ -21,6 +22,8 @@ pub struct Log {
     first_day: i32,
     groups: u32,
     dropped: Dropped,
+    /// In order.
+    holes: Vec<Hole>,
 }
 
 /// Rows that were not taken for visits.
@@ -66,6 +69,7 @@ impl Log {
         let last = kept.iter().map(Packed::end).max().unwrap_or(base);
         Self {
             zone,
+            holes: holes(zone, &kept),
             hourly: hourly(&kept, base, last),
             base,
             midnights: midnights(zone, first_day, (last - base) / 86_400 + AHEAD_DAYS),
@@ -214,13 +218,29 @@ impl<'a> View<'a> {
         self.day(day).len()
     }
 
-    /// Visits plugged in at the full hour at or before `at`; `None` after the cut-off and before the first visit.
+    /// Stretches about which the log says nothing, as far as this was seen by then: half-open spans of instants, in order.
+    pub(crate) fn holes(&self) -> impl Iterator<Item = (i64, i64)> + use<'a> {
+        let until = self.until;
+        self.log.holes.iter().filter_map(move |h| h.seen_at(until))
+    }
+
+    /// Whether the log says nothing about `at`.
+    pub(crate) fn in_hole(&self, at: i64) -> bool {
+        self.holes().any(|(from, to)| (from..to).contains(&at))
+    }
+
+    /// Visits plugged in at the full hour at or before `at`; `None` after the cut-off, before the first visit, and in holes.
     pub(crate) fn count(&self, at: i64) -> Option<u32> {
-        if at > self.until || at < self.log.base {
+        if at > self.until || at < self.log.base || self.in_hole(at) {
             return None;
         }
         let hour = usize::try_from((at - self.log.base) / 3600).ok()?;
         Some(self.log.hourly.get(hour).copied().unwrap_or(0))
+    }
+
+    /// Plug-in of the first visit.
+    pub(crate) fn first_start(&self) -> Option<i64> {
+        self.begun.first().map(|v| v.start)
     }
 
     /// Local day of the first visit.
@@ -229,7 +249,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn local(zone: Tz, day: i32, clock: i64) -> i64 {
+/// Instant of `clock` seconds on local day `day`; a skipped time becomes the first after it.
+pub(crate) fn local(zone: Tz, day: i32, clock: i64) -> i64 {
     NaiveDate::from_num_days_from_ce_opt(day)
         .and_then(|d| d.and_hms_opt(0, 0, 0))
         .map_or(0, |m| {

@@ -4,6 +4,7 @@ mod calibrate;
 mod coming;
 mod crowd;
 mod donor;
+mod hole;
 mod joint;
 mod kind;
 mod learn;

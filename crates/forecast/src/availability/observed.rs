@@ -13,9 +13,6 @@ use super::stay::Stays;
 use super::visit::Seen;
 use crate::Quantity;
 
-/// A stretch of so many seconds without a visit is a hole in the data, not an empty car park.
-const HOLE: i64 = 7 * 86_400;
-
 /// Values at the steps of a clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
@@ -45,7 +42,7 @@ impl Observed {
             slack: None,
             ..standing.trip(v, 0)
         }));
-        Self::of(grid, &trips)
+        Self::of(grid, &trips, view)
     }
 
     /// Everything that happened, for scoring only.
@@ -54,10 +51,10 @@ impl Observed {
         let start = (start + step - 1).div_euclid(step) * step;
         let last = log.visits().next_back().map_or(start, |v| v.start);
         let trips: Vec<Trip> = log.visits().map(|v| trip(&v)).collect();
-        Self::of(grid(start, last, step), &trips)
+        Self::of(grid(start, last, step), &trips, &log.view(i64::MAX))
     }
 
-    fn of(grid: Grid, trips: &[Trip]) -> Self {
+    fn of(grid: Grid, trips: &[Trip], view: &View<'_>) -> Self {
         let mut sums = Sums::new(grid);
         for trip in trips {
             sums.add(trip);
@@ -68,7 +65,7 @@ impl Observed {
             start: grid.start,
             step: grid.step,
             values,
-            known: known(grid, trips),
+            known: known(grid, view),
         }
     }
 
@@ -111,29 +108,16 @@ pub(crate) fn trip(visit: &Seen) -> Trip {
     }
 }
 
-/// False in holes.
-fn known(grid: Grid, trips: &[Trip]) -> Vec<bool> {
+/// False in holes and before the first visit.
+fn known(grid: Grid, view: &View<'_>) -> Vec<bool> {
     let mut known = vec![true; grid.count];
-    let mut spans: Vec<(i64, i64)> = trips.iter().map(|t| (t.start, t.end)).collect();
-    spans.sort_unstable();
-    let mut busy = spans.first().map_or(grid.end(), |s| s.0);
-    let mut hole = |from: i64, to: i64| {
-        let place = |at: i64| {
-            index(real(((at - grid.start).max(0) + grid.step - 1) / grid.step)).min(grid.count)
-        };
-        if from < to {
-            known[place(from)..place(to)].fill(false);
-        }
+    let place = |at: i64| {
+        let steps = (at.min(grid.end()) - grid.start).max(0) + grid.step - 1;
+        index(real(steps / grid.step)).min(grid.count)
     };
-    hole(grid.start, busy);
-    for (start, end) in spans {
-        if start - busy >= HOLE {
-            hole(busy, start);
-        }
-        busy = busy.max(end);
-    }
-    if grid.end() - busy >= HOLE {
-        hole(busy, grid.end());
+    let begun = view.first_start().unwrap_or(i64::MAX);
+    for (from, to) in view.holes().chain([(i64::MIN, begun)]) {
+        known[place(from.max(grid.start))..place(to)].fill(false);
     }
     known
 }
