@@ -1,7 +1,5 @@
 //! Whole past days that a day ahead may resemble.
 
-use std::collections::BTreeSet;
-
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -60,35 +58,39 @@ pub(crate) fn growth(days: &Days, today: i32) -> f64 {
     shrunk.clamp(-FASTEST, FASTEST)
 }
 
-/// Past days for `day`, each with its weight and the factor that growth puts on its plug-ins.
+/// Past days for `day`, each with its weight and the factor that growth puts on its plug-ins; after `half_life` days one counts half.
 pub(crate) fn donors(
-    view: &View<'_>,
     days: &Days,
-    off: &BTreeSet<i32>,
-    (today, clock): (i32, i64),
-    day: i32,
+    kind: usize,
+    (today, day): (i32, i32),
     growth: f64,
+    half_life: f64,
 ) -> Vec<Donor> {
-    let kind = days.kind(day, off);
     let mut donors: Vec<Donor> = days
         .days
         .iter()
         .map(|d| Donor {
             day: d.day,
-            weight: (-f64::from(today - d.day) / HALF_LIFE).exp2() * days.alike(kind, d.kind),
+            weight: (-f64::from(today - d.day) / half_life).exp2() * days.alike(kind, d.kind),
             scale: (growth * f64::from(day - d.day)).exp().clamp(0.5, 2.5),
         })
         .collect();
-    if day == today && !view.in_hole(view.until) {
-        let seen = today_so_far(view, day, clock);
-        let past: Vec<[f64; 2]> = donors
-            .iter()
-            .map(|d| today_so_far(view, d.day, clock).map(|x| x * d.scale))
-            .collect();
-        alike_today(&mut donors, &past, seen);
-    }
     likely(&mut donors);
     donors
+}
+
+/// Weighs past days for the rest of today by the likeness of today so far, unless the log is down.
+pub(crate) fn like_so_far(view: &View<'_>, donors: &mut Vec<Donor>, (today, clock): (i32, i64)) {
+    if view.in_hole(view.until) {
+        return;
+    }
+    let seen = today_so_far(view, today, clock);
+    let past: Vec<[f64; 2]> = donors
+        .iter()
+        .map(|d| today_so_far(view, d.day, clock).map(|x| x * d.scale))
+        .collect();
+    alike_today(donors, &past, seen);
+    likely(donors);
 }
 
 /// Makes weights relative to the largest, and leaves out what is too light to be drawn. How old the newest day is, and how unlike all

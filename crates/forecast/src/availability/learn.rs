@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::blend::{Blend, Told, WAYS};
 use super::calibrate::{self, Calibration, KEPT, Past};
+use super::donor::HALF_LIFE;
 use super::joint::Paths;
+use super::kind::Days;
 use super::log::Log;
-use super::num::{floor, size};
+use super::num::{floor, narrow, real, size};
 use super::observed::Observed;
 use super::paths::Grid;
-use super::simulate::{Draw, Engine};
+use super::simulate::{Draw, Engine, way};
+use super::usual::{self, Samples, linear};
 use super::walk::{Ask, QUANTITIES, seed};
 use crate::parallel::each;
 use crate::{LEVELS, Quantity};
@@ -28,14 +32,16 @@ const FEWEST: usize = 100;
 
 /// Hours ahead that are kept for the recalibration.
 const KEPT_HOURS: usize = 48;
-/// Paths drawn for forecasts that only the recalibration sees.
-const WARM_PATHS: usize = 100;
+/// Hours from a midnight on for which it is laid down what is usual.
+const USUAL_HOURS: i64 = 74;
+/// Paths drawn for forecasts that only what is learned sees: in one way, and in several together.
+const WARM_PATHS: [usize; 2] = [100, 150];
 
 /// A past forecast, hour by hour.
 #[derive(Debug, Clone)]
 struct Kept {
-    /// Quantity by quantity, lead by lead.
-    levels: Vec<[f32; KEPT]>,
+    /// Quantity by quantity, lead by lead, way by way; `None` for a way that was not gone.
+    levels: Vec<[Option<[f32; KEPT]>; WAYS]>,
 }
 
 /// What was learned from the past at a local midnight, with the past forecasts it was learned from. It may be handed to a
@@ -50,8 +56,37 @@ pub struct Learned {
 struct Today {
     midnight: i64,
     seed: u64,
-    calibrations: Vec<Calibration>,
+    lessons: Vec<Lesson>,
     watch: Option<Watch>,
+}
+
+/// What was learned of one quantity.
+#[derive(Debug, Clone)]
+pub(crate) struct Lesson {
+    pub(crate) blend: Blend,
+    pub(crate) calibration: Calibration,
+    /// What is usual at every hour from the midnight on.
+    usual: Vec<Samples>,
+    midnight: i64,
+}
+
+impl Lesson {
+    /// What is usual at `at` by level, if anything: between two hours, between theirs.
+    pub(crate) fn usual(&self, at: i64, weeks: usize) -> Option<impl Fn(f64) -> f64> {
+        let hour = |h: i64| {
+            let samples = self.usual.get(usize::try_from(h).ok()?)?.get(weeks)?;
+            (!samples.is_empty()).then_some(samples.as_slice())
+        };
+        let since = at - self.midnight;
+        let part = real(since.rem_euclid(3600)) / 3600.0;
+        let before = hour(since.div_euclid(3600))?;
+        let after = if part > 0.0 {
+            hour(since.div_euclid(3600) + 1)?
+        } else {
+            before
+        };
+        Some(move |level| (1.0 - part) * linear(before, level) + part * linear(after, level))
+    }
 }
 
 /// How the model fared over the last 14 days, vehicles plugged in, before recalibration.
@@ -91,8 +126,8 @@ impl Learned {
     }
 
     /// By quantity, in the order of [`QUANTITIES`]; none if nothing was learned.
-    pub(crate) fn calibrations(&self) -> &[Calibration] {
-        self.today.as_ref().map_or(&[], |t| &t.calibrations)
+    pub(crate) fn lessons(&self) -> &[Lesson] {
+        self.today.as_ref().map_or(&[], |t| &t.lessons)
     }
 
     /// Learns what the past teaches at `midnight`, unless it is known.
@@ -106,13 +141,38 @@ impl Learned {
         }
         self.remember(world, midnight, ask);
         let view = world.log.view(midnight);
-        let observed = Observed::new(&view, world.off, MEMORY_DAYS + 3, 3600);
-        let learn = |q| Calibration::learn(&self.past(world, midnight, q, &observed), q);
+        let (day, _) = world.log.clock(midnight);
+        let kinds = Days::new(&view, day, world.off, HALF_LIFE);
+        let observed = Observed::by_kinds(&view, &kinds, world.off, (usual::DAYS, 3600));
+        let past = usual::Past {
+            log: world.log,
+            off: world.off,
+            kinds: &kinds,
+            observed: &observed,
+        };
+        let mut watch = None;
+        let mut lessons = Vec::new();
+        for quantity in QUANTITIES {
+            let told = self.told(world, midnight, quantity, past);
+            let blend = Blend::learn(&told);
+            let told = outcomes(&told, &blend);
+            if quantity == Quantity::PluggedIn {
+                watch = fared(world, midnight, &told);
+            }
+            lessons.push(Lesson {
+                blend,
+                calibration: Calibration::learn(&told, quantity),
+                usual: (0..USUAL_HOURS)
+                    .map(|h| past.samples(quantity, midnight + 3600 * h))
+                    .collect(),
+                midnight,
+            });
+        }
         self.today = Some(Today {
             midnight,
             seed: ask.seed,
-            calibrations: QUANTITIES.into_iter().map(learn).collect(),
-            watch: self.fared(world, midnight, &observed),
+            lessons,
+            watch,
         });
     }
 
@@ -137,67 +197,88 @@ impl Learned {
             let view = world.log.view(origin);
             let engine = Engine::new(view, world.off, grid, seed(ask.seed, origin));
             let (paths, _) = engine.paths(Draw {
-                paths: WARM_PATHS,
+                paths: WARM_PATHS[usize::from(engine.ways() > 1)],
                 groups: false,
                 threads: 1,
             });
-            (origin, kept(&paths))
+            (origin, kept(&paths, engine.ways()))
         });
         self.kept.extend(made);
     }
 
     /// Past forecasts of a quantity with their outcomes.
-    fn past(
+    fn told(
         &self,
         world: World<'_>,
         at: i64,
         quantity: Quantity,
-        observed: &Observed,
-    ) -> Vec<Past> {
+        past: usual::Past<'_>,
+    ) -> Vec<Told> {
         let place = place(quantity);
-        let mut past = Vec::new();
+        let mut usual: BTreeMap<i64, [Option<[f32; KEPT]>; usual::WEEKS.len()]> = BTreeMap::new();
+        let mut told = Vec::new();
         for (origin, kept) in self.kept.range(..at) {
             for lead in 1..=KEPT_HOURS {
                 let target = origin + 3600 * i64::try_from(lead).unwrap_or(0);
-                let Some(outcome) = observed.at(quantity, target).filter(|_| target <= at) else {
+                let outcome = past.observed.at(quantity, target);
+                let Some(outcome) = outcome.filter(|_| target <= at) else {
                     continue;
                 };
+                let levels =
+                    |s: Vec<f32>| (!s.is_empty()).then(|| LEVELS.map(|l| narrow(linear(&s, l))));
+                let usual = usual
+                    .entry(target)
+                    .or_insert_with(|| past.samples(quantity, target).map(levels));
+                let ways = kept.levels[place * KEPT_HOURS + lead - 1];
                 let (day, clock) = world.log.clock(target);
-                past.push(Past {
+                told.push(Told {
                     lead,
                     hour: hour(clock),
                     off: world.is_off(day),
                     age: calibrate::age(at, target),
-                    levels: kept.levels[place * KEPT_HOURS + lead - 1],
+                    said: [ways[0], ways[1], ways[2], usual[0], usual[1]],
                     outcome,
                 });
             }
         }
-        past
+        told
     }
+}
 
-    fn fared(&self, world: World<'_>, at: i64, observed: &Observed) -> Option<Watch> {
-        let (mut own, mut naive, mut inside, mut count) = (0.0, 0.0, 0.0, 0);
-        for past in self.past(world, at, Quantity::PluggedIn, observed) {
-            if past.age > WATCH_DAYS || past.lead % 6 != 0 {
-                continue;
-            }
-            let target = at - floor(past.age * 86_400.0);
-            let Some(values) = world.naive(target, at, &LEVELS) else {
-                continue;
-            };
-            let naive_levels: [f64; KEPT] = std::array::from_fn(|i| values[i]);
-            let levels = past.levels.map(f64::from);
-            own += calibrate::pinball(&levels, past.outcome);
-            inside += calibrate::within(&levels, past.outcome, (0, KEPT - 1));
-            naive += calibrate::pinball(&naive_levels, past.outcome);
-            count += 1;
+/// Blended forecasts with their outcomes.
+fn outcomes(told: &[Told], blend: &Blend) -> Vec<Past> {
+    let past = told.iter().map(|t| Past {
+        lead: t.lead,
+        hour: t.hour,
+        off: t.off,
+        age: t.age,
+        levels: blend.levels(t.lead, &t.said),
+        outcome: t.outcome,
+    });
+    past.collect()
+}
+
+fn fared(world: World<'_>, at: i64, all: &[Past]) -> Option<Watch> {
+    let (mut own, mut naive, mut inside, mut count) = (0.0, 0.0, 0.0, 0);
+    for past in all {
+        if past.age > WATCH_DAYS || past.lead % 6 != 0 {
+            continue;
         }
-        (count >= FEWEST && naive > 0.0).then(|| Watch {
-            against_naive: own / naive,
-            inside_90: inside / size(count),
-        })
+        let target = at - floor(past.age * 86_400.0);
+        let Some(values) = world.naive(target, at, &LEVELS) else {
+            continue;
+        };
+        let naive_levels: [f64; KEPT] = std::array::from_fn(|i| values[i]);
+        let levels = past.levels.map(f64::from);
+        own += calibrate::pinball(&levels, past.outcome);
+        inside += calibrate::within(&levels, past.outcome, (0, KEPT - 1));
+        naive += calibrate::pinball(&naive_levels, past.outcome);
+        count += 1;
     }
+    (count >= FEWEST && naive > 0.0).then(|| Watch {
+        against_naive: own / naive,
+        inside_90: inside / size(count),
+    })
 }
 
 impl World<'_> {
@@ -229,13 +310,18 @@ fn place(quantity: Quantity) -> usize {
     QUANTITIES.iter().position(|q| *q == quantity).unwrap_or(0)
 }
 
-fn kept(paths: &Paths) -> Kept {
+fn kept(paths: &Paths, ways: usize) -> Kept {
     let mut levels = Vec::with_capacity(QUANTITIES.len() * KEPT_HOURS);
     for quantity in QUANTITIES {
         for lead in 1..=KEPT_HOURS {
-            let mut sorted: Vec<f32> = paths.column(quantity, lead).collect();
-            sorted.sort_by(f32::total_cmp);
-            levels.push(LEVELS.map(|l| calibrate::at(&sorted, l)));
+            let mut by_way: [Vec<f32>; WAYS] = Default::default();
+            for (path, value) in paths.column(quantity, lead).enumerate() {
+                by_way[way(path, ways)].push(value);
+            }
+            levels.push(by_way.map(|mut values| {
+                values.sort_by(f32::total_cmp);
+                (!values.is_empty()).then(|| LEVELS.map(|l| calibrate::at(&values, l)))
+            }));
         }
     }
     Kept { levels }

@@ -196,6 +196,20 @@ impl<'a> View<'a> {
         self.day(day).iter().map(move |v| Arrival::of(v, until))
     }
 
+    /// Visits plugged in at `from` or later, in order of their plug-in: user, local day, plug-in, and the end; the cut-off of one that
+    /// lasts.
+    pub(crate) fn named(
+        &self,
+        from: i64,
+    ) -> impl Iterator<Item = (Option<u32>, (i32, Arrival, i64))> + use<'a> {
+        let until = self.until;
+        let first = self.begun.partition_point(|v| v.start < from);
+        self.begun[first..].iter().map(move |v| {
+            let end = v.end().min(until + 1);
+            (v.user(), (v.day, Arrival::of(v, until), end))
+        })
+    }
+
     fn day(&self, day: i32) -> &'a [Packed] {
         let from = self.begun.partition_point(|v| v.day < day);
         let to = self.begun.partition_point(|v| v.day <= day);

@@ -1,9 +1,13 @@
 //! Availability of a pool: vehicles plugged in, power up and down, energy needed, as joint paths and as quantiles.
 
+mod ahead;
+mod blend;
 mod calibrate;
+mod come;
 mod coming;
 mod crowd;
 mod donor;
+mod drivers;
 mod hole;
 mod joint;
 mod kind;
@@ -12,10 +16,12 @@ mod log;
 mod num;
 mod observed;
 mod paths;
+mod rates;
 mod reduce;
 mod simulate;
 mod standing;
 mod stay;
+mod usual;
 mod visit;
 mod walk;
 

@@ -27,22 +27,36 @@ impl Observed {
     /// The last `days` days before the view's cut-off. Energy of a visit that lasts is not known: it counts with the median of past
     /// visits like it.
     pub(crate) fn new(view: &View<'_>, off: &BTreeSet<i32>, days: i64, step: i64) -> Self {
-        let log = view.log();
-        let (today, _) = log.clock(view.until);
+        let (today, _) = view.log().clock(view.until);
         let kinds = Days::new(view, today, off, HALF_LIFE);
-        let stays = Stays::new(view, &kinds, off);
+        Self::by_kinds(view, &kinds, off, (days, step))
+    }
+
+    /// The same where the kinds of days are known already.
+    pub(crate) fn by_kinds(
+        view: &View<'_>,
+        kinds: &Days,
+        off: &BTreeSet<i32>,
+        (days, step): (i64, i64),
+    ) -> Self {
+        let stays = Stays::new(view, kinds, off);
         let from = view.until - days * 86_400;
         let start = from.div_euclid(step) * step;
         let grid = grid(start, view.until, step);
-        let mut trips: Vec<Trip> = view.ended(from - LONGEST).map(|v| trip(&v)).collect();
+        let mut sums = Sums::new(grid);
+        for visit in view.ended(from - LONGEST) {
+            sums.add(&trip(&visit));
+        }
         // Each at the middle of what may become of it, and there until now at least.
-        let standing = Standing::new(view, &stays, &kinds, off, &grid, || 0.5);
-        trips.extend(standing.vehicles.iter().map(|v| Trip {
-            end: view.until + 1,
-            slack: None,
-            ..standing.trip(v, 0)
-        }));
-        Self::of(grid, &trips, view)
+        let standing = Standing::new(view, &stays, kinds, off, &grid, || 0.5);
+        for vehicle in &standing.vehicles {
+            sums.add(&Trip {
+                end: view.until + 1,
+                slack: None,
+                ..standing.trip(vehicle, 0)
+            });
+        }
+        Self::of(grid, sums, view)
     }
 
     /// Everything that happened, for scoring only.
@@ -50,15 +64,15 @@ impl Observed {
         let start = log.visits().next().map_or(0, |v| v.start);
         let start = (start + step - 1).div_euclid(step) * step;
         let last = log.visits().next_back().map_or(start, |v| v.start);
-        let trips: Vec<Trip> = log.visits().map(|v| trip(&v)).collect();
-        Self::of(grid(start, last, step), &trips, &log.view(i64::MAX))
+        let grid = grid(start, last, step);
+        let mut sums = Sums::new(grid);
+        for visit in log.visits() {
+            sums.add(&trip(&visit));
+        }
+        Self::of(grid, sums, &log.view(i64::MAX))
     }
 
-    fn of(grid: Grid, trips: &[Trip], view: &View<'_>) -> Self {
-        let mut sums = Sums::new(grid);
-        for trip in trips {
-            sums.add(trip);
-        }
+    fn of(grid: Grid, mut sums: Sums, view: &View<'_>) -> Self {
         let mut values = vec![0.0; VALUES * grid.count];
         sums.take(&mut values);
         Self {

@@ -8,32 +8,24 @@ use std::collections::BTreeSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::ahead::{Ahead, ahead};
 use super::crowd::{admit, capacities};
-use super::donor::{Donor, HALF_LIFE, donors, draw, growth};
+use super::donor::{Donor, HALF_LIFE, draw};
+use super::drivers::Drivers;
 use super::joint::Paths;
 use super::kind::Days;
 use super::log::View;
-use super::num::floor;
 use super::paths::{Grid, Sums, Trip, VALUES};
 use super::standing::{Standing, Vehicle};
 use super::stay::Stays;
 use crate::parallel::each;
 
-/// A day ahead, with the past days it may resemble.
-#[derive(Debug)]
-struct Ahead {
-    day: i32,
-    /// Clock from which on plug-ins are new.
-    from: i64,
-    donors: Vec<Donor>,
-}
-
 /// A past day that stands for a day ahead on some paths.
 #[derive(Debug)]
-struct Repeat {
+pub(super) struct Repeat {
     /// Place of the day ahead.
-    ahead: usize,
-    donor: Donor,
+    pub(super) ahead: usize,
+    pub(super) donor: Donor,
     paths: Vec<usize>,
 }
 
@@ -44,18 +36,22 @@ const VISITS: usize = 20_000;
 const STANDING: usize = 4096;
 /// Paths whose crowded groups are held at a time.
 const BATCH: usize = 16;
-/// A visit that growth repeats is another driver's: it comes up to so many seconds earlier or later.
-const TWIN_SHIFT: i64 = 1800;
+/// Ways, in this order: whole past days, and plug-ins one by one; known drivers come third.
+const DAYS: usize = 0;
+const SINGLY: usize = 1;
+/// A pool is small that saw no more visits in so many seconds: in a large one chance evens out, and what days have in common is left.
+const SMALL: (i64, usize) = (60 * 86_400, 60_000);
 
 /// Everything drawn from, at one origin.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
-    view: View<'a>,
-    standing: Standing,
-    ahead: Vec<Ahead>,
+    pub(super) view: View<'a>,
+    pub(super) standing: Standing,
+    pub(super) ahead: Vec<Ahead>,
+    pub(super) drivers: Option<Drivers>,
     /// By group; `None` where a group never fills up.
     capacities: Vec<Option<usize>>,
-    grid: Grid,
+    pub(super) grid: Grid,
     rhythm: [bool; 7],
     seed: u64,
 }
@@ -73,28 +69,33 @@ impl<'a> Engine<'a> {
     /// Prepares the draws for `grid` from what `view` knew; local days in `off` are days off.
     pub(crate) fn new(view: View<'a>, off: &BTreeSet<i32>, grid: Grid, seed: u64) -> Self {
         let log = view.log();
-        let (today, clock) = log.clock(view.until);
+        let (today, _) = log.clock(view.until);
         let days = Days::new(&view, today, off, HALF_LIFE);
         let stays = Stays::new(&view, &days, off);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let standing = Standing::new(&view, &stays, &days, off, &grid, || rng.random());
-        let growth = growth(&days, today);
-        let ahead: Vec<Ahead> = (today..=log.clock(grid.end()).0)
-            .map(|day| Ahead {
-                day,
-                from: if day == today { clock + 1 } else { 0 },
-                donors: donors(&view, &days, off, (today, clock), day, growth),
-            })
-            .collect();
+        let small = view.begun_since(view.until - SMALL.0) <= SMALL.1;
+        let last = log.clock(grid.end()).0;
+        let ahead = ahead(&view, &days, off, (last, small));
+        let drivers = small
+            .then(|| Drivers::new(&view, &standing, &ahead))
+            .flatten();
         Self {
             capacities: capacities(&view),
             rhythm: days.rhythm(),
             view,
             standing,
             ahead,
+            drivers,
             grid,
             seed,
         }
+    }
+
+    /// Ways in which paths are drawn: whole past days; plug-ins one by one; known drivers.
+    pub(crate) fn ways(&self) -> usize {
+        let single = self.ahead.iter().any(|a| a.rates.is_some());
+        1 + usize::from(single) + usize::from(self.drivers.is_some())
     }
 
     /// Weekdays, Monday first, on which a 14-day rhythm was found.
@@ -131,7 +132,9 @@ impl<'a> Engine<'a> {
             }
         }
         let full = self.capacities.iter().any(Option::is_some);
-        let paths: Vec<usize> = (0..how.paths).filter(|_| full).collect();
+        let ways = self.ways();
+        let singly = |path: &usize| full || way(*path, ways) != DAYS;
+        let paths: Vec<usize> = (0..how.paths).filter(singly).collect();
         let by_path = by_path(&repeats, how.paths);
         for batch in paths.chunks(BATCH) {
             let crowded = each(batch.to_vec(), how.threads, |path| {
@@ -176,7 +179,9 @@ impl<'a> Engine<'a> {
         for (place, ahead) in self.ahead.iter().enumerate() {
             let mut rng = self.rng(&[1, i64::from(ahead.day)]);
             let first = repeats.len();
-            for (path, donor) in draw(&ahead.donors, paths, &mut rng).into_iter().enumerate() {
+            let paths = (0..paths).step_by(self.ways());
+            let drawn = draw(&ahead.donors, paths.len(), &mut rng);
+            for (path, donor) in paths.zip(drawn) {
                 match repeats[first..]
                     .iter_mut()
                     .find(|r| r.donor.day == donor.day)
@@ -194,7 +199,7 @@ impl<'a> Engine<'a> {
     }
 
     /// A source of chance of its own for every purpose, whoever asks first.
-    fn rng(&self, purpose: &[i64]) -> ChaCha8Rng {
+    pub(super) fn rng(&self, purpose: &[i64]) -> ChaCha8Rng {
         let mixed = purpose
             .iter()
             .fold(self.seed, |seed, p| super::walk::seed(seed, *p));
@@ -272,63 +277,6 @@ impl<'a> Engine<'a> {
         i64::from(self.ahead[repeat.ahead].day)
     }
 
-    /// Plug-ins of the donor day, moved to the day ahead by the local clock; growth repeats some, or leaves some out.
-    fn come(
-        &self,
-        repeat: &Repeat,
-        rng: &mut ChaCha8Rng,
-        wanted: impl Fn(usize) -> bool,
-        mut take: impl FnMut(usize, Trip),
-    ) {
-        let (ahead, end) = (&self.ahead[repeat.ahead], self.grid.end());
-        let scale = repeat.donor.scale;
-        for arrival in self.view.arrivals(repeat.donor.day) {
-            let group = usize::try_from(arrival.group).unwrap_or(0);
-            if arrival.clock + TWIN_SHIFT < ahead.from || !wanted(group) {
-                continue;
-            }
-            let times = floor(scale + rng.random::<f64>());
-            let rest = match arrival.rest {
-                Some(rest) => rest,
-                None => match self
-                    .standing
-                    .rest_of(arrival.start, arrival.group, rng.random())
-                {
-                    Some(rest) => rest,
-                    None => continue,
-                },
-            };
-            for time in 0..times {
-                let shift = if time > 0 {
-                    rng.random_range(-TWIN_SHIFT..=TWIN_SHIFT)
-                } else {
-                    0
-                };
-                let clock = arrival.clock + shift;
-                if clock < ahead.from {
-                    continue;
-                }
-                let start = self.view.log().instant(ahead.day, clock);
-                if start >= end {
-                    continue;
-                }
-                take(
-                    group,
-                    Trip {
-                        start,
-                        end: start + rest.length,
-                        energy: rest.energy,
-                        charge: rest.charge,
-                        discharge: arrival.discharge,
-                        done: None,
-                        slack: rest.slack,
-                        source: arrival.source,
-                    },
-                );
-            }
-        }
-    }
-
     /// Values of the groups that fill up on one path, by slot.
     fn crowd(
         &self,
@@ -337,7 +285,9 @@ impl<'a> Engine<'a> {
         own: &[usize],
         slots: usize,
     ) -> Vec<(usize, Vec<f32>)> {
-        let mut trips = self.trips(path, repeats, own, |group| self.fills_up(group));
+        let days = way(path, self.ways()) == DAYS;
+        let stand = |group| self.fills_up(group);
+        let mut trips = self.trips(path, repeats, own, stand, |g| !days || self.fills_up(g));
         trips.sort_by_key(|(group, _)| (*group).min(slots - 1));
         let mut sums = Sums::new(self.grid);
         let by_slot = trips.chunk_by(|a, b| a.0.min(slots - 1) == b.0.min(slots - 1));
@@ -358,21 +308,31 @@ impl<'a> Engine<'a> {
         path: usize,
         repeats: &[Repeat],
         own: &[usize],
-        wanted: impl Fn(usize) -> bool,
+        stand: impl Fn(usize) -> bool,
+        come: impl Fn(usize) -> bool,
     ) -> Vec<(usize, Trip)> {
         let mut groups: Vec<(Vec<Trip>, usize)> = vec![(Vec::new(), 0); self.groups()];
         for vehicle in &self.standing.vehicles {
             let group = usize::try_from(vehicle.group()).unwrap_or(0);
-            if wanted(group) {
+            if stand(group) {
                 groups[group].0.push(self.standing.trip(vehicle, path));
                 groups[group].1 += 1;
             }
         }
-        for repeat in own.iter().filter_map(|place| repeats.get(*place)) {
-            let mut rng = self.rng(&[3, self.day(repeat), index_of(path), 0]);
-            self.come(repeat, &mut rng, &wanted, |group, trip| {
+        let mut take = |group: usize, trip: Trip| {
+            if come(group) {
                 groups[group].0.push(trip);
-            });
+            }
+        };
+        match way(path, self.ways()) {
+            DAYS => {
+                for repeat in own.iter().filter_map(|place| repeats.get(*place)) {
+                    let mut rng = self.rng(&[3, self.day(repeat), index_of(path), 0]);
+                    self.come(repeat, &mut rng, &come, &mut take);
+                }
+            }
+            SINGLY => self.come_singly(path, take),
+            _ => self.come_known(path, take),
         }
         let mut all = Vec::new();
         for (group, (mut trips, standing)) in groups.into_iter().enumerate() {
@@ -389,10 +349,15 @@ impl<'a> Engine<'a> {
         let repeats = self.repeats(paths);
         let by_path = by_path(&repeats, paths);
         each((0..paths).collect(), threads, |path: usize| {
-            let trips = self.trips(path, &repeats, &by_path[path], |_| true);
+            let trips = self.trips(path, &repeats, &by_path[path], |_| true, |_| true);
             trips.into_iter().map(|(_, trip)| trip).collect()
         })
     }
+}
+
+/// The way in which path `path` is drawn: they take turns.
+pub(crate) const fn way(path: usize, ways: usize) -> usize {
+    path % ways
 }
 
 /// Places of the days that each path repeats.
@@ -406,6 +371,6 @@ fn by_path(repeats: &[Repeat], paths: usize) -> Vec<Vec<usize>> {
     by_path
 }
 
-fn index_of(place: usize) -> i64 {
+pub(super) fn index_of(place: usize) -> i64 {
     i64::try_from(place).unwrap_or(0)
 }

@@ -107,6 +107,13 @@ impl Standing {
         }
     }
 
+    /// Places of the vehicles whose user is known.
+    pub(crate) fn by_user(&self) -> BTreeMap<u32, usize> {
+        let users = self.vehicles.iter().map(|v| v.known.user);
+        let named = users.enumerate().filter_map(|(place, u)| Some((u?, place)));
+        named.collect()
+    }
+
     /// A rest of the vehicle of a group that is plugged in since `start`; `None` if there is none.
     pub(crate) fn rest_of(&self, start: i64, group: u32, level: f64) -> Option<Rest> {
         let first = self.vehicles.partition_point(|v| v.known.start < start);

@@ -173,6 +173,10 @@ impl Packed {
         }
     }
 
+    pub(crate) fn user(&self) -> Option<u32> {
+        number(self.user)
+    }
+
     pub(crate) fn seen(&self) -> Seen {
         Seen {
             start: self.start,

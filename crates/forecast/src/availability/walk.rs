@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
-use super::calibrate::{self, Calibration};
+use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
 use super::joint::{Paths, share_out};
-use super::learn::{Learned, World, hour};
+use super::learn::{Learned, Lesson, World, hour};
 use super::log::Log;
 use super::num::size;
 use super::paths::Grid;
 use super::reduce::reduce;
-use super::simulate::{Draw, Engine};
+use super::simulate::{Draw, Engine, way};
 use crate::Quantity;
 use units::Band;
 
@@ -181,8 +181,9 @@ impl<'a> Forecaster<'a> {
         });
         let mut paths = drawn.clone();
         let fallen_back = self.learned.alarm();
-        for (quantity, calibration) in QUANTITIES.into_iter().zip(self.learned.calibrations()) {
-            self.recalibrate(&mut paths, grid, quantity, calibration);
+        let ways = engine.ways();
+        for (quantity, lesson) in QUANTITIES.into_iter().zip(self.learned.lessons()) {
+            self.correct(&mut paths, grid, quantity, (lesson, ways));
         }
         if fallen_back {
             self.fall_back(&mut paths, grid);
@@ -233,18 +234,33 @@ impl<'a> Forecaster<'a> {
             .collect()
     }
 
-    fn recalibrate(&self, paths: &mut Paths, grid: Grid, quantity: Quantity, by: &Calibration) {
+    /// Blends the ways in which paths were drawn and recalibrates; order among the paths of a way stays.
+    fn correct(
+        &self,
+        paths: &mut Paths,
+        grid: Grid,
+        quantity: Quantity,
+        (lesson, ways): (&Lesson, usize),
+    ) {
         let count = paths.steps();
         for step in 0..count {
             let ahead = grid.step * i64::try_from(step).unwrap_or(0);
             let (day, clock) = self.log.clock(grid.start + ahead);
             let lead = usize::try_from((ahead + 3599) / 3600).unwrap_or(1).max(1);
-            let how = by.at(lead, hour(clock), self.world().is_off(day));
+            let how = lesson
+                .calibration
+                .at(lead, hour(clock), self.world().is_off(day));
             // What is there now is known.
             if step == 0 && quantity == Quantity::PluggedIn {
                 continue;
             }
             let mut column: Vec<f32> = paths.column(quantity, step).collect();
+            if step > 0 {
+                let usual = [0, 1].map(|weeks| lesson.usual(grid.start + ahead, weeks));
+                lesson
+                    .blend
+                    .apply(&mut column, lead, |p| way(p, ways), &usual);
+            }
             let mut sorted = column.clone();
             sorted.sort_by(f32::total_cmp);
             calibrate::correct(&mut column, &sorted, how, quantity);

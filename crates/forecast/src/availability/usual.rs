@@ -1,0 +1,132 @@
+//! What is usual: the same weekday and clock of past weeks, as the naive model and the climatologies have it.
+
+use std::collections::BTreeSet;
+
+use super::kind::{Days, OFF};
+use super::log::Log;
+use super::num::{index, narrow, real, size};
+use super::observed::Observed;
+use crate::Quantity;
+
+/// Weeks of the two that are kept.
+pub(crate) const WEEKS: [usize; 2] = [8, 26];
+/// Days looked back on.
+pub(crate) const DAYS: i64 = 7 * 26 + 4;
+/// Samples below which nothing is usual.
+const FEWEST: usize = 4;
+
+/// What the past says of days alike, hour by hour.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) off: &'a BTreeSet<i32>,
+    pub(crate) kinds: &'a Days,
+    pub(crate) observed: &'a Observed,
+}
+
+/// Samples of one hour, sorted: of the last eight weeks and of the last half year. Empty where nothing is usual.
+pub(crate) type Samples = [Vec<f32>; WEEKS.len()];
+
+impl Past<'_> {
+    /// Samples for the hour that begins at `target`: days of the same weekday, in the same phase of a fortnight. A day off is like no
+    /// other.
+    pub(crate) fn samples(&self, quantity: Quantity, target: i64) -> Samples {
+        let (day, clock) = self.log.clock(target);
+        let kind = self.kinds.kind(day, self.off);
+        if kind == OFF {
+            return Samples::default();
+        }
+        let first = self.log.clock(self.observed.start()).0;
+        let alike: Vec<f32> = (1..)
+            .map(|week| day - 7 * week)
+            .take_while(|d| *d >= first)
+            .filter(|d| self.kinds.kind(*d, self.off) == kind)
+            .filter_map(|d| self.observed.at(quantity, self.log.instant(d, clock)))
+            .map(narrow)
+            .collect();
+        WEEKS.map(|weeks| {
+            let mut some: Vec<f32> = alike.iter().copied().take(weeks).collect();
+            some.sort_by(f32::total_cmp);
+            if some.len() < FEWEST {
+                some.clear();
+            }
+            some
+        })
+    }
+}
+
+/// Value of sorted samples at a level, linear between them (Hyndman and Fan 1996, definition 7); zero without any.
+pub(crate) fn linear(sorted: &[f32], level: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0.0;
+    };
+    let place = level * size(last);
+    let below = index(place).min(last);
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    let part = place - real(i64::try_from(below).unwrap_or(0));
+    f64::from(low) + f64::from(high - low) * part
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta, Utc};
+    use chrono_tz::Tz;
+    use units::{Energy, Interval, Power};
+
+    use super::super::visit::Visit;
+    use super::*;
+
+    /// One car more every week, from ten to noon.
+    fn visits(first: DateTime<Utc>) -> Vec<Visit> {
+        let cars = (0..70).flat_map(|day| (0..=day / 7).map(move |car| (day, car)));
+        cars.map(|(day, car)| {
+            let start = first + TimeDelta::days(day) + TimeDelta::hours(10);
+            Visit {
+                span: Interval::try_new(start, start + TimeDelta::hours(2)).unwrap(),
+                energy: Energy::from_kwh(5.0),
+                charge: Power::from_watts(5_000),
+                rating: None,
+                discharge: Power::from_watts(11_000),
+                outlet: None,
+                user: u32::try_from(car).ok(),
+                group: 0,
+                class: 0,
+                metered: None,
+                slack: None,
+                said: None,
+            }
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_same_weekdays_say_what_is_usual_and_days_off_neither_say_nor_have_it() {
+        let monday: DateTime<Utc> = "2019-03-04T00:00:00Z".parse().unwrap();
+        let log = Log::new(Tz::UTC, visits(monday));
+        let until = (monday + TimeDelta::days(70)).timestamp();
+        let (today, _) = log.clock(until);
+        let off = BTreeSet::from([today - 14, today + 1]);
+        let view = log.view(until);
+        let kinds = Days::new(&view, today, &off, 24.0);
+        let observed = Observed::by_kinds(&view, &kinds, &off, (DAYS, 3600));
+        let past = Past {
+            log: &log,
+            off: &off,
+            kinds: &kinds,
+            observed: &observed,
+        };
+        let at = |days: i64| past.samples(Quantity::PluggedIn, until + 86_400 * days + 11 * 3600);
+        // Nine cars a fortnight ago: a day off.
+        let [short, long] = at(0);
+        assert_eq!(short, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0]);
+        assert_eq!(long.len(), 9);
+        assert_eq!(at(1), Samples::default());
+    }
+
+    #[test]
+    fn values_between_samples_lie_between_them() {
+        assert!((linear(&[1.0, 2.0, 4.0], 0.75) - 3.0).abs() < 1e-9);
+        assert!((linear(&[7.0], 0.05) - 7.0).abs() < 1e-9);
+        assert!(linear(&[], 0.5).abs() < 1e-9);
+    }
+}
