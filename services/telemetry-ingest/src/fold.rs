@@ -517,11 +517,11 @@ impl Fold {
 
     /// The same for a set-point.
     pub(crate) fn setpoint_again(&mut self, record: &Record) {
-        if let Ok(setpoint) = setpoint(&record.payload) {
-            if let Some(place) = self.state.apply_setpoint(&setpoint).place {
-                self.held[place].seen.note(record);
-                self.unsaved(place);
-            }
+        if let Ok(setpoint) = setpoint(&record.payload)
+            && let Some(place) = self.state.apply_setpoint(&setpoint).place
+        {
+            self.held[place].seen.note(record);
+            self.unsaved(place);
         }
     }
 }
