@@ -750,6 +750,10 @@ async fn a_broker_that_crashes_loses_nothing_acknowledged(broker: &Broker) {
 }
 
 /// The last one: the broker does not come back.
+#[expect(
+    clippy::print_stderr,
+    reason = "a test that ends its process says why itself"
+)]
 fn who_reads_can_end_though_the_broker_is_gone(broker: &Broker) {
     let (ending, ended) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {

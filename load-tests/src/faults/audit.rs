@@ -63,13 +63,16 @@ pub(crate) struct Awards {
 
 /// Registers site and outlets.
 pub(crate) async fn register(scenario: &Scenario, platform: &Platform) -> Result<(), Failure> {
+    // Twice what all of them can take: a limit that binds moves everybody a little each second.
+    #[expect(clippy::cast_precision_loss, reason = "at most a million")]
+    let limit = Power::from_kw(22.0 * scenario.fleet.stations as f64);
     let site = Site {
         id: "load"
             .parse()
             .map_err(|_| Failure::Failed("a site".to_owned()))?,
         name: "load".to_owned(),
-        import_limit: Power::from_mw(1_000.0),
-        export_limit: Power::from_mw(1_000.0),
+        import_limit: limit,
+        export_limit: limit,
     };
     let evses: Result<Vec<_>, Failure> = (0..scenario.fleet.stations)
         .map(|number| evse(scenario, number))

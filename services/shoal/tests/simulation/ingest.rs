@@ -67,7 +67,12 @@ impl Ingest {
     pub(crate) fn checkpoint(&mut self) -> (Vec<MeterInterval>, Vec<(String, String)>) {
         let (mut intervals, mut saved) = (Vec::new(), Vec::new());
         for id in std::mem::take(&mut self.unsaved) {
-            let tracked = self.state.tracked(&id).expect("registered").clone();
+            let tracked = self
+                .state
+                .place(&id)
+                .and_then(|place| self.state.at(place))
+                .expect("registered")
+                .clone();
             let evse: Evse = tracked.state().evse.clone();
             let meter = self.meters.entry(id.clone()).or_default();
             intervals.extend(meter.publish(&evse));
