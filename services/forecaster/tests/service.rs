@@ -287,7 +287,11 @@ async fn forecasts_are_published_with_their_origin_and_served() {
     let plugged_in = Published::try_from(answer).unwrap();
     let noon = "2026-01-13T11:00:00Z".parse().unwrap();
     let night = "2026-01-13T02:00:00Z".parse().unwrap();
-    assert_eq!(plugged_in.bands.at(noon).unwrap().values(), &[3.0; 7]);
+    // Three cars came each day; they may come as known drivers do, or as strangers, of whom there are sometimes fewer.
+    let at_noon = plugged_in.bands.at(noon).unwrap();
+    assert!((at_noon.median() - 3.0).abs() < 1e-9, "{at_noon:?}");
+    let plausible = |count: &f64| (0.0..=4.0).contains(count);
+    assert!(at_noon.values().iter().all(plausible), "{at_noon:?}");
     assert_eq!(plugged_in.bands.at(night).unwrap().values(), &[0.0; 7]);
     assert!(plugged_in.input_until <= plugged_in.made_at && !plugged_in.model.is_empty());
 
@@ -400,6 +404,7 @@ async fn scenarios_hold_the_vehicle_plugged_in_and_the_cars_of_past_days() {
         .unwrap()
         .into_inner();
     assert_eq!(answer.scenarios.len(), 8);
+    let mut others = Vec::new();
     for scenario in &answer.scenarios {
         let now: Vec<_> = scenario
             .stays
@@ -412,9 +417,12 @@ async fn scenarios_hold_the_vehicle_plugged_in_and_the_cars_of_past_days() {
             (now[0].energy_joules, now[0].stored_joules),
             (36_000_000, Some(72_000_000))
         );
-        // W1 and W2 today, all three tomorrow.
-        assert_eq!(scenario.stays.len() - now.len(), 5);
+        others.push(scenario.stays.len() - now.len());
     }
+    // W1 and W2 today, all three tomorrow, where they come as on past days.
+    others.sort_unstable();
+    assert!(others.contains(&5), "{others:?}");
+    assert!((4..=6).contains(&others[4]), "{others:?}");
     stop.cancel();
 }
 
