@@ -25,6 +25,7 @@ use fleet::{EvseId, Setpoint, SetpointId, StationId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::commands::Seen;
 use crate::connection::{self, Edge};
 use crate::writer::acknowledge;
 
@@ -119,6 +120,8 @@ struct Inner {
     evses: HashMap<String, String>,
     count: usize,
     claims: Claims,
+    /// Set-points whose answer was read before they were: there is no order between the topics.
+    answered: Seen,
 }
 
 /// How many claims are made, and of whom the last was.
@@ -178,6 +181,9 @@ impl Absent {
         held: bool,
     ) -> bool {
         let mut inner = self.lock();
+        if inner.answered.knows(&setpoint.id) {
+            return true;
+        }
         if inner.count >= MOST {
             return false;
         }
@@ -270,17 +276,20 @@ impl Absent {
         inner.gone(station, []);
     }
 
-    /// The log says what became of a set-point.
+    /// The log says what became of a set-point, which may not have been read yet.
     pub(crate) fn answered(&self, evse: &EvseId, setpoint: &SetpointId) {
         let mut inner = self.lock();
-        let Some(station) = inner.evses.get(evse.as_str()).cloned() else {
-            return;
-        };
-        let Some(missing) = inner.stations.get_mut(&station) else {
+        let station = inner.evses.get(evse.as_str()).cloned();
+        let missing = station.and_then(|name| Some((inner.stations.get_mut(&name)?, name)));
+        let Some((missing, station)) = missing else {
+            inner.answered.first(setpoint);
             return;
         };
         let of_it = |entry: &mut Entry| entry.setpoint.id == *setpoint;
         let removed: Vec<_> = missing.entries.extract_if(.., of_it).collect();
+        if removed.is_empty() {
+            inner.answered.first(setpoint);
+        }
         inner.gone(&station, removed.iter().map(|entry| &entry.setpoint.evse));
     }
 

@@ -26,6 +26,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// True if an identifier was met.
+    #[must_use]
+    pub fn knows(&self, id: &SetpointId) -> bool {
+        self.known.contains(id)
+    }
+
     /// True the first time an identifier is met.
     pub fn first(&mut self, id: &SetpointId) -> bool {
         if !self.known.insert(id.clone()) {

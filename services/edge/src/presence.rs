@@ -36,13 +36,13 @@ pub(crate) async fn run(
     }
 }
 
-/// Announcements, and answers to set-points that wait for one; everything else is passed over unread.
+/// Announcements of stations that matter here, and answers to set-points; everything else is passed over unread.
 async fn watch(edge: &Edge, record: &Record) {
     let (served, missed) = (
         edge.switchboard.serves(&record.key),
         edge.absent.concerns(&record.key),
     );
-    if !served && !missed {
+    if !served && !missed && !is_answer(&record.payload) {
         return;
     }
     let told = wire::decode::<proto::Telemetry>(&record.payload).and_then(Telemetry::try_from);
@@ -71,5 +71,27 @@ async fn watch(edge: &Edge, record: &Record) {
             }
         }
         Ok(_) | Err(_) => {}
+    }
+}
+
+/// True if a message begins as an answer to a set-point does: `acknowledged` is field 6 of `Telemetry`.
+fn is_answer(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|tag| tag >> 3 == 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::proto::dispatch::v1 as dispatch;
+    use wire::proto::telemetry::v1::telemetry::Event;
+
+    #[test]
+    fn an_answer_is_told_apart_by_its_first_byte() {
+        let encoded = |event| wire::encode(&proto::Telemetry { event: Some(event) });
+        let answer = Event::Acknowledged(proto::Acknowledgement::default());
+        let online = Event::Connection(proto::Connection::default());
+        assert!(is_answer(&encoded(answer)));
+        assert!(!is_answer(&encoded(online)));
+        assert!(!is_answer(&wire::encode(&dispatch::Setpoint::default())));
     }
 }

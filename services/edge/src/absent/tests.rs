@@ -111,3 +111,19 @@ fn an_edge_that_is_slow_contradicts_the_first_claim_and_no_others_follow() {
     }
     assert_eq!(claimed.len(), 100, "each is asked for in its turn");
 }
+
+#[test]
+fn an_answer_that_is_read_before_its_set_point_counts() {
+    let edge = Absent::new(TIMEOUT);
+    let (evse, told) = ("S/1".parse().unwrap(), setpoint("sp", 0));
+    edge.answered(&evse, &told.id);
+    assert!(edge.wait(&station(), 1, told, false));
+    assert!(!edge.concerns("S/1") && !edge.concerns("S"));
+    // Others of the same outlet are waited for, and an answer that comes first does not lose them.
+    edge.wait(&station(), 1, setpoint("first", 0), false);
+    edge.answered(&evse, &"second".parse().unwrap());
+    edge.wait(&station(), 1, setpoint("second", 1), false);
+    assert_eq!(edge.due(at(60)).claims.len(), 1);
+    edge.answered(&evse, &"first".parse().unwrap());
+    assert!(!edge.concerns("S/1"));
+}
