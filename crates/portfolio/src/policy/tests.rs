@@ -367,16 +367,21 @@ fn now_and_then(seed: u64) -> Vec<Drawn> {
     let crowded = |day: i64| (day.unsigned_abs() * 7 + seed * 5).is_multiple_of(3);
     (-PAST_DAYS..DAYS)
         .flat_map(|day| (0..if crowded(day) { 12 } else { 2 }).map(move |car| (day, car)))
-        .map(|(day, car)| Drawn {
-            day,
-            minute: 30 + car,
-            minutes: 1200,
-            arrival: 0.5,
-            wanted: 0.1,
-            kw: 11.0,
-            site: 2,
-        })
+        .map(|(day, car)| all_day(day, car))
         .collect()
+}
+
+/// Car `car` of a day, there from half past midnight on for twenty hours.
+fn all_day(day: i64, car: i64) -> Drawn {
+    Drawn {
+        day,
+        minute: 30 + car,
+        minutes: 1200,
+        arrival: 0.5,
+        wanted: 0.1,
+        kw: 11.0,
+        site: 2,
+    }
 }
 
 #[test]

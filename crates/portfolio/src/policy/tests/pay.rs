@@ -7,15 +7,7 @@ use super::*;
 fn cars(area: Area, product: Product, price: impl Fn(i64) -> f64) -> Case {
     let stays: Vec<Drawn> = (-PAST_DAYS..DAYS)
         .flat_map(|day| (0..10).map(move |car| (day, car)))
-        .map(|(day, car)| Drawn {
-            day,
-            minute: 30 + car,
-            minutes: 1200,
-            arrival: 0.5,
-            wanted: 0.1,
-            kw: 11.0,
-            site: 2,
-        })
+        .map(|(day, car)| all_day(day, car))
         .collect();
     let mut case = case(&stays, &prices(7), [f64::INFINITY, 1e6], true);
     case.area = area;
