@@ -6,6 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fleet::EvseId;
 use units::Power;
 
+use crate::Told;
+use crate::beside::Beside;
+
 /// Parts of the fleet whose set-points are renewed one after the other.
 const SPREAD: i32 = 1_024;
 
@@ -30,6 +33,17 @@ pub struct Sent {
     pub expires_at: DateTime<Utc>,
 }
 
+impl Sent {
+    /// What the EVSE was told, if that still holds at `now`.
+    #[must_use]
+    pub fn in_force(&self, now: DateTime<Utc>) -> Option<Told> {
+        (self.expires_at > now).then(|| Told {
+            power: self.power,
+            age: now - self.since,
+        })
+    }
+}
+
 impl Guard {
     /// A guard that has sent nothing.
     #[must_use]
@@ -41,7 +55,7 @@ impl Guard {
         }
     }
 
-    /// Indices of the `wanted` powers to send at `now`; they count as sent and hold for as long as `holds` says of their index. The same
+    /// Indices of the `wanted` powers, in order of their EVSE, to send at `now`; they count as sent and hold for as long as `holds` says of their index. The same
     /// power is sent again when a third to two thirds of that time are left, and when it would hold for too long.
     ///
     /// Small changes are kept back only as long as together they are within `pool_tolerance`: beyond it the largest of them are sent.
@@ -54,6 +68,7 @@ impl Guard {
     ) -> Vec<usize> {
         let mut chosen = Vec::new();
         let mut kept: Vec<(Power, usize)> = Vec::new();
+        let mut before = Beside::new(&self.sent);
         // Those who were told together are not told again together.
         for ((i, (evse, power)), part) in wanted.iter().enumerate().zip((0..SPREAD).cycle()) {
             let holds = holds(i);
@@ -62,7 +77,7 @@ impl Guard {
                 let left = sent.expires_at - now;
                 left > lead && left <= holds + self.slack
             };
-            match self.sent.get(evse).filter(lasts) {
+            match before.at(evse).filter(lasts) {
                 Some(sent) => {
                     let change = *power - sent.power;
                     // A change of direction, or to or from standstill, is never small.
@@ -111,15 +126,9 @@ impl Guard {
         self.sent.insert(evse, sent);
     }
 
-    /// Forgets EVSEs that `keep` does not want, and everything if it wants none.
-    pub fn retain(&mut self, keep: impl Fn(&EvseId) -> bool) {
+    /// Forgets EVSEs that `keep` does not want, and everything if it wants none; it is asked in order of the EVSE.
+    pub fn retain(&mut self, mut keep: impl FnMut(&EvseId) -> bool) {
         self.sent.retain(|evse, _| keep(evse));
-    }
-
-    /// What was sent last and is still in force at `now`.
-    #[must_use]
-    pub fn in_force(&self, evse: &EvseId, now: DateTime<Utc>) -> Option<Sent> {
-        self.sent.get(evse).filter(|s| s.expires_at > now).copied()
     }
 }
 
@@ -131,7 +140,7 @@ mod tests {
         powers
             .iter()
             .enumerate()
-            .map(|(i, w)| (format!("e{i}").parse().unwrap(), Power::from_watts(*w)))
+            .map(|(i, w)| (format!("e{i:04}").parse().unwrap(), Power::from_watts(*w)))
             .collect()
     }
 
@@ -158,15 +167,14 @@ mod tests {
             guard.select(after(41), &wanted(&[1_000, 2_050, -1]), minute, plenty),
             vec![0]
         );
-        assert_eq!(
-            guard.in_force(&"e0".parse().unwrap(), after(100)),
-            Some(Sent {
-                power: Power::from_watts(1_000),
-                since: now,
-                expires_at: after(101),
-            })
-        );
-        assert_eq!(guard.in_force(&"e0".parse().unwrap(), after(101)), None);
+        let sent = *guard.sent().next().unwrap().1;
+        let told = Told {
+            power: Power::from_watts(1_000),
+            age: TimeDelta::seconds(100),
+        };
+        assert_eq!(sent.expires_at, after(101));
+        assert_eq!(sent.in_force(after(100)), Some(told));
+        assert_eq!(sent.in_force(after(101)), None);
         guard.retain(|_| false);
         assert_eq!(
             guard.select(after(51), &wanted(&[1_000]), minute, plenty),
@@ -200,7 +208,7 @@ mod tests {
         let mut told = |at, seconds| {
             let hold = |_| TimeDelta::seconds(seconds);
             let chosen = guard.select(after(at), &powers, hold, Power::ZERO);
-            let until = guard.in_force(&powers[0].0, after(at)).unwrap().expires_at;
+            let until = guard.sent().next().unwrap().1.expires_at;
             (chosen.len(), (until - now).num_seconds())
         };
         assert_eq!(told(0, 900), (1, 900));

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod alert;
+pub mod beside;
 mod call;
 pub mod droop;
 pub mod envelope;
@@ -12,6 +13,7 @@ mod round;
 pub mod split;
 pub mod track;
 
+pub use beside::Beside;
 pub use droop::Droop;
 pub use envelope::{Envelope, envelope};
 pub use fleet;

@@ -105,6 +105,15 @@ impl Pool {
     pub fn new(mut units: Vec<Unit>, limits: &BTreeMap<SiteId, SiteLimit>) -> Self {
         units.sort_by(|a, b| (&a.site, &a.id).cmp(&(&b.site, &b.id)));
         units.dedup_by(|a, b| a.id == b.id && a.site == b.site);
+        let sites: Vec<SiteId> = units.iter().map(|unit| unit.site.clone()).collect();
+        Self::in_order(units, |i| limits.get(&sites[i]).copied())
+    }
+
+    /// The same of `units` that are in order of site, then name, each once: they keep their places. `limit` says what holds at the site of
+    /// the unit at a place.
+    #[must_use]
+    pub fn in_order(units: Vec<Unit>, limit: impl Fn(usize) -> Option<SiteLimit>) -> Self {
+        debug_assert!(units.is_sorted_by(|a, b| (&a.site, &a.id) < (&b.site, &b.id)));
         let mut pool = Self::default();
         let mut last: Option<SiteId> = None;
         for (i, unit) in units.into_iter().enumerate() {
@@ -113,7 +122,7 @@ impl Pool {
                     site.units.end = i + 1;
                 }
             } else {
-                let limit = limits.get(&unit.site);
+                let limit = limit(i);
                 pool.sites.push(Site {
                     units: i..i + 1,
                     low: limit.map_or(f64::NEG_INFINITY, |l| -real(l.export)),

@@ -1,5 +1,6 @@
 //! Names of things that are not ours.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,9 +10,26 @@ use serde::{Deserialize, Serialize};
 /// A name given by somebody else (a charge point, a vehicle, a site, a bid), 1 to 64 printable characters.
 ///
 /// Cheap to clone. Domain crates wrap it in a type of their own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Id(Arc<str>);
+
+impl Ord for Id {
+    /// In order of the text; clones of one name are told equal without a look at it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            Ordering::Equal
+        } else {
+            self.0.cmp(&other.0)
+        }
+    }
+}
+
+impl PartialOrd for Id {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// A name that is empty, too long or unprintable.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

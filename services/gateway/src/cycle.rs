@@ -1,17 +1,18 @@
 //! One dispatch cycle: everything known in, set-points and their reasons out. No I/O.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dispatch::activation::{Delivery, Excursion};
 use dispatch::alert::AlertDetector;
 use dispatch::envelope::State;
-use dispatch::fleet::schedule::Step;
+use dispatch::fleet::schedule::{Schedule, Step};
 use dispatch::fleet::state::PowerAt;
 use dispatch::fleet::{EvseId, EvseState, Setpoint, SignalId};
 use dispatch::track::Settings;
 use dispatch::{
-    Droop, Envelope, Guard, Pool, Sold, Target, Told, Tracker, Unit, envelope, fallback, split,
+    Beside, Droop, Envelope, Guard, Pool, Sold, Target, Told, Tracker, Unit, envelope, fallback,
 };
 use market::settlement::Availability;
 use market::{Area, Award, AwardId, GridSignal, Product, Rules};
@@ -20,6 +21,7 @@ use wire::proto::dispatch::v1 as proto;
 
 use crate::command::Order;
 use crate::config::Pace;
+use crate::layout::Layout;
 use crate::quarter::Quarter;
 use crate::ready::{Headroom, backing, headroom, held, ratio, unanswered};
 use crate::view::{View, quarter_of};
@@ -49,6 +51,7 @@ pub(crate) struct Dispatcher {
     pub(crate) pace: Pace,
     pub(crate) tracker: Tracker,
     pub(crate) guard: Guard,
+    layout: Layout,
     alert: AlertDetector,
     quarter: Quarter,
     excursion: Excursion,
@@ -57,25 +60,45 @@ pub(crate) struct Dispatcher {
     running: Option<Interval>,
 }
 
-/// One EVSE in this cycle.
+/// One EVSE in this cycle, connected and plugged in.
 pub(crate) struct Member<'a> {
+    /// In the [`Layout`].
+    pub(crate) place: usize,
+    pub(crate) id: &'a EvseId,
     pub(crate) state: &'a EvseState,
     pub(crate) envelope: Envelope,
     pub(crate) step: Step,
+    told: Option<Told>,
+}
+
+impl Member<'_> {
+    /// True if the pool moves it.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.envelope.is_flexible() && !self.state.unresponsive
+    }
 }
 
 /// The fleet in this cycle.
 #[derive(Default)]
 pub(crate) struct Fleet<'a> {
-    /// Moved by the pool.
-    pub(crate) flexible: Vec<Member<'a>>,
-    /// Connected and plugged in, not moved.
-    pub(crate) fixed: Vec<Member<'a>>,
+    /// In order of their names.
+    pub(crate) members: Vec<Member<'a>>,
     metered: Power,
     measured: u32,
-    connected: u32,
     /// Mean age of the samples.
     age: TimeDelta,
+}
+
+impl<'a> Fleet<'a> {
+    /// Moved by the pool.
+    pub(crate) fn moved(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.members.iter().filter(|m| m.is_moved())
+    }
+
+    /// Not moved by it.
+    pub(crate) fn fixed(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.members.iter().filter(|m| !m.is_moved())
+    }
 }
 
 fn guard(pace: &Pace) -> Guard {
@@ -104,6 +127,7 @@ impl Dispatcher {
             deliveries: deliveries.into_iter().map(|d| (d.award.id, d)).collect(),
             tracker: Tracker::new(settings),
             guard: guard(&pace),
+            layout: Layout::default(),
             alert: AlertDetector::default(),
             quarter: Quarter::default(),
             excursion: Excursion::default(),
@@ -135,15 +159,12 @@ impl Dispatcher {
             .plan
             .as_ref()
             .is_none_or(|p| fallback::is_stale(p, now, self.pace.oldest_plan));
+        self.layout.follow(view);
         let fleet = self.gather(view, now, stale);
         let signal = self.fresh_signal(view, now, &mut decision.message);
         let sold = self.sold(view, now);
-        let fixed: Power = fleet.fixed.iter().map(contribution).sum();
-        let planned: Power = fleet
-            .flexible
-            .iter()
-            .map(|m| m.step.power.clamp(m.envelope.low, m.envelope.high))
-            .sum();
+        let fixed: Power = fleet.fixed().map(contribution).sum();
+        let planned: Power = fleet.moved().map(told).sum();
         // A baseline binds where reserve is verified against it; without any, the newest schedules are the better word.
         let binding = !stale && sold != Sold::default();
         let baseline = binding
@@ -151,8 +172,8 @@ impl Dispatcher {
             .flatten();
         let baseline = baseline.unwrap_or(planned + fixed);
         let target = self.tracker.target(now, baseline, signal, sold);
-        let wanted = self.allot(view, now, &fleet, target, fixed, signal);
-        let headroom = headroom(view, &fleet, baseline, fixed);
+        let wanted = self.allot(&fleet, target, fixed, signal);
+        let headroom = headroom(&self.layout, &fleet, baseline, fixed);
         self.record(view, now, &fleet, &target, headroom, &mut decision.message);
         decision.message.shortfall_watts = wanted.shortfall.watts();
         self.publish(now, &wanted, &target, signal, &mut decision);
@@ -192,7 +213,9 @@ impl Dispatcher {
     fn gather<'a>(&self, view: &'a View, now: DateTime<Utc>, stale: bool) -> Fleet<'a> {
         let mut fleet = Fleet::default();
         let mut ages = TimeDelta::zero();
-        for state in view.fleet.values() {
+        let (mut schedules, mut sent) =
+            (Beside::new(&view.schedules), Beside::new(self.guard.sent()));
+        for (place, (id, state)) in view.fleet().iter().enumerate() {
             if let Some(power) = state.power.filter(|_| state.session.is_some()) {
                 fleet.metered += power.power;
                 fleet.measured += 1;
@@ -202,17 +225,15 @@ impl Dispatcher {
             if envelope.state == State::Absent {
                 continue;
             }
-            fleet.connected += 1;
-            let member = Member {
-                step: planned_step(view, state, &envelope, now, stale),
+            let schedule = schedules.at(id).filter(|_| !stale);
+            fleet.members.push(Member {
+                place,
+                id,
+                step: planned_step(schedule, state, &envelope, now),
+                told: sent.at(id).and_then(|sent| sent.in_force(now)),
                 state,
                 envelope,
-            };
-            if member.envelope.is_flexible() && !state.unresponsive {
-                fleet.flexible.push(member);
-            } else {
-                fleet.fixed.push(member);
-            }
+            });
         }
         if let Ok(measured) = i32::try_from(fleet.measured)
             && measured > 0
@@ -266,86 +287,66 @@ impl Dispatcher {
     /// One power per connected EVSE.
     fn allot(
         &self,
-        view: &View,
-        now: DateTime<Utc>,
         fleet: &Fleet<'_>,
         target: Target,
         fixed: Power,
         signal: Option<&GridSignal>,
     ) -> Wanted {
-        let mut entries: Vec<(EvseId, Power, Why)> =
-            Vec::with_capacity(fleet.fixed.len() + fleet.flexible.len());
-        let entry = |m: &Member<'_>, power, why| (m.state.evse.id.clone(), power, why);
+        let mut wanted = Wanted::new(call_reason(&target, signal), fleet.members.len());
         if matches!(self.order, Order::Killed { .. }) {
-            let plain = |m: &Member<'_>| fallback::safe(&m.envelope).power;
-            let all = fleet.flexible.iter().chain(&fleet.fixed);
-            entries.extend(all.map(|m| entry(m, plain(m), Why::Killed)));
-            return Wanted::new(entries, String::new(), Power::ZERO);
+            for member in &fleet.members {
+                let power = fallback::safe(&member.envelope).power;
+                wanted.push(member.id, power, Why::Killed);
+            }
+            return wanted;
         }
-        // Vehicles outside the pool have no choice, but they hang on the same fuse: they are split with limits that coincide. What they are told and
-        // what they draw may differ; the target is moved by the difference.
-        let (deaf, fixed_units): (Vec<_>, Vec<_>) =
-            fleet.fixed.iter().partition(|m| m.state.unresponsive);
-        let mut sites = view.sites.clone();
-        for member in &deaf {
-            if let Some(limit) = sites.get_mut(&member.state.evse.site) {
+        // What members outside the pool are told and what they draw may differ; the target is moved by the difference.
+        let followers = fleet.fixed().filter(|m| !m.state.unresponsive);
+        let told_fixed: Power = followers.map(told).sum();
+        let (powers, shortfall) = self.split(fleet, target.power - fixed + told_fixed);
+        wanted.shortfall = shortfall;
+        for (member, power) in fleet.members.iter().zip(powers) {
+            let why = if member.is_moved() {
+                Why::Pool {
+                    planned: member.step.power,
+                    low: member.envelope.low,
+                    laxity: member.envelope.laxity,
+                }
+            } else if member.state.unresponsive {
+                Why::Fixed(State::Flexible)
+            } else {
+                Why::Fixed(member.envelope.state)
+            };
+            wanted.push(member.id, power, why);
+        }
+        wanted
+    }
+
+    /// `target` over all members that follow, one power per member, and what of it is missing. Vehicles outside the pool have no choice, but they
+    /// hang on the same fuse: they are split with limits that coincide. Of a fuse, what is left beside those that do not follow counts; they
+    /// are told what they were.
+    fn split(&self, fleet: &Fleet<'_>, target: Power) -> (Vec<Power>, Power) {
+        let layout = &self.layout;
+        let mut limits = Cow::Borrowed(layout.limits());
+        for member in fleet.members.iter().filter(|m| m.state.unresponsive) {
+            if let Some(limit) = &mut limits.to_mut()[layout.site(member.place)] {
                 *limit = limit.beside(contribution(member));
             }
         }
-        let told_fixed: Power = fixed_units.iter().map(|m| told(m)).sum();
-        let units = fleet
-            .flexible
-            .iter()
-            .chain(fixed_units.iter().copied())
-            .map(|member| self.unit(member, now));
-        let pool = Pool::new(units.collect(), &sites);
-        let shares = split(&pool, target.power - fixed + told_fixed);
-        let by_id: BTreeMap<&EvseId, Power> = pool.ids().iter().zip(shares.powers).collect();
-        let power_of = |m: &Member<'_>| by_id.get(&m.state.evse.id).copied();
-        for member in &fleet.flexible {
-            let why = Why::Pool {
-                planned: member.step.power,
-                low: member.envelope.low,
-                laxity: member.envelope.laxity,
-            };
-            entries.extend(power_of(member).map(|power| entry(member, power, why)));
+        let mut at = vec![None; layout.order().len()];
+        for (n, member) in fleet.members.iter().enumerate() {
+            at[member.place] = Some(n).filter(|_| !member.state.unresponsive);
         }
-        for member in fixed_units {
-            let why = Why::Fixed(member.envelope.state);
-            entries.extend(power_of(member).map(|power| entry(member, power, why)));
+        let order: Vec<usize> = layout.order().iter().filter_map(|p| at[*p]).collect();
+        let members = order.iter().map(|n| &fleet.members[*n]);
+        let limit = |i: usize| limits[layout.site(fleet.members[order[i]].place)];
+        let pool = Pool::in_order(members.map(unit).collect(), limit);
+        let shares = dispatch::split(&pool, target);
+        let mut powers: Vec<Power> = fleet.members.iter().map(told).collect();
+        for (n, power) in order.iter().zip(shares.powers) {
+            powers[*n] = power;
         }
-        entries.extend(
-            deaf.into_iter()
-                .map(|m| entry(m, told(m), Why::Fixed(State::Flexible))),
-        );
-        Wanted::new(entries, call_reason(&target, signal), shares.shortfall)
-    }
-
-    fn unit(&self, member: &Member<'_>, now: DateTime<Utc>) -> Unit {
-        let in_force = self.guard.in_force(&member.state.evse.id, now);
-        let told = in_force.map(|sent| Told {
-            power: sent.power,
-            age: now - sent.since,
-        });
-        let measured = member.state.power.map_or(0, |p| p.power.watts());
-        // Little time to spare moves little: weight grows with its inverse, in hours (`optimisation.md` 10.3).
-        let hours = member
-            .envelope
-            .laxity
-            .map_or(1.0, |l| l.as_seconds_f64().max(60.0) / 3_600.0);
-        Unit {
-            id: member.state.evse.id.clone(),
-            site: member.state.evse.site.clone(),
-            plan: member.step.power,
-            up: member.step.up,
-            down: member.step.down,
-            low: member.envelope.low,
-            high: member.envelope.high,
-            min_charge: member.envelope.min_charge,
-            weight: 1.0 + (1.0 / hours).min(10.0),
-            on: measured > 0,
-            told,
-        }
+        (powers, shares.shortfall)
     }
 
     fn publish(
@@ -364,12 +365,8 @@ impl Dispatcher {
             holds,
             Power::from_watts(target.tolerance.watts() / 4),
         );
-        self.guard.retain(|evse| {
-            wanted
-                .powers
-                .binary_search_by(|(id, _)| id.cmp(evse))
-                .is_ok()
-        });
+        let mut asked = Beside::new(wanted.powers.iter().map(|(evse, _)| (evse, ())));
+        self.guard.retain(|evse| asked.at(evse).is_some());
         let called = target.fcr != Power::ZERO || target.afrr != Power::ZERO;
         // What is sent in later cycles of the same signal is caused by the plan or by expiry, not by the signal.
         let signal: Option<SignalId> = signal
@@ -446,7 +443,7 @@ impl Dispatcher {
                 .alarms
                 .push("the pool does not answer as far as it was called".to_owned());
         }
-        self.quarter.back(backing(fleet));
+        self.quarter.back(backing(&self.layout, fleet));
     }
 
     #[expect(
@@ -470,7 +467,7 @@ impl Dispatcher {
         message.target_watts = target.power.watts();
         message.actual_watts = (fleet.measured > 0).then(|| fleet.metered.watts());
         message.measured_evses = fleet.measured;
-        message.connected_evses = fleet.connected;
+        message.connected_evses = u32::try_from(fleet.members.len()).unwrap_or(u32::MAX);
         message.tolerance_watts = target.tolerance.watts();
         message.state = self.order.name().to_owned();
         message.winner = match &self.order {
@@ -488,12 +485,16 @@ impl Dispatcher {
                 held_watts: held(product, headroom, fcr).watts(),
             })
             .collect();
-        if stale && fleet.connected > 0 {
+        if stale && !fleet.members.is_empty() {
             message
                 .alarms
                 .push("no plan young enough: vehicles charge safely".to_owned());
         }
-        let deaf = fleet.fixed.iter().filter(|m| m.state.unresponsive).count();
+        let deaf = fleet
+            .members
+            .iter()
+            .filter(|m| m.state.unresponsive)
+            .count();
         if deaf > 0 {
             message.alarms.push(format!(
                 "{deaf} EVSEs do not follow; others carry their share"
@@ -508,20 +509,40 @@ impl Dispatcher {
     }
 }
 
-/// The plan of an EVSE now; safe charging where there is none for this stay.
+/// What `schedule` plans for an EVSE now; safe charging where that is not about this stay, or there is none.
 fn planned_step(
-    view: &View,
+    schedule: Option<&Schedule>,
     state: &EvseState,
     envelope: &Envelope,
     now: DateTime<Utc>,
-    stale: bool,
 ) -> Step {
     let session = state.session.as_ref().map(|s| &s.session.id);
-    view.schedules
-        .get(&state.evse.id)
-        .filter(|schedule| !stale && schedule.session.as_ref() == session)
+    schedule
+        .filter(|schedule| schedule.session.as_ref() == session)
         .and_then(|schedule| fallback::step_at(schedule, now))
         .unwrap_or_else(|| fallback::safe(envelope))
+}
+
+fn unit(member: &Member<'_>) -> Unit {
+    let measured = member.state.power.map_or(0, |p| p.power.watts());
+    // Little time to spare moves little: weight grows with its inverse, in hours (`optimisation.md` 10.3).
+    let hours = member
+        .envelope
+        .laxity
+        .map_or(1.0, |l| l.as_seconds_f64().max(60.0) / 3_600.0);
+    Unit {
+        id: member.id.clone(),
+        site: member.state.evse.site.clone(),
+        plan: member.step.power,
+        up: member.step.up,
+        down: member.step.down,
+        low: member.envelope.low,
+        high: member.envelope.high,
+        min_charge: member.envelope.min_charge,
+        weight: 1.0 + (1.0 / hours).min(10.0),
+        on: measured > 0,
+        told: member.told,
+    }
 }
 
 /// What an EVSE that the pool does not move draws: what was measured since it was told, else what it is told. One that
@@ -535,7 +556,7 @@ pub(crate) fn contribution(member: &Member<'_>) -> Power {
     }
 }
 
-/// What an EVSE that the pool does not move is told.
+/// What an EVSE that the pool does not move is told: its step within its limits.
 fn told(member: &Member<'_>) -> Power {
     member
         .step

@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod cycle;
 mod decisions;
+mod layout;
 mod office;
 mod quarter;
 mod ready;

@@ -6,12 +6,14 @@ use market::settlement::Availability;
 use market::{Award, AwardId};
 use units::{Interval, Power};
 
+use crate::ready::Backing;
+
 /// Sums over the cycles of one quarter hour.
 #[derive(Debug, Default)]
 pub(crate) struct Quarter {
     interval: Option<Interval>,
     awards: BTreeMap<AwardId, Sums>,
-    backing: BTreeMap<String, Power>,
+    backing: Backing,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ impl Quarter {
     }
 
     /// Who could have moved, by how much, in this cycle; the last word counts.
-    pub(crate) fn back(&mut self, backing: BTreeMap<String, Power>) {
+    pub(crate) fn back(&mut self, backing: Backing) {
         self.backing = backing;
     }
 
@@ -50,6 +52,7 @@ impl Quarter {
         let Some(interval) = self.interval else {
             return Vec::new();
         };
+        let backing = self.backing.by_site();
         self.awards
             .into_iter()
             .map(|(award, sums)| Availability {
@@ -57,7 +60,7 @@ impl Quarter {
                 interval,
                 missing: Power::from_watts(sums.missing / sums.cycles.max(1)),
                 unresponsive: Power::from_watts(sums.unresponsive / sums.cycles.max(1)),
-                backing: self.backing.clone(),
+                backing: backing.clone(),
             })
             .collect()
     }

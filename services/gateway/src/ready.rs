@@ -1,13 +1,14 @@
 //! How much reserve stands ready, where, and how much of a call went unanswered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dispatch::fleet::SiteId;
 use market::Product;
 use units::Power;
 
 use crate::cycle::{Fleet, contribution};
-use crate::view::View;
+use crate::layout::Layout;
 
 /// Power that the pool could fall and rise by from its baseline.
 #[derive(Clone, Copy, Default)]
@@ -16,19 +17,25 @@ pub(crate) struct Headroom {
     pub(crate) down: Power,
 }
 
-pub(crate) fn headroom(view: &View, fleet: &Fleet<'_>, baseline: Power, fixed: Power) -> Headroom {
-    let mut sites: BTreeMap<&SiteId, (Power, Power, Power)> = BTreeMap::new();
-    for member in &fleet.flexible {
-        let site = sites.entry(&member.state.evse.site).or_default();
-        site.0 += member.envelope.low;
-        site.1 += member.envelope.high;
-    }
-    for member in &fleet.fixed {
-        sites.entry(&member.state.evse.site).or_default().2 += contribution(member);
+pub(crate) fn headroom(
+    layout: &Layout,
+    fleet: &Fleet<'_>,
+    baseline: Power,
+    fixed: Power,
+) -> Headroom {
+    let mut sites = vec![(Power::ZERO, Power::ZERO, Power::ZERO); layout.limits().len()];
+    for member in &fleet.members {
+        let site = &mut sites[layout.site(member.place)];
+        if member.is_moved() {
+            site.0 += member.envelope.low;
+            site.1 += member.envelope.high;
+        } else {
+            site.2 += contribution(member);
+        }
     }
     let (mut low, mut high) = (Power::ZERO, Power::ZERO);
-    for (site, (least, most, beside)) in sites {
-        let limit = view.sites.get(site).map(|l| l.beside(beside));
+    for ((least, most, beside), limit) in sites.into_iter().zip(layout.limits()) {
+        let limit = limit.map(|l| l.beside(beside));
         low += limit.map_or(least, |l| least.max(-l.export));
         high += limit.map_or(most, |l| most.min(l.import));
     }
@@ -63,15 +70,29 @@ pub(crate) fn ratio(part: Power, whole: Power) -> f64 {
 }
 
 /// Power that each site could move in either direction.
-pub(crate) fn backing(fleet: &Fleet<'_>) -> BTreeMap<String, Power> {
-    let mut by_site: BTreeMap<String, Power> = BTreeMap::new();
-    for member in &fleet.flexible {
-        let span = member.envelope.high - member.envelope.low;
-        if span > Power::ZERO {
-            *by_site
-                .entry(member.state.evse.site.as_str().to_owned())
-                .or_default() += span;
-        }
+pub(crate) fn backing(layout: &Layout, fleet: &Fleet<'_>) -> Backing {
+    let mut spans = vec![Power::ZERO; layout.limits().len()];
+    for member in fleet.moved() {
+        spans[layout.site(member.place)] += member.envelope.high - member.envelope.low;
     }
-    by_site
+    Backing {
+        sites: Arc::clone(layout.names()),
+        spans,
+    }
+}
+
+/// What stands behind the awards, by site.
+#[derive(Debug, Default)]
+pub(crate) struct Backing {
+    sites: Arc<[SiteId]>,
+    spans: Vec<Power>,
+}
+
+impl Backing {
+    /// By the name of the site, those that can move at all.
+    pub(crate) fn by_site(&self) -> BTreeMap<String, Power> {
+        let sites = self.sites.iter().zip(&self.spans);
+        let some = sites.filter(|(_, span)| **span > Power::ZERO);
+        some.map(|(site, span)| (site.to_string(), *span)).collect()
+    }
 }

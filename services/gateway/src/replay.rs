@@ -74,7 +74,7 @@ impl Replay {
         let mut view = View::default();
         for state in &snapshot.fleet {
             let state = EvseState::try_from(state.clone())?;
-            view.fleet.insert(state.evse.id.clone(), state);
+            view.take_state(state);
         }
         let sites = snapshot.sites.iter().cloned().map(Site::try_from);
         view.take_sites(&sites.collect::<Result<Vec<_>, _>>()?);
@@ -101,7 +101,7 @@ impl Replay {
     pub fn fleet(&mut self, record: &Record) {
         let state = wire::decode::<wire::proto::fleet::v1::EvseState>(&record.payload);
         if let Ok(state) = state.and_then(EvseState::try_from) {
-            self.view.fleet.insert(state.evse.id.clone(), state);
+            self.view.take_state(state);
         }
     }
 
@@ -223,7 +223,7 @@ impl Dispatcher {
             area: self.area.code().to_owned(),
             began_micros: self.began.timestamp_micros(),
             pace: Some(pace_message(&self.pace)),
-            fleet: view.fleet.values().map(Into::into).collect(),
+            fleet: view.fleet().values().map(Into::into).collect(),
             fleet_read: reads(&view.fleet_read),
             sites: view.sites_message(),
             plan,

@@ -29,7 +29,9 @@ const BATCH: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    pub(crate) fleet: BTreeMap<EvseId, EvseState>,
+    fleet: BTreeMap<EvseId, EvseState>,
+    /// Counts changes of who there is and what limits hold where.
+    version: u64,
     pub(crate) sites: BTreeMap<SiteId, SiteLimit>,
     pub(crate) plan: Option<Plan>,
     pub(crate) schedules: BTreeMap<EvseId, Schedule>,
@@ -46,6 +48,30 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The newest state of each EVSE.
+    pub(crate) const fn fleet(&self) -> &BTreeMap<EvseId, EvseState> {
+        &self.fleet
+    }
+
+    /// Differs from one call to the next only if an EVSE came or moved, or limits of sites were told.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// A newer state of an EVSE.
+    pub(crate) fn take_state(&mut self, state: EvseState) {
+        match self.fleet.get_mut(&state.evse.id) {
+            Some(held) => {
+                self.version += u64::from(held.evse.site != state.evse.site);
+                *held = state;
+            }
+            None => {
+                self.version += 1;
+                self.fleet.insert(state.evse.id.clone(), state);
+            }
+        }
+    }
+
     /// A newer plan replaces the one before; its steps are words about the baseline of every quarter hour still ahead.
     pub(crate) fn take_plan(
         &mut self,
@@ -82,18 +108,16 @@ impl View {
     }
 
     pub(crate) fn take_sites(&mut self, sites: &[Site]) {
-        self.sites = sites
-            .iter()
-            .map(|s| {
-                (
-                    s.id.clone(),
-                    SiteLimit {
-                        import: s.import_limit,
-                        export: s.export_limit,
-                    },
-                )
-            })
-            .collect();
+        let limit = |site: &Site| SiteLimit {
+            import: site.import_limit,
+            export: site.export_limit,
+        };
+        let told = sites.iter().map(|site| (site.id.clone(), limit(site)));
+        let told: BTreeMap<SiteId, SiteLimit> = told.collect();
+        if told != self.sites {
+            self.sites = told;
+            self.version += 1;
+        }
         if let Some(journal) = &mut self.journal {
             journal.sites(sites);
         }
@@ -115,8 +139,9 @@ impl View {
 
     /// States of the fleet, read up to `read`.
     fn take_states(&mut self, states: Vec<EvseState>, read: &Position) {
-        let states = states.into_iter();
-        self.fleet.extend(states.map(|s| (s.evse.id.clone(), s)));
+        for state in states {
+            self.take_state(state);
+        }
         self.fleet_read.join(read);
         if let Some(journal) = &mut self.journal {
             journal.fleet(read);

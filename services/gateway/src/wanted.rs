@@ -13,7 +13,6 @@ use crate::config::Pace;
 const UNCALLED: &str = "the pool keeps its baseline";
 
 /// Powers and why, in order of the EVSE.
-#[derive(Default)]
 pub(crate) struct Wanted {
     pub(crate) powers: Vec<(EvseId, Power)>,
     whys: Vec<Why>,
@@ -35,22 +34,20 @@ pub(crate) enum Why {
 }
 
 impl Wanted {
-    pub(crate) fn new(
-        mut entries: Vec<(EvseId, Power, Why)>,
-        call: String,
-        shortfall: Power,
-    ) -> Self {
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-        let (powers, whys) = entries
-            .into_iter()
-            .map(|(id, power, why)| ((id, power), why))
-            .unzip();
+    /// Nobody yet, with room for `members`.
+    pub(crate) fn new(call: String, members: usize) -> Self {
         Self {
-            powers,
-            whys,
+            powers: Vec::with_capacity(members),
+            whys: Vec::with_capacity(members),
             call,
-            shortfall,
+            shortfall: Power::ZERO,
         }
+    }
+
+    /// The next EVSE in order.
+    pub(crate) fn push(&mut self, evse: &EvseId, power: Power, why: Why) {
+        self.powers.push((evse.clone(), power));
+        self.whys.push(why);
     }
 
     /// How long the set-point of an EVSE may hold when nobody is heard any more. One that was called comes back soon; one that follows its
