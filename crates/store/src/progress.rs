@@ -93,7 +93,7 @@ pub(crate) async fn commit(to: &mut Transaction, commit: &Commit) -> Result<(), 
             .bind(to_i64(offset))
             .bind(0_i64)
     };
-    let rows = commit.position.partitions().map(row).collect();
+    let rows: Vec<_> = commit.position.partitions().map(row).collect();
     to.insert(&COMMITTED, rows)
         .await
         .map_err(db("commit of an offset"))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use units::Interval;
 
 use crate::database::partition::{INTERVAL as BY_MONTH, READING as BY_DAY};
-use crate::database::{Transaction, Values, sql};
+use crate::database::{Lines, Transaction, Values, sql};
 use crate::error::{StoreError, db};
 use crate::lease::Lease;
 use crate::upsert::Upsert;
@@ -499,13 +499,13 @@ async fn plan(to: &mut Transaction, row: &PlanRow) -> Result<(), sqlx::Error> {
 }
 
 /// Writes each of `rows` as `values` says.
-async fn insert<T>(
+async fn insert<'r, T: Sync>(
     to: &mut Transaction,
     upsert: &Upsert,
-    rows: &[T],
-    values: fn(&T) -> Values<'_>,
+    rows: &'r [T],
+    values: fn(&'r T) -> Values<'r>,
 ) -> Result<(), sqlx::Error> {
-    to.insert(upsert, rows.iter().map(values).collect()).await
+    to.insert(upsert, Lines::of(rows, values)).await
 }
 
 #[expect(

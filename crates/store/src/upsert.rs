@@ -122,16 +122,17 @@ impl Upsert {
         statements
     }
 
+    /// The order of its key.
+    pub(crate) fn order(&self) -> Order {
+        Order(self.key.iter().filter_map(|c| self.place(c)).collect())
+    }
+
     /// What is left of `rows` after they were written one by one: of each key the last, or the last of the highest version.
     pub(crate) fn last_of_each<'v>(&self, rows: Vec<Values<'v>>) -> Vec<Values<'v>> {
         if self.key.is_empty() || rows.len() < 2 {
             return rows;
         }
-        let places: Vec<usize> = self.key.iter().filter_map(|c| self.place(c)).collect();
-        // Whoever has them in order has looked already.
-        if rows.is_sorted_by(|a, b| RowKey(a, &places).values().lt(RowKey(b, &places).values())) {
-            return rows;
-        }
+        let Order(places) = self.order();
         let version = self.version.and_then(|column| self.place(column));
         let newer = |row: &Values<'_>, than: &Values<'_>| match version
             .map(|at| (&row.0[at], &than.0[at]))
@@ -152,6 +153,18 @@ impl Upsert {
         let mut left: Vec<usize> = last.into_values().collect();
         left.sort_unstable();
         left.into_iter().map(|n| rows[n].clone()).collect()
+    }
+}
+
+/// The places of what tells a row apart.
+pub(crate) struct Order(Vec<usize>);
+
+impl Order {
+    /// True if the key of `row` is lower than that of `than`.
+    pub(crate) fn is_before(&self, row: &Values<'_>, than: &Values<'_>) -> bool {
+        RowKey(row, &self.0)
+            .values()
+            .lt(RowKey(than, &self.0).values())
     }
 }
 

@@ -9,7 +9,7 @@ use units::Clock;
 
 use crate::alone::Alone;
 use crate::change::{Change, Forgotten};
-use crate::database::{Pool, Row, Transaction, Values, sql};
+use crate::database::{Lines, Pool, Row, Transaction, Values, sql};
 use crate::embedded::PARTITION;
 use crate::error::{StoreError, db};
 use crate::outbox::Outbox;
@@ -209,12 +209,12 @@ fn logged(record: &Record) -> Values<'_> {
 }
 
 async fn write_records(to: &mut Transaction, records: &[Record]) -> Result<(), StoreError> {
-    to.insert(&LOG, records.iter().map(logged).collect())
+    to.insert(&LOG, Lines::of(records, logged))
         .await
         .map_err(db("append"))?;
     let newest: HashMap<Topic, u64> = records.iter().map(|r| (r.topic, r.offset)).collect();
     let row = |(topic, newest): (Topic, u64)| Values::of(2).bind(topic.name()).bind(to_i64(newest));
-    to.insert(&NEWEST, newest.into_iter().map(row).collect())
+    to.insert(&NEWEST, newest.into_iter().map(row).collect::<Vec<_>>())
         .await
         .map_err(db("newest offset"))
 }

@@ -2,8 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Value, Values};
-use crate::upsert::Upsert;
+use super::{Lines, Value, Values};
 
 /// Bytes that are sent at once.
 const CHUNK: usize = 256 * 1024;
@@ -16,7 +15,7 @@ pub(super) async fn rows(
     to: &mut PgConnection,
     table: &str,
     columns: &[&str],
-    rows: &[Values<'_>],
+    rows: &Lines<'_>,
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
         "COPY {table} ({}) FROM STDIN WITH (FORMAT binary)",
@@ -25,8 +24,8 @@ pub(super) async fn rows(
     let mut copy = to.copy_in_raw(&statement).await?;
     let mut buffer = Vec::with_capacity(CHUNK + CHUNK / 8);
     buffer.extend_from_slice(HEADER);
-    for row in rows {
-        encode(row, &mut buffer)?;
+    for row in rows.iter() {
+        encode(&row, &mut buffer)?;
         if buffer.len() >= CHUNK {
             copy.send(buffer.as_slice()).await?;
             buffer.clear();
@@ -58,19 +57,6 @@ fn encode(row: &Values<'_>, to: &mut Vec<u8>) -> Result<(), sqlx::Error> {
         to.extend_from_slice(bytes);
     }
     Ok(())
-}
-
-/// What rows have in an integer column.
-pub(super) fn integers<'r>(
-    upsert: &Upsert,
-    column: &str,
-    rows: &'r [Values<'r>],
-) -> impl Iterator<Item = i64> + use<'r> {
-    let place = upsert.place(column);
-    rows.iter().filter_map(move |row| match row.0.get(place?)? {
-        Value::Integer(value) => *value,
-        Value::Real(_) | Value::Text(_) | Value::Bytes(_) => None,
-    })
 }
 
 #[cfg(test)]

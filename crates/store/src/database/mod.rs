@@ -14,6 +14,7 @@
 //! Placeholders (`$1`), `ON CONFLICT ... DO UPDATE`, `RETURNING` and the types BIGINT, DOUBLE PRECISION, TEXT and BYTEA are alike.
 
 mod copy;
+mod lines;
 mod place;
 mod schema;
 mod sqlite;
@@ -33,6 +34,7 @@ use sqlx::{AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
 use crate::error::{StoreError, db};
 use crate::upsert::Upsert;
 
+pub(crate) use lines::Lines;
 pub use place::{PostgresOptions, TablesIn};
 pub(crate) use postgres::{Fate, Learned};
 pub(crate) use value::{Key, Sql, Value, Values, sql};
@@ -196,20 +198,19 @@ impl Transaction {
     pub(crate) async fn insert(
         &mut self,
         upsert: &Upsert,
-        rows: Vec<Values<'_>>,
+        rows: impl Into<Lines<'_>>,
     ) -> Result<(), sqlx::Error> {
-        for row in &rows {
-            row.is_writable(upsert.columns)?;
-        }
+        let rows = rows.into();
+        let survey = rows.survey(upsert)?;
         match self {
             Self::Sqlite(within) => {
-                for (statement, values) in upsert.statements(rows) {
+                for (statement, values) in upsert.statements(rows.iter().collect()) {
                     let query = sql(AssertSqlSafe(statement)).bind_all(values);
                     query.sqlite().execute(&mut **within).await?;
                 }
                 Ok(())
             }
-            Self::Postgres(within) => within.insert(upsert, rows).await,
+            Self::Postgres(within) => within.insert(upsert, rows, survey).await,
         }
     }
 

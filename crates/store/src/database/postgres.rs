@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres};
 
+use super::lines::Survey;
 use super::partition::Partitions;
 use super::{
-    Number, Pool, PostgresOptions, Sql, Transaction, Uncommitted, Values, bounded, copy, schema,
-    sql,
+    Lines, Number, Pool, PostgresOptions, Sql, Transaction, Uncommitted, bounded, copy, schema, sql,
 };
 use crate::error::{StoreError, may_pass};
 use crate::upsert::Upsert;
@@ -204,20 +204,26 @@ impl Within {
     pub(super) async fn insert(
         &mut self,
         upsert: &Upsert,
-        rows: Vec<Values<'_>>,
+        rows: Lines<'_>,
+        survey: Survey,
     ) -> Result<(), sqlx::Error> {
-        let rows = upsert.last_of_each(rows);
         if let Some(of) = upsert.partitioned {
-            let instants = copy::integers(upsert, of.column, &rows);
+            let instants = survey.instants.into_iter();
             self.learned
                 .partitions
                 .ensure(&self.pool, &of, instants)
                 .await?;
         }
+        // Whoever has them in order has left out doubles already.
+        let rows = if survey.in_order {
+            rows
+        } else {
+            upsert.last_of_each(rows.iter().collect()).into()
+        };
         if rows.len() >= BULK {
             return self.bulk(upsert, &rows).await;
         }
-        for (statement, values) in upsert.statements(rows) {
+        for (statement, values) in upsert.statements(rows.iter().collect()) {
             self.execute(sql(AssertSqlSafe(statement)).bind_all(values))
                 .await?;
         }
@@ -226,7 +232,7 @@ impl Within {
 
     /// Many rows: straight into their table, at the full speed of COPY. If some of them are there already, nothing of that is kept and
     /// they go through a staging table and an upsert instead, which costs three times as much.
-    async fn bulk(&mut self, upsert: &Upsert, rows: &[Values<'_>]) -> Result<(), sqlx::Error> {
+    async fn bulk(&mut self, upsert: &Upsert, rows: &Lines<'_>) -> Result<(), sqlx::Error> {
         let table = upsert.table;
         if upsert.key.is_empty() {
             return bounded(copy::rows(&mut self.within, table, upsert.columns, rows)).await;
@@ -258,7 +264,7 @@ impl Within {
     }
 
     /// Copies `rows` into their table; false, and nothing done, if one of them was there.
-    async fn copied(&mut self, upsert: &Upsert, rows: &[Values<'_>]) -> Result<bool, sqlx::Error> {
+    async fn copied(&mut self, upsert: &Upsert, rows: &Lines<'_>) -> Result<bool, sqlx::Error> {
         let mut part = bounded(self.within.begin()).await?;
         match bounded(copy::rows(&mut part, upsert.table, upsert.columns, rows)).await {
             Ok(()) => bounded(part.commit()).await.map(|()| true),
