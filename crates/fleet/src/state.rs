@@ -59,6 +59,16 @@ pub struct EvseState {
 }
 
 impl EvseState {
+    /// What samples change.
+    fn measured(&self) -> Measured {
+        let stay = self.session.as_ref();
+        (
+            self.power,
+            self.unresponsive,
+            stay.map(|stay| (stay.added, stay.soc)),
+        )
+    }
+
     /// What events change.
     fn seen(&self) -> Seen {
         let session = self.session.clone();
@@ -71,6 +81,8 @@ impl EvseState {
         )
     }
 }
+
+type Measured = (Option<PowerAt>, bool, Option<(Option<Energy>, Option<Soc>)>);
 
 type Seen = (
     bool,
@@ -252,10 +264,17 @@ impl FleetState {
             return Effect::refused(Refusal::UnknownEvse(evse.clone()));
         };
         let tracked = &mut self.tracked[place];
-        let before = tracked.state.seen();
-        let mut effect = tracked.apply(event, now, &self.rules);
+        let (mut effect, is_another) = if let Telemetry::Reading(reading) = event {
+            let before = tracked.state.measured();
+            let effect = tracked.reading(reading, now, &self.rules);
+            (effect, tracked.state.measured() != before)
+        } else {
+            let before = tracked.state.seen();
+            let effect = tracked.apply(event, now, &self.rules);
+            (effect, tracked.state.seen() != before)
+        };
         effect.place = Some(place);
-        if tracked.state.seen() != before {
+        if is_another {
             tracked.state.changed_at = tracked.state.changed_at.max(event.at());
             effect.changed.insert(evse.clone());
         }

@@ -5,6 +5,8 @@
 //! published     |states| |states|   |states| |states|     one after the other
 //! checkpoint                     |  stored   |            once the states that it rests on are published
 //! ```
+//!
+//! Whoever is behind makes the next checkpoint while the one before is being stored, so that the database never waits for it.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,7 +16,9 @@ use runtime::Clock;
 use store::{Change, Log, LogError, NewRecord, Record, StoreError, Subscription, Tables, topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::feed::{Batch, Feed};
 use crate::fold::{Fold, state_record};
 use crate::live::Live;
 use crate::{Config, Error, GROUP};
@@ -34,7 +38,7 @@ pub(crate) struct Consumer {
     clock: Clock,
     log: Log,
     tables: Tables,
-    readings: Subscription,
+    readings: Feed,
     setpoints: Subscription,
     /// When the next checkpoint is due, if anything is unsaved.
     due: Option<Instant>,
@@ -53,7 +57,7 @@ type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// What the loop met.
 enum Met {
-    Readings(Result<Vec<Record>, LogError>),
+    Readings(Result<Batch, LogError>),
     Setpoints(Result<Vec<Record>, LogError>),
     Published(Result<(), Error>),
     Stored(Result<(), Error>),
@@ -70,11 +74,10 @@ impl Consumer {
         tables: Tables,
     ) -> Result<Self, Error> {
         Ok(Self {
-            config,
             live,
             clock,
             tables,
-            readings: log.subscribe(topic::READINGS, GROUP).await?,
+            readings: Feed::new(log.subscribe(topic::READINGS, GROUP).await?, config.batch),
             setpoints: log.subscribe(topic::SETPOINTS, GROUP).await?,
             due: None,
             publishing: None,
@@ -83,6 +86,7 @@ impl Consumer {
             log: log.clone(),
             is_drained: true,
             counted: Instant::now(),
+            config,
         })
     }
 
@@ -100,10 +104,10 @@ impl Consumer {
                     stored?;
                 }
                 Met::Due => {}
-                Met::Readings(records) => {
-                    let (records, now) = (records?, self.clock.now());
-                    self.is_drained = records.len() < self.config.batch;
-                    self.live.write(|fold| fold.readings(&records, now));
+                Met::Readings(batch) => {
+                    let (batch, now) = (batch?, self.clock.now());
+                    self.is_drained = self.readings.is_drained(&batch);
+                    self.live.write(|fold| fold.readings(&batch, now));
                 }
                 Met::Setpoints(records) => {
                     let (records, now) = (records?, self.clock.now());
@@ -133,7 +137,7 @@ impl Consumer {
             stored = done(&mut self.storing) => Met::Stored(stored),
             () = checkpoint => Met::Due,
             records = self.setpoints.next_batch(batch), if room => Met::Setpoints(records),
-            records = self.readings.next_batch(batch), if room => Met::Readings(records),
+            batch = self.readings.next(), if room => Met::Readings(batch),
         }
     }
 
@@ -150,12 +154,12 @@ impl Consumer {
         if self.storing.is_none()
             && let Some(change) = self.next.take()
         {
-            self.storing = Some(store(self.tables.clone(), change));
-            return;
+            self.storing = Some(begin(store(self.tables.clone(), change)));
         }
         let is_full = taken >= self.config.checkpoint_records;
-        let is_due = is_full || self.due.is_some_and(|due| due <= Instant::now());
-        if is_due && self.storing.is_none() {
+        let is_due = self.due.is_some_and(|due| due <= Instant::now());
+        let has_room = self.next.is_none();
+        if has_room && (is_full || is_due && self.storing.is_none()) {
             self.next = Some(self.checkpoint(false));
             self.publish();
         } else if has_changed && self.is_drained {
@@ -174,11 +178,11 @@ impl Consumer {
     fn publish(&mut self) {
         let changed = self.live.write(Fold::take_changed);
         let (log, live) = (self.log.clone(), self.live.clone());
-        self.publishing = Some(Box::pin(async move { publish(&log, &live, changed).await }));
+        self.publishing = Some(begin(async move { publish(&log, &live, changed).await }));
     }
 
     /// Stores everything: a restart begins where this run ends.
-    async fn finish(&mut self) -> Result<(), Error> {
+    async fn finish(mut self) -> Result<(), Error> {
         done_if_any(&mut self.publishing).await?;
         done_if_any(&mut self.storing).await?;
         self.publish();
@@ -187,7 +191,9 @@ impl Consumer {
             store(self.tables.clone(), change).await?;
         }
         let change = self.checkpoint(true);
-        store(self.tables.clone(), change).await
+        store(self.tables.clone(), change).await?;
+        self.readings.end().await;
+        Ok(())
     }
 
     fn count(&mut self) {
@@ -209,6 +215,21 @@ impl Consumer {
 #[expect(clippy::cast_precision_loss, reason = "a gauge of records or EVSEs")]
 fn count(of: u64) -> f64 {
     of as f64
+}
+
+/// Begins `what` beside the loop; who drops it ends it.
+fn begin(what: impl Future<Output = Result<(), Error>> + Send + 'static) -> Doing {
+    let task = AbortOnDropHandle::new(tokio::spawn(what));
+    Box::pin(async move {
+        match task.await {
+            Ok(done) => done,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The process ends.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    })
 }
 
 /// What is under way, once it is done; forever if nothing is.
@@ -241,16 +262,14 @@ async fn publish(log: &Log, live: &Live, changed: Vec<EvseState>) -> Result<(), 
 }
 
 /// Stores `change`: everything in it is keyed.
-fn store(tables: Tables, change: Change) -> Doing {
-    Box::pin(async move {
-        let started = Instant::now();
-        again("a change", StoreError::is_retryable, || {
-            tables.apply(change.clone())
-        })
-        .await?;
-        metrics::histogram!("shoal_ingest_checkpoint_seconds").record(started.elapsed());
-        Ok(())
+async fn store(tables: Tables, change: Change) -> Result<(), Error> {
+    let started = Instant::now();
+    again("a change", StoreError::is_retryable, || {
+        tables.apply(change.clone())
     })
+    .await?;
+    metrics::histogram!("shoal_ingest_checkpoint_seconds").record(started.elapsed());
+    Ok(())
 }
 
 /// Does something that may be done twice, again after a refusal that may pass.

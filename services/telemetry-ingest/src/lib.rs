@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod consumer;
+mod feed;
 mod fold;
 mod held;
 mod live;

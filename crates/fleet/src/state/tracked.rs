@@ -182,7 +182,12 @@ impl Tracked {
         Ok(None)
     }
 
-    fn reading(&mut self, reading: &Reading, now: DateTime<Utc>, rules: &Rules) -> Effect {
+    pub(super) fn reading(
+        &mut self,
+        reading: &Reading,
+        now: DateTime<Utc>,
+        rules: &Rules,
+    ) -> Effect {
         let late = match self.belongs(reading) {
             Ok(late) => late,
             Err(refusal) => return Effect::refused(refusal),
