@@ -10,6 +10,7 @@ mod profile;
 mod quantile;
 mod scenario;
 mod stay;
+mod trees;
 
 pub use history::History;
 pub use naive::{Forecast, Naive, NoHistory, Range};

@@ -13,7 +13,6 @@ mod lear;
 mod model;
 mod reserve;
 mod score;
-mod trees;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use chrono::NaiveDate;
 
 use super::days::{HOURS, Hours, PriceDay, PriceDays, PriceError};
 use super::lear::{self, LONGEST_LAG};
-use super::trees::{Cuts, Growth, Trees};
 use crate::quantiles;
+use crate::trees::{Cuts, Growth, Trees};
 
 /// Days that a line learns from; the forecast is the mean over the windows there is history for.
 const WINDOWS: [usize; 3] = [56, 182, 364];
@@ -26,6 +26,7 @@ const MIDDLE: Growth = Growth {
     leaf: 40,
     rate: 0.08,
     level: 0.5,
+    looked_at: [1.0; 2],
 };
 const SPREAD: Growth = Growth {
     trees: 40,
@@ -33,6 +34,7 @@ const SPREAD: Growth = Growth {
     leaf: 60,
     rate: 0.08,
     level: 0.7,
+    looked_at: [1.0; 2],
 };
 /// The spread never falls below this, currency per `MWh`: prices have cents.
 const LEAST_SPREAD: f64 = 0.5;

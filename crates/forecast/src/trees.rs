@@ -1,28 +1,33 @@
 //! Gradient-boosted regression trees for a quantile (Friedman 2001, with the loss of Koenker and Bassett 1978).
 //!
 //! Inputs are cut into at most [`BINS`] classes of like size once; a split is chosen by the squared sum of gradients and
-//! a leaf holds the quantile of what is not explained in it. Everything is sums in a fixed order: the same rows give the
-//! same trees.
+//! a leaf holds the quantile of what is not explained in it. A tree may look at a part of the rows and inputs only
+//! (Friedman 2002). Everything is sums in a fixed order and drawn from a fixed seed: the same rows give the same trees.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Classes of an input.
 const BINS: usize = 32;
 
 /// How trees grow.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Growth {
-    pub(super) trees: usize,
-    pub(super) depth: usize,
+pub(crate) struct Growth {
+    pub(crate) trees: usize,
+    pub(crate) depth: usize,
     /// Rows in a leaf, at least.
-    pub(super) leaf: usize,
+    pub(crate) leaf: usize,
     /// Part of each leaf's value that is taken.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// Level of the quantile, 0 to 1.
-    pub(super) level: f64,
+    pub(crate) level: f64,
+    /// Share of the rows and of the inputs that a tree looks at; 1 is all.
+    pub(crate) looked_at: [f64; 2],
 }
 
 /// A fitted ensemble.
 #[derive(Debug, Clone)]
-pub(super) struct Trees {
+pub(crate) struct Trees {
     base: f64,
     trees: Vec<Vec<Node>>,
 }
@@ -41,7 +46,7 @@ enum Node {
 
 impl Trees {
     /// Value at `row`.
-    pub(super) fn at(&self, row: &[f64]) -> f64 {
+    pub(crate) fn at(&self, row: &[f64]) -> f64 {
         let value = |tree: &Vec<Node>| {
             let mut place = 0;
             loop {
@@ -67,15 +72,19 @@ impl Trees {
     }
 
     /// Fits `target`, a value per row of `cuts`.
-    pub(super) fn fit(cuts: &Cuts, target: &[f64], growth: Growth) -> Self {
+    pub(crate) fn fit(cuts: &Cuts, target: &[f64], growth: Growth) -> Self {
         let base = quantile(&mut target.to_vec(), growth.level);
         let mut rest: Vec<_> = target.iter().map(|t| t - base).collect();
         let mut trees = Vec::with_capacity(growth.trees);
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let [of_rows, of_inputs] = growth.looked_at;
         for _ in 0..growth.trees {
             let mut grower = Grower {
                 cuts,
                 rest: &rest,
                 growth,
+                rows: some(rest.len(), of_rows, &mut rng),
+                inputs: some(cuts.ends.len(), of_inputs, &mut rng),
                 nodes: Vec::new(),
                 step: vec![0.0; rest.len()],
             };
@@ -105,9 +114,16 @@ fn quantile(values: &mut [f64], level: f64) -> f64 {
     *values.select_nth_unstable_by(place, f64::total_cmp).1
 }
 
+/// Which of `count` are looked at, each with chance `share`.
+fn some(count: usize, share: f64, rng: &mut ChaCha8Rng) -> Vec<bool> {
+    (0..count)
+        .map(|_| share >= 1.0 || rng.random::<f64>() < share)
+        .collect()
+}
+
 /// Inputs in classes.
 #[derive(Debug)]
-pub(super) struct Cuts {
+pub(crate) struct Cuts {
     /// Upper ends of all classes but the last, by input.
     ends: Vec<Vec<f64>>,
     /// Class of each row, by input.
@@ -116,7 +132,7 @@ pub(super) struct Cuts {
 
 impl Cuts {
     /// Rows of equal length, all finite.
-    pub(super) fn new(rows: &[Vec<f64>]) -> Self {
+    pub(crate) fn new(rows: &[Vec<f64>]) -> Self {
         let inputs = rows.first().map_or(0, Vec::len);
         let (mut ends, mut class) = (Vec::new(), Vec::new());
         for input in 0..inputs {
@@ -140,6 +156,9 @@ struct Grower<'a> {
     cuts: &'a Cuts,
     rest: &'a [f64],
     growth: Growth,
+    /// Rows and inputs that this tree looks at.
+    rows: Vec<bool>,
+    inputs: Vec<bool>,
     nodes: Vec<Node>,
     step: Vec<f64>,
 }
@@ -155,7 +174,8 @@ impl Grower<'_> {
             None
         };
         let Some((input, class)) = split else {
-            let mut values: Vec<_> = rows.iter().map(|r| self.rest[*r as usize]).collect();
+            let seen = rows.iter().filter(|r| self.rows[**r as usize]);
+            let mut values: Vec<_> = seen.map(|r| self.rest[*r as usize]).collect();
             let value = self.growth.rate * quantile(&mut values, self.growth.level);
             for row in rows {
                 self.step[row as usize] = value;
@@ -179,6 +199,11 @@ impl Grower<'_> {
     /// Input and last class of the left side with the largest gain.
     #[expect(clippy::cast_precision_loss, reason = "rows of a training window")]
     fn best(&self, rows: &[u32]) -> Option<(usize, usize)> {
+        let seen = rows.iter().filter(|r| self.rows[**r as usize]);
+        let rows: Vec<u32> = seen.copied().collect();
+        if rows.is_empty() {
+            return None;
+        }
         let leaf = self.growth.leaf;
         let gradient = |r: u32| match self.rest[r as usize] {
             rest if rest > 0.0 => self.growth.level,
@@ -189,7 +214,8 @@ impl Grower<'_> {
         let total: f64 = gradients.iter().sum();
         let score = |sum: f64, n: usize| sum * sum / n as f64;
         let mut best = (score(total, rows.len()) + 1e-9, None);
-        for input in 0..self.cuts.ends.len() {
+        let looked_at = (0..self.cuts.ends.len()).filter(|i| self.inputs[*i]);
+        for input in looked_at {
             let (mut sums, mut counts) = ([0.0_f64; BINS], [0_usize; BINS]);
             let class = &self.cuts.class[input];
             for (row, gradient) in rows.iter().zip(&gradients) {
@@ -224,6 +250,7 @@ mod tests {
         leaf: 10,
         rate: 0.2,
         level: 0.5,
+        looked_at: [1.0; 2],
     };
 
     #[test]
