@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use forecast::Quantity;
 use forecast::availability::evaluate::{NoTest, Test, evaluate};
 use forecast::availability::{
-    Ask, Availability, Bound, Forecaster, Log, Metered, QUANTITIES, Said, Slack, Visit,
+    Ask, Availability, Bound, Expected, Forecaster, Log, Metered, QUANTITIES, Said, Slack, Visit,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -93,11 +93,22 @@ fn forecast(visits: &[Visit], until: DateTime<Utc>) -> Availability {
     Forecaster::new(&log, &[]).forecast(until, &ask(40))
 }
 
+/// The visits ahead on a few paths, after what was learned.
+fn one_by_one(visits: &[Visit], until: DateTime<Utc>) -> Vec<Vec<Interval>> {
+    let log = Log::new(ZONE, visits);
+    let mut forecaster = Forecaster::new(&log, &[]);
+    forecaster.refit(until, &ask(40));
+    let scenarios = forecaster.scenarios(until, until + TimeDelta::hours(12), 3, &ask(40));
+    let spans = |e: &Expected| e.stays.iter().map(|s| s.span).collect();
+    scenarios.iter().map(spans).collect()
+}
+
 #[test]
 fn nothing_after_the_origin_changes_a_forecast() {
     let visits = workplace(date("2019-06-03"), 70);
     let until = local(date("2019-07-25"), 11 * 60);
     let whole = forecast(&visits, until);
+    let single = one_by_one(&visits, until);
     let known = |v: &&Visit| v.span.start() <= until;
 
     // Deleted: what began later is gone; what lasts ends a minute later, and took something else.
@@ -115,6 +126,7 @@ fn nothing_after_the_origin_changes_a_forecast() {
         })
         .collect();
     assert_eq!(bits(&whole), bits(&forecast(&cut, until)));
+    assert_eq!(single, one_by_one(&cut, until));
 
     // Shuffled: later visits swap their lengths and users, lasting ones their ends.
     let mut ends: Vec<(TimeDelta, Energy)> = visits
@@ -138,6 +150,7 @@ fn nothing_after_the_origin_changes_a_forecast() {
         })
         .collect();
     assert_eq!(bits(&whole), bits(&forecast(&shuffled, until)));
+    assert_eq!(single, one_by_one(&shuffled, until));
 
     // The test can fail: a change before the origin shows.
     let mut changed = visits;

@@ -221,7 +221,7 @@ mod tests {
             count: 31,
         };
         let off = BTreeSet::new();
-        let engine = Engine::new(log.view(until.timestamp()), &off, grid, 7);
+        let engine = Engine::new(log.view(until.timestamp()), &off, None, grid, 7);
         assert_eq!(engine.ways(), 3);
         let paths = engine.stays(60, 1);
         let (mut daily, mut others, mut count) = (0, 0, 0);
@@ -265,6 +265,6 @@ mod tests {
             count: 31,
         };
         let off = BTreeSet::new();
-        assert_eq!(Engine::new(log.view(until), &off, grid, 7).ways(), 2);
+        assert_eq!(Engine::new(log.view(until), &off, None, grid, 7).ways(), 2);
     }
 }

@@ -9,6 +9,7 @@ use super::calibrate::{self, Calibration, KEPT, Past};
 use super::donor::HALF_LIFE;
 use super::joint::Paths;
 use super::kind::Days;
+use super::leaving::{Leaving, Leavings};
 use super::log::Log;
 use super::num::{floor, narrow, real, size};
 use super::observed::Observed;
@@ -49,6 +50,7 @@ struct Kept {
 #[derive(Debug, Clone, Default)]
 pub struct Learned {
     kept: BTreeMap<i64, Kept>,
+    leavings: Leavings,
     today: Option<Today>,
 }
 
@@ -125,6 +127,11 @@ impl Learned {
         self.watch().is_some_and(|w| w.against_naive > ALARM)
     }
 
+    /// How long a stay usually is, for forecasts made on local day `day`; `None` if it was not learned.
+    pub(crate) fn leaving(&self, day: i32) -> Option<&Leaving> {
+        self.leavings.of(day)
+    }
+
     /// By quantity, in the order of [`QUANTITIES`]; none if nothing was learned.
     pub(crate) fn lessons(&self) -> &[Lesson] {
         self.today.as_ref().map_or(&[], |t| &t.lessons)
@@ -139,9 +146,10 @@ impl Learned {
         if known.is_some_and(|(_, seed)| seed != ask.seed) {
             self.kept.clear();
         }
+        let (day, _) = world.log.clock(midnight);
+        self.leavings.learn(world, day, ask.threads);
         self.remember(world, midnight, ask);
         let view = world.log.view(midnight);
-        let (day, _) = world.log.clock(midnight);
         let kinds = Days::new(&view, day, world.off, HALF_LIFE);
         let observed = Observed::by_kinds(&view, &kinds, world.off, (usual::DAYS, 3600));
         let past = usual::Past {
@@ -195,7 +203,7 @@ impl Learned {
                 count: KEPT_HOURS + 1,
             };
             let view = world.log.view(origin);
-            let engine = Engine::new(view, world.off, grid, seed(ask.seed, origin));
+            let engine = Engine::new(view, world.off, None, grid, seed(ask.seed, origin));
             let (paths, _) = engine.paths(Draw {
                 paths: WARM_PATHS[usize::from(engine.ways() > 1)],
                 groups: false,

@@ -35,6 +35,36 @@ pub struct Dropped {
     pub endless: usize,
 }
 
+/// Visits on their way into a [`Log`], told one by one: a year of a large pool is tens of millions.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    zone: Tz,
+    kept: Vec<Packed>,
+}
+
+impl Gathered {
+    /// None yet; their local clock is that of `zone`.
+    #[must_use]
+    pub const fn new(zone: Tz) -> Self {
+        Self {
+            zone,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Adds a visit, in any order.
+    pub fn push(&mut self, visit: &Visit) {
+        let source = self.kept.len();
+        self.kept.push(Packed::of(self.zone, visit, source));
+    }
+
+    /// All that were told, as by [`Log::new`].
+    #[must_use]
+    pub fn log(self) -> Log {
+        Log::of(self.zone, self.kept)
+    }
+}
+
 /// Longest visit that is believed.
 pub(crate) const LONGEST: i64 = 31 * 86_400;
 
@@ -45,10 +75,14 @@ impl Log {
     /// Sorts `visits` by the local clock of `zone`; repeated ones are dropped, endless ones cut after a month, both counted.
     #[must_use]
     pub fn new(zone: Tz, visits: impl IntoIterator<Item = impl Borrow<Visit>>) -> Self {
-        let visits = visits.into_iter().enumerate();
-        let mut kept: Vec<Packed> = visits
-            .map(|(source, v)| Packed::of(zone, v.borrow(), source))
-            .collect();
+        let mut gathered = Gathered::new(zone);
+        for visit in visits {
+            gathered.push(visit.borrow());
+        }
+        gathered.log()
+    }
+
+    fn of(zone: Tz, mut kept: Vec<Packed>) -> Self {
         // What is equal by this order is the same in all that a forecast looks at.
         kept.sort_unstable_by(Packed::order);
         let all = kept.len();
@@ -115,6 +149,11 @@ impl Log {
         self.dropped
     }
 
+    /// Plug-ins on local day `day`, in order: all of them, to learn from those that ended once the day is past.
+    pub(crate) fn of_day(&self, day: i32) -> &[Packed] {
+        of_day(&self.visits, day)
+    }
+
     /// What was known at `until`.
     pub(crate) fn view(&self, until: i64) -> View<'_> {
         let begun = self.visits.partition_point(|v| v.start <= until);
@@ -166,14 +205,21 @@ impl<'a> View<'a> {
 
     /// Visits that last.
     pub(crate) fn present(&self) -> Vec<Present> {
-        let first = self
-            .begun
-            .partition_point(|v| v.start < self.until - LONGEST);
-        self.begun[first..]
-            .iter()
-            .filter(|v| v.end() > self.until)
+        let lasting = self.lasting();
+        lasting
             .map(|v| Present::of(&v.seen(), self.until))
             .collect()
+    }
+
+    /// Number of visits that last.
+    pub(crate) fn plugged(&self) -> usize {
+        self.lasting().count()
+    }
+
+    fn lasting(&self) -> impl Iterator<Item = &'a Packed> {
+        let until = self.until;
+        let first = self.begun.partition_point(|v| v.start < until - LONGEST);
+        self.begun[first..].iter().filter(move |v| v.end() > until)
     }
 
     /// Places of the visits that ended by then and began no earlier than `from`, with their classes, in order of their plug-in.
@@ -211,9 +257,7 @@ impl<'a> View<'a> {
     }
 
     fn day(&self, day: i32) -> &'a [Packed] {
-        let from = self.begun.partition_point(|v| v.day < day);
-        let to = self.begun.partition_point(|v| v.day <= day);
-        &self.begun[from..to]
+        of_day(self.begun, day)
     }
 
     /// Plug-ins on local day `day` up to its local clock `clock`.
@@ -261,6 +305,12 @@ impl<'a> View<'a> {
     pub(crate) fn first_day(&self) -> Option<i32> {
         self.begun.first().map(|v| v.day)
     }
+}
+
+fn of_day(visits: &[Packed], day: i32) -> &[Packed] {
+    let from = visits.partition_point(|v| v.day < day);
+    let to = visits.partition_point(|v| v.day <= day);
+    &visits[from..to]
 }
 
 /// Instant of `clock` seconds on local day `day`; a skipped time becomes the first after it.

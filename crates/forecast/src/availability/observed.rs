@@ -39,7 +39,7 @@ impl Observed {
         off: &BTreeSet<i32>,
         (days, step): (i64, i64),
     ) -> Self {
-        let stays = Stays::new(view, kinds, off);
+        let stays = Stays::new(view, kinds, off, None);
         let from = view.until - days * 86_400;
         let start = from.div_euclid(step) * step;
         let grid = grid(start, view.until, step);

@@ -14,6 +14,7 @@ use super::donor::{Donor, HALF_LIFE, draw};
 use super::drivers::Drivers;
 use super::joint::Paths;
 use super::kind::Days;
+use super::leaving::Leaving;
 use super::log::View;
 use super::paths::{Grid, Sums, Trip, VALUES};
 use super::standing::{Standing, Vehicle};
@@ -42,6 +43,11 @@ const SINGLY: usize = 1;
 /// A pool is small that saw no more visits in so many seconds: in a large one chance evens out, and what days have in common is left.
 const SMALL: (i64, usize) = (60 * 86_400, 60_000);
 
+/// Whether chance does not even out yet in the pool that `view` sees.
+pub(super) fn is_small(view: &View<'_>) -> bool {
+    view.begun_since(view.until - SMALL.0) <= SMALL.1
+}
+
 /// Everything drawn from, at one origin.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
@@ -66,15 +72,22 @@ pub(crate) struct Draw {
 }
 
 impl<'a> Engine<'a> {
-    /// Prepares the draws for `grid` from what `view` knew; local days in `off` are days off.
-    pub(crate) fn new(view: View<'a>, off: &BTreeSet<i32>, grid: Grid, seed: u64) -> Self {
+    /// Prepares the draws for `grid` from what `view` knew; local days in `off` are days off, and `leaving` says how long a stay usually
+    /// is, if that was learned.
+    pub(crate) fn new(
+        view: View<'a>,
+        off: &BTreeSet<i32>,
+        leaving: Option<&Leaving>,
+        grid: Grid,
+        seed: u64,
+    ) -> Self {
         let log = view.log();
         let (today, _) = log.clock(view.until);
         let days = Days::new(&view, today, off, HALF_LIFE);
-        let stays = Stays::new(&view, &days, off);
+        let stays = Stays::new(&view, &days, off, leaving);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let standing = Standing::new(&view, &stays, &days, off, &grid, || rng.random());
-        let small = view.begun_since(view.until - SMALL.0) <= SMALL.1;
+        let small = is_small(&view);
         let last = log.clock(grid.end()).0;
         let ahead = ahead(&view, &days, off, (last, small));
         let drivers = small

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kind::Days;
+use super::leaving::{Leaving, Signs};
 use super::log::View;
 use super::num::{floor, real, size};
 use super::visit::{Present, Seen};
@@ -45,8 +46,21 @@ type Past = (Seen, f64, usize);
 #[derive(Debug)]
 pub(crate) struct Stays<'a> {
     classes: BTreeMap<u32, Vec<Past>>,
-    until: i64,
+    view: View<'a>,
     kinds: &'a Days,
+    /// Says how long a stay usually is; `None` where that was not learned.
+    leaving: Option<&'a Leaving>,
+}
+
+/// A past visit beside one that lasts: how long it was, carried over, and how alike the two are.
+pub(super) struct Alike<'p> {
+    pub(super) past: &'p Seen,
+    pub(super) kind: usize,
+    /// Weight of its age.
+    pub(super) recent: f64,
+    /// Seconds.
+    pub(super) length: i64,
+    pub(super) weight: f64,
 }
 
 /// What may become of a visit.
@@ -71,9 +85,10 @@ pub(crate) struct Rests {
 
 impl<'a> Stays<'a> {
     pub(crate) fn new(
-        view: &View<'_>,
+        view: &View<'a>,
         kinds: &'a Days,
         off: &std::collections::BTreeSet<i32>,
+        leaving: Option<&'a Leaving>,
     ) -> Self {
         let from = view.until - SPREAD * 86_400;
         let many = view.begun_since(from) > MOST;
@@ -91,8 +106,9 @@ impl<'a> Stays<'a> {
                 .into_iter()
                 .map(|(class, past)| (class, some(view, &past).map(weighted).collect()))
                 .collect(),
-            until,
+            view: *view,
             kinds,
+            leaving,
         }
     }
 
@@ -103,37 +119,67 @@ impl<'a> Stays<'a> {
         own.into_iter().chain(others).flatten()
     }
 
+    /// Past visits beside `visit`, which arrived on a day of kind `kind`.
+    fn alike(&self, visit: &Present, kind: usize) -> impl Iterator<Item = Alike<'_>> {
+        let visit = *visit;
+        let said = visit.said_end.map(|e| real(e - visit.start) / 3600.0);
+        self.past(visit.class)
+            .map(move |(past, recent, past_kind)| {
+                let mut weight = recent * (FLOOR + self.kinds.alike(kind, *past_kind));
+                weight *= FLOOR + clock_kernel(visit.clock, past.clock);
+                weight *= said_kernel(said, past);
+                weight *= wish_kernel(visit.said_energy, said, past);
+                if visit.user.is_some() && visit.user == past.user {
+                    weight *= OWN;
+                }
+                if visit.outlet.is_some() && visit.outlet == past.outlet {
+                    weight *= SAME_OUTLET;
+                }
+                if visit.group == past.group {
+                    weight *= SAME_GROUP;
+                }
+                Alike {
+                    past,
+                    kind: *past_kind,
+                    recent: *recent,
+                    length: carried_over(past, &visit),
+                    weight,
+                }
+            })
+    }
+
+    /// Vehicles plugged in when `visit` had just plugged in, it among them.
+    fn plugged(&self, visit: &Present) -> usize {
+        self.view.log().view(visit.start).plugged()
+    }
+
+    /// What past visits say of the length of `visit`; `None` where too few are known.
+    pub(super) fn signs(&self, visit: &Present, kind: usize) -> Option<Signs> {
+        let all: Vec<_> = self.alike(visit, kind).collect();
+        Signs::of(visit, kind, self.plugged(visit), &all)
+    }
+
     /// What may become of `visit`, which arrived on a day of kind `kind` and has lasted until now.
     pub(crate) fn of(&self, visit: &Present, kind: usize) -> Rests {
-        let so_far = self.until - visit.start;
-        let said = visit.said_end.map(|e| real(e - visit.start) / 3600.0);
-        let mut found: Vec<(Rest, f64)> = Vec::new();
-        for (past, recent, past_kind) in self.past(visit.class) {
-            let length = carried_over(past, visit);
-            if length <= so_far {
-                continue;
-            }
-            let mut weight = recent * (FLOOR + self.kinds.alike(kind, *past_kind));
-            weight *= FLOOR + clock_kernel(visit.clock, past.clock);
-            weight *= said_kernel(said, past);
-            weight *= wish_kernel(visit.said_energy, said, past);
-            if visit.user.is_some() && visit.user == past.user {
-                weight *= OWN;
-            }
-            if visit.outlet.is_some() && visit.outlet == past.outlet {
-                weight *= SAME_OUTLET;
-            }
-            if visit.group == past.group {
-                weight *= SAME_GROUP;
-            }
-            let rest = Rest {
-                length,
-                energy: past.energy,
-                charge: visit.rating.unwrap_or(past.charge),
-                slack: visit.slack.or(past.slack),
-            };
-            found.push((rest, weight));
-        }
+        let so_far = self.view.until - visit.start;
+        let all: Vec<_> = self.alike(visit, kind).collect();
+        let longer = self.leaving.map_or(0, |leaving| {
+            Signs::of(visit, kind, self.plugged(visit), &all)
+                .map_or(0, |signs| leaving.longer(&signs))
+        });
+        let lasted = all.iter().map(|a| (a, (a.length + longer).max(60)));
+        let mut found: Vec<(Rest, f64)> = lasted
+            .filter(|(_, length)| *length > so_far)
+            .map(|(a, length)| {
+                let rest = Rest {
+                    length,
+                    energy: a.past.energy,
+                    charge: visit.rating.unwrap_or(a.past.charge),
+                    slack: visit.slack.or(a.past.slack),
+                };
+                (rest, a.weight)
+            })
+            .collect();
         if found.is_empty() {
             found = self.beyond(visit, so_far);
         }
@@ -194,7 +240,7 @@ fn clock_kernel(a: i64, b: i64) -> f64 {
 }
 
 /// Seconds by which the clock `a` is after `b`, the shorter way round: negative where it is before.
-const fn clock_after(a: i64, b: i64) -> i64 {
+pub(super) const fn clock_after(a: i64, b: i64) -> i64 {
     const HALF_DAY: i64 = 43_200;
     (a - b + HALF_DAY).rem_euclid(2 * HALF_DAY) - HALF_DAY
 }

@@ -8,6 +8,7 @@ use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
 use super::joint::{Paths, share_out};
 use super::learn::{Learned, Lesson, World, hour};
+use super::leaving::Leaving;
 use super::log::Log;
 use super::num::size;
 use super::paths::Grid;
@@ -109,7 +110,7 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "3";
+    pub const VERSION: &'static str = "4";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
@@ -133,15 +134,7 @@ impl<'a> Forecaster<'a> {
         self.learned
     }
 
-    pub(crate) const fn log(&self) -> &'a Log {
-        self.log
-    }
-
-    pub(crate) const fn off(&self) -> &BTreeSet<i32> {
-        &self.off
-    }
-
-    fn world(&self) -> World<'_> {
+    pub(crate) fn world(&self) -> World<'_> {
         World {
             log: self.log,
             off: &self.off,
@@ -172,7 +165,7 @@ impl<'a> Forecaster<'a> {
             step: ask.step.num_seconds().max(1),
             count: steps(ask),
         };
-        let engine = Engine::new(self.log.view(at), &self.off, grid, seed(ask.seed, at));
+        let engine = self.engine(grid, None, ask.seed);
         let rhythm = engine.rhythm();
         let (drawn, mut groups) = engine.paths(Draw {
             paths: ask.paths.max(1),
@@ -219,7 +212,8 @@ impl<'a> Forecaster<'a> {
             step: 3600,
             count: usize::try_from(hours).unwrap_or(0) + 1,
         };
-        let engine = Engine::new(self.log.view(at), &self.off, grid, seed(ask.seed, at));
+        let leaving = self.learned.leaving(self.log.clock(at).0);
+        let engine = self.engine(grid, leaving, ask.seed);
         let mut paths = engine.stays(ask.paths.max(1), ask.threads);
         let profiles = profiles(&paths, grid);
         reduce(&profiles, count.max(1))
@@ -232,6 +226,11 @@ impl<'a> Forecaster<'a> {
                     .collect(),
             })
             .collect()
+    }
+
+    fn engine(&self, grid: Grid, leaving: Option<&Leaving>, base: u64) -> Engine<'_> {
+        let view = self.log.view(grid.start);
+        Engine::new(view, &self.off, leaving, grid, seed(base, grid.start))
     }
 
     /// Blends the ways in which paths were drawn and recalibrates; order among the paths of a way stays.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::super::donor::HALF_LIFE;
 use super::super::kind::Days;
+use super::super::leaving::Leavings;
 use super::super::num::{real, size};
 use super::super::stay::Stays;
 use super::super::visit::Present;
@@ -28,8 +29,14 @@ pub struct Departure {
 }
 
 /// Scores visits plugged in from `from` to before `to`.
-pub(super) fn score(forecaster: &Forecaster<'_>, from: i64, to: i64) -> Departure {
-    let (log, off) = (forecaster.log(), forecaster.off());
+pub(super) fn score(
+    forecaster: &Forecaster<'_>,
+    (from, to): (i64, i64),
+    threads: usize,
+) -> Departure {
+    let world = forecaster.world();
+    let (log, off) = (world.log, world.off);
+    let mut leavings = Leavings::default();
     let naive = median_stays(log, from);
     let in_test = || log.visits().filter(|v| v.start >= from && v.start < to);
     let said_by_some = in_test().any(|v| v.said_end.is_some());
@@ -39,10 +46,11 @@ pub(super) fn score(forecaster: &Forecaster<'_>, from: i64, to: i64) -> Departur
     for visit in in_test().filter(|v| !said_by_some || v.said_end.is_some()) {
         let view = log.view(visit.start);
         if kinds.as_ref().is_none_or(|(day, _)| *day != visit.day) {
+            leavings.learn(world, visit.day, threads);
             kinds = Some((visit.day, Days::new(&view, visit.day, off, HALF_LIFE)));
         }
         let Some((_, days)) = &kinds else { continue };
-        let rests = Stays::new(&view, days, off)
+        let rests = Stays::new(&view, days, off, leavings.of(visit.day))
             .of(&Present::of(&visit, visit.start), days.kind(visit.day, off));
         found.model_hours += (real(rests.at(0.5).length) / 3600.0 - visit.hours()).abs();
         let hour = usize::try_from(visit.clock / 3600).unwrap_or(0).min(23);

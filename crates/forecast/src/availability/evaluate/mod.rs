@@ -190,7 +190,7 @@ pub fn evaluate(
         latest = Some(ahead);
         progress(done + 1, origins.len());
     }
-    let departure = departure::score(&forecaster, begin, log.instant(last, 0));
+    let departure = departure::score(&forecaster, (begin, log.instant(last, 0)), test.threads);
     let p90 = sale.finish(first, last);
     Ok(Evaluation {
         model: Forecaster::MODEL,
@@ -211,6 +211,18 @@ pub fn evaluate(
         doubts: latest.map_or_else(Vec::new, |l| l.doubts),
         fans,
     })
+}
+
+/// Scores departures at plug-in alone, as [`evaluate`] does.
+///
+/// # Errors
+/// [`NoTest`] if there is nothing to train on or to score.
+pub fn departures(log: &Log, test: &Test) -> Result<Departure, NoTest> {
+    let instant = |date: NaiveDate| log.instant(date.num_days_from_ce(), 0);
+    let (begin, end) = (instant(test.from), instant(test.to));
+    check(log, test, begin)?;
+    let forecaster = Forecaster::new(log, &test.off);
+    Ok(departure::score(&forecaster, (begin, end), test.threads))
 }
 
 fn check(log: &Log, test: &Test, begin: i64) -> Result<(), NoTest> {

@@ -83,7 +83,7 @@ impl Tally {
         truth: &Observed,
         ahead: &Availability,
     ) {
-        let log = forecaster.log();
+        let log = forecaster.world().log;
         let gate = ahead.until.timestamp();
         let day = log.clock(gate).0 + 1;
         let level = level(forecaster, &self.past, gate);
@@ -120,8 +120,13 @@ impl Tally {
 
 /// The forecast's own 10 % level, moved to where past outcomes reached 10 %.
 fn level(forecaster: &Forecaster<'_>, past: &[Block], gate: i64) -> f64 {
-    let view = forecaster.log().view(gate);
-    let observed = Observed::new(&view, forecaster.off(), i64::from(MEMORY_DAYS) + 3, STEP);
+    let view = forecaster.world().log.view(gate);
+    let observed = Observed::new(
+        &view,
+        forecaster.world().off,
+        i64::from(MEMORY_DAYS) + 3,
+        STEP,
+    );
     let mut pits: Vec<f64> = past
         .iter()
         .filter(|b| b.end <= gate)
