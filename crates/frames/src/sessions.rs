@@ -1,6 +1,7 @@
 //! Canonical charging sessions.
 
 mod file;
+pub mod many;
 
 pub(crate) use file::table;
 pub use file::{read, write};

@@ -5,17 +5,19 @@
     reason = "columns of any other foreign type are left out alike"
 )]
 
+mod parts;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use polars::prelude::{
-    Column as Frame, DataFrame, DataType, IntoColumn, IntoSeries, KeyValueMetadata, NamedFrom,
-    ParquetReader, ParquetWriter, PolarsError, SerReader, Series, TimeUnit, TimeZone,
+    Column as Frame, DataType, IntoColumn, IntoSeries, KeyValueMetadata, NamedFrom, ParquetReader,
+    ParquetWriter, PolarsError, SerReader, Series, TimeUnit, TimeZone,
 };
 
 use crate::InputError;
@@ -245,9 +247,7 @@ impl Table {
             file: file.to_owned(),
             source,
         };
-        let frames = self.columns.iter().map(|(n, c)| to_frame(n, c));
-        let frames = frames.collect::<Result<Vec<_>, _>>().map_err(columns)?;
-        let mut frame = DataFrame::new(self.rows(), frames).map_err(columns)?;
+        let mut frame = parts::frame(self).map_err(columns)?;
         let sink = File::create(file).map_err(|source| TableError::Write {
             file: file.to_owned(),
             source,
@@ -268,39 +268,26 @@ impl Table {
     /// # Errors
     /// [`InputError`] if the file is missing, is not Parquet, or holds instants without a time zone.
     pub fn read_parquet(file: &Path) -> Result<Self, InputError> {
-        let source = File::open(file).map_err(|e| {
-            InputError::file(
-                file,
-                format!("cannot be opened ({e}), expected a Parquet file"),
-            )
-        })?;
-        let read = std::panic::catch_unwind(|| Self::from_parquet(source));
-        let damaged = || Err("not a readable Parquet file (its pages are damaged)".to_owned());
-        read.unwrap_or_else(|_| damaged()).map_err(|what| {
-            InputError::file(file, format!("{what}, expected a complete Parquet file"))
+        guarded(file, |source| {
+            pages::check(parts::read_all(&source)?)?;
+            let frame = ParquetReader::new(source).finish();
+            Self::from_frame(&frame.map_err(parts::unreadable)?)
         })
     }
+}
 
-    fn from_parquet(mut source: File) -> Result<Self, String> {
-        let mut bytes = Vec::new();
-        source
-            .read_to_end(&mut bytes)
-            .map_err(|e| format!("cannot be read ({e})"))?;
-        pages::check(bytes)?;
-        let frame = ParquetReader::new(source)
-            .finish()
-            .map_err(|e| format!("not a readable Parquet file: {e}"))?;
-        let mut table = Self::new();
-        for series in frame.columns() {
-            let name = series.name().to_string();
-            let column = from_frame(series.as_materialized_series())
-                .map_err(|what| format!("column {name}: {what}"))?;
-            if let Some(column) = column {
-                table = table.with(name, column).map_err(|e| e.to_string())?;
-            }
-        }
-        Ok(table)
-    }
+/// Reads an open file by `read`; what it says, and a panic of the columnar library, becomes an error that names the file.
+fn guarded<T>(file: &Path, read: impl FnOnce(File) -> Result<T, String>) -> Result<T, InputError> {
+    let source = File::open(file).map_err(|e| {
+        InputError::file(
+            file,
+            format!("cannot be opened ({e}), expected a Parquet file"),
+        )
+    })?;
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(source)));
+    let damaged = || Err("not a readable Parquet file (its pages are damaged)".to_owned());
+    read.unwrap_or_else(|_| damaged())
+        .map_err(|what| InputError::file(file, format!("{what}, expected a complete Parquet file")))
 }
 
 fn to_frame(name: &str, column: &Column) -> Result<Frame, PolarsError> {
