@@ -237,6 +237,11 @@ impl<'a> Leaf<'a> {
             .ok_or_else(|| self.met("a local date, as in 2024-01-31"))
     }
 
+    /// Whether it is a table.
+    pub(crate) const fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     /// A table.
     pub(crate) fn branch(&self, expected: &str) -> Result<Branch<'a>, InputError> {
         match self.value {

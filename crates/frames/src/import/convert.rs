@@ -28,7 +28,7 @@ const RAISED: &str = "max_charge_kw raised to the mean power of the stay";
 const FULLER: &str = "charged more than departure_fraction leaves room for: required level raised";
 const EMPTIER: &str = "arrival_fraction leaves too little room: level at arrival lowered";
 
-/// Canonical sessions in order of arrival, with notes about what was assumed.
+/// The table of [`completed`] sessions.
 pub(crate) fn sessions(
     stays: Vec<Stay>,
     format: &str,
@@ -36,6 +36,20 @@ pub(crate) fn sessions(
     options: &Options,
     tally: &mut Tally,
 ) -> Result<Table, TableError> {
+    let (done, notes) = completed(stays, format, zone, options, tally);
+    let mut table = table(&done)?;
+    table.notes = notes;
+    Ok(table)
+}
+
+/// Canonical sessions in order of arrival, with notes about what was assumed.
+pub(super) fn completed(
+    stays: Vec<Stay>,
+    format: &str,
+    zone: Tz,
+    options: &Options,
+    tally: &mut Tally,
+) -> (Vec<Session>, BTreeMap<String, String>) {
     let to_zone = options.to_zone.unwrap_or(zone);
     let limits = limits(to_zone, options.from, options.to);
     let mut kept = Vec::new();
@@ -55,13 +69,11 @@ pub(crate) fn sessions(
     }
     kept.sort_by(|a, b| (a.plug_in, &a.session_id).cmp(&(b.plug_in, &b.session_id)));
     let stand_in = name_the_nameless(&mut kept, format);
-    let done: Vec<_> = kept
+    let done = kept
         .iter()
         .map(|stay| complete(stay, &options.assume, tally))
         .collect();
-    let mut table = table(&done)?;
-    table.notes = notes(format, options, zone, to_zone, stand_in);
-    Ok(table)
+    (done, notes(format, options, zone, to_zone, stand_in))
 }
 
 fn notes(

@@ -22,6 +22,7 @@ pub use assume::{Assume, AssumeError};
 pub use tally::{Count, Summary};
 
 use crate::InputError;
+use crate::sessions::Session;
 use crate::table::Table;
 
 /// What the user asked for besides the files.
@@ -193,6 +194,27 @@ impl Format {
                 }
             }
             (stays, tally.into_summary())
+        }))
+    }
+
+    /// Canonical sessions of `files`, completed as [`Format::read`] would; `None` for a format of something else.
+    ///
+    /// # Errors
+    /// [`InputError`] for a file that cannot be read at all, as in [`Format::read`].
+    pub(crate) fn sessions(
+        &self,
+        files: &[PathBuf],
+        options: &Options,
+    ) -> Option<Result<(Vec<Session>, Summary), InputError>> {
+        let Kind::Sessions(layout) = self.kind else {
+            return None;
+        };
+        let mut tally = tally::Tally::default();
+        let stays = layout.read(files, options.zone, &mut tally);
+        Some(stays.map(|stays| {
+            let zone = options.zone.unwrap_or(layout.zone);
+            let (done, _) = convert::completed(stays, self.name, zone, options, &mut tally);
+            (done, tally.into_summary())
         }))
     }
 

@@ -11,13 +11,14 @@ use units::DeliveryDay;
 use super::depot;
 use super::offers::extras;
 use super::prices::{base_load, prices};
+use super::stays::stays;
 use super::types::{
     Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Planning, Risk, Scenario, Site,
 };
+use crate::InputError;
 use crate::records::read_text;
 use crate::series::Window;
 use crate::tree::{Branch, Leaf, Source};
-use crate::{InputError, sessions};
 
 /// What a limit, a fee or a share may be, both ends included.
 pub(super) const ANY: (f64, f64) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -46,15 +47,29 @@ const LEVEL: (f64, f64) = (0.0, 0.9999);
 /// What is read along the way.
 pub(super) struct Reading<'a> {
     pub(super) folder: &'a Path,
+    /// Folder of the tables named under `data`; `None` where none was given.
+    pub(super) data: Option<&'a Path>,
     pub(super) window: Window,
     pub(super) notes: Vec<String>,
 }
 
-/// Reads the scenario at `file` with its tables.
+/// Reads the scenario at `file` with its tables, all of which stand beside it.
 ///
 /// # Errors
 /// [`InputError`] for the first thing that is not as the contract says, by file, line and key.
 pub fn load(file: &Path) -> Result<Scenario, InputError> {
+    read(file, None)
+}
+
+/// Reads the scenario at `file` with its tables. Those named under `data` are looked for below `data`.
+///
+/// # Errors
+/// [`InputError`] for the first thing that is not as the contract says, by file, line and key.
+pub fn load_with_data(file: &Path, data: &Path) -> Result<Scenario, InputError> {
+    read(file, Some(data))
+}
+
+fn read(file: &Path, data: Option<&Path>) -> Result<Scenario, InputError> {
     let text = read_text(file)?;
     let source = Source { file, text: &text };
     let tree = DeTable::parse(&text).map_err(|e| source.refuse(&e))?;
@@ -73,6 +88,7 @@ pub fn load(file: &Path) -> Result<Scenario, InputError> {
     let window = window(area, &from, &to, root.get("step_minutes").as_ref())?;
     let mut reading = Reading {
         folder: file.parent().unwrap_or(Path::new(".")),
+        data,
         window,
         notes: Vec::new(),
     };
@@ -172,7 +188,7 @@ fn fleet(
     let charge_efficiency = table.number("charge_efficiency", ONE_WAY_EFFICIENCY, EFFICIENCY)?;
     let min_energy_fraction = table.number("min_energy_fraction", MIN_ENERGY_FRACTION, SHARE)?;
     let mut sessions = match table.get("sessions") {
-        Some(file) => sessions::read(&existing(&file, reading.folder)?)?,
+        Some(leaf) => stays(&leaf, reading)?,
         None if depots.is_some() => Vec::new(),
         None => {
             table.need("sessions", "a file of sessions")?;

@@ -4,9 +4,10 @@ mod depot;
 mod load;
 mod offers;
 mod prices;
+mod stays;
 mod types;
 
-pub use load::load;
+pub use load::{load, load_with_data};
 
 pub use types::{
     Afrr, AreaLimit, Costs, Extras, Fcr, FleetParameters, Headroom, Imbalance, LossGroup, Markets,

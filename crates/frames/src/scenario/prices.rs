@@ -131,16 +131,29 @@ fn frequency(leaf: &Leaf<'_>, reading: &Reading<'_>) -> Result<FrequencySource, 
     FrequencySource::try_new(files, column.to_owned())
 }
 
-fn files(
+/// The files of a table: `file` beside the scenario, or `data` in the data folder.
+pub(super) fn files(
     table: &mut Branch<'_>,
     reading: &Reading<'_>,
 ) -> Result<Vec<std::path::PathBuf>, InputError> {
-    let leaf = table.need("file", "the path of a file")?;
+    let (own, shared) = (table.get("file"), table.get("data"));
+    let (leaf, folder) = match (own, shared) {
+        (_, None) => (table.need("file", "the path of a file")?, reading.folder),
+        (None, Some(leaf)) => {
+            let folder = reading.data.ok_or_else(|| {
+                leaf.error("a file of the data folder, which was not named: expected --data DIR")
+            })?;
+            (leaf, folder)
+        }
+        (Some(leaf), Some(_)) => {
+            return Err(leaf.error("a file beside data, expected one of them"));
+        }
+    };
     let files: Vec<_> = leaf.list();
     if files.is_empty() {
         return Err(leaf.error("an empty list, expected at least one path"));
     }
-    files.iter().map(|f| existing(f, reading.folder)).collect()
+    files.iter().map(|f| existing(f, folder)).collect()
 }
 
 fn source(table: &mut Branch<'_>, reading: &Reading<'_>) -> Result<SeriesFile, InputError> {
