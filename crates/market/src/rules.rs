@@ -207,6 +207,23 @@ pub struct PenaltyRule {
     /// before and leaves it out.
     #[serde(default)]
     pub repeated: Option<RepeatedPenalty>,
+    /// When reserve that is missing again and again ends the qualification; `None` where that is not known to happen.
+    #[serde(default)]
+    pub qualification: Option<QualificationRule>,
+}
+
+/// When a provider whose reserve is missing too often may no longer offer the product, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualificationRule {
+    /// Days back from the end of a block that are looked at.
+    pub window_days: u32,
+    /// Blocks delivered within them below which nothing is concluded, at least 1.
+    pub blocks: u32,
+    /// Share of those blocks in which some was missing, percent, above which the qualification ends.
+    pub short_percent: u32,
+    /// Days until the provider is qualified again, counted from that end.
+    pub restored_days: u32,
 }
 
 /// What a provider pays on top from the second time on that reserve it sold is missing.
@@ -531,6 +548,13 @@ impl Record {
             self.endurance.is_some() && self.telemetry.is_some() && self.penalty.is_some();
         if self.product.is_reserve() && !reserve {
             return Some("reserve needs endurance, telemetry and penalty".to_owned());
+        }
+        let qualification = self.penalty.and_then(|penalty| penalty.qualification);
+        if qualification.is_some_and(|q| q.blocks == 0 || q.short_percent > 100) {
+            return Some(
+                "qualification needs blocks of at least 1 and short_percent of at most 100"
+                    .to_owned(),
+            );
         }
         None
     }

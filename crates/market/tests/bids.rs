@@ -183,6 +183,8 @@ fn a_table_that_contradicts_itself_is_refused() {
         ("step_watts = 100_000", "step_watts = 0"),
         ("minimum_watts = 100_000", "minimum_watts = 150_000"),
         ("block_hours = 4", "block_hours = 5"),
+        ("blocks = 20", "blocks = 0"),
+        ("short_percent = 15", "short_percent = 101"),
         ("closes = \"D-1 08:00\"", "closes = \"08:00\""),
         ("buyer = \"RTE\"", "buyer = \"RTE\"\nunheard_of = 1"),
     ] {

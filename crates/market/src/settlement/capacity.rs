@@ -37,6 +37,7 @@ pub(super) fn settle(rules: &Rules, day: &Day<'_>, book: &mut Book) {
                 unavailable_factor: 1,
                 no_response_factor: 1,
                 repeated: None,
+                qualification: None,
             });
         for quarter in quarters(delivered, day.until) {
             post(
