@@ -90,6 +90,8 @@ pub struct Account {
     pub reserve_blocks_sold: usize,
     /// Those of them in which some of it was missing at some time: the joint shortfall.
     pub reserve_blocks_short: usize,
+    /// How often the qualification for a product was lost, all products.
+    pub qualifications_lost: usize,
     /// What the days sold ahead were expected to cost when their price was out: energy, fees, wear and imbalance.
     pub planned_cost: Option<f64>,
     /// How much more than that they did cost: what the plan was too optimistic by.
@@ -154,6 +156,7 @@ pub fn account(case: &Case, run: &Run) -> Account {
         reserve_unavailable_mw_h: reserve.unavailable,
         reserve_blocks_sold,
         reserve_blocks_short,
+        qualifications_lost: run.qualifications_lost.iter().sum(),
         planned_cost: plan.map(|p| p.0),
         optimism_gap: plan.map(|p| p.1),
         daily_cost_cvar: outcome::dear_tail(

@@ -8,6 +8,7 @@ mod limits;
 pub mod outcome;
 mod penalty;
 mod perfect;
+mod qualify;
 mod risk;
 mod rolling;
 #[cfg(test)]
@@ -139,6 +140,8 @@ pub struct Run {
     pub paid: Vec<Vec<f64>>,
     /// Reserve sold but not there, MW: `[product][step]`; empty where nothing was missing by construction.
     pub missing_mw: Vec<Vec<f64>>,
+    /// How often the qualification for each product was lost; empty where it cannot be.
+    pub qualifications_lost: Vec<usize>,
     /// Spans of steps sold ahead, with what each was expected to cost when its price was out, currency.
     pub planned: Vec<(std::ops::Range<usize>, f64)>,
     /// Proven distance from the optimum of R, relative; `None` where no bound was computed.

@@ -49,6 +49,7 @@ fn record(case: &Case, policy: Policy, answer: Answer) -> Run {
         // Who knows the marginal price asks just that, and is paid it under either pricing.
         paid: Vec::new(),
         missing_mw: Vec::new(),
+        qualifications_lost: Vec::new(),
         planned: Vec::new(),
         relative_gap: Some(answer.relative_gap),
         lower_bound: Some(answer.lower_bound),

@@ -64,6 +64,7 @@ pub(super) fn run(case: &Case) -> Run {
         sold_mw: Vec::new(),
         paid: Vec::new(),
         missing_mw: Vec::new(),
+        qualifications_lost: Vec::new(),
         planned: Vec::new(),
         relative_gap: None,
         lower_bound: None,

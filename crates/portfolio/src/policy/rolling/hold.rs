@@ -194,7 +194,8 @@ pub(crate) struct Share {
     pub(crate) sure_until: usize,
 }
 
-/// Shares a volume in each step among the players, in proportion to what each could hold.
+/// Shares a volume in each step among the players: what is held already stays where it is, as the plans made keep it
+/// free; what is missing is taken in proportion to what each could hold beyond.
 pub(crate) fn share_out(
     case: &Case,
     terms: &[Terms],
@@ -205,33 +206,46 @@ pub(crate) fn share_out(
     let Share {
         product, steps, kw, ..
     } = share;
-    let mut could: Vec<(usize, usize, Hold)> = Vec::new();
-    let mut sums = vec![Hold::default(); steps.len()];
-    for (index, player) in players.iter().enumerate() {
-        let counts = |t: usize| player.real.is_some() || t >= share.sure_until;
-        each_step(
-            case,
-            terms,
-            player,
-            *product,
-            steps,
-            discharge,
-            |t, hold| {
-                if counts(t) && (hold.up > 0.0 || hold.down > 0.0) {
-                    let sum = &mut sums[t - steps.start];
-                    sum.up += player.weight * hold.up;
-                    sum.down += player.weight * hold.down;
-                    could.push((index, t, hold));
+    let mut could: Vec<(usize, usize, Hold, Hold)> = Vec::new();
+    let mut sums = vec![(Hold::default(), Hold::default()); steps.len()];
+    let mut beyond = vec![Hold::default(); steps.len()];
+    for (index, player) in players.iter_mut().enumerate() {
+        beyond.fill(Hold::default());
+        let add = |t: usize, hold: Hold| beyond[t - steps.start] = hold;
+        each_step(case, terms, player, *product, steps, discharge, add);
+        for t in steps.clone() {
+            let held = player.hold(*product, t).unwrap_or_default();
+            if player.real.is_none() && t < share.sure_until {
+                if held != Hold::default() {
+                    player.set_hold(case, *product, t, Hold::default());
                 }
-            },
-        );
+                continue;
+            }
+            let most = beyond[t - steps.start];
+            let more = Hold {
+                up: (most.up - held.up).max(0.0),
+                down: (most.down - held.down).max(0.0),
+            };
+            if held == Hold::default() && more == Hold::default() {
+                continue;
+            }
+            let (sum, rest) = &mut sums[t - steps.start];
+            sum.up += player.weight * held.up;
+            sum.down += player.weight * held.down;
+            rest.up += player.weight * more.up;
+            rest.down += player.weight * more.down;
+            could.push((index, t, held, more));
+        }
     }
-    let part = |sum: f64| if sum > 0.0 { (kw / sum).min(1.0) } else { 0.0 };
-    for (index, t, hold) in could {
-        let sum = sums[t - steps.start];
+    let part = |kw: f64, of: f64| if of > 0.0 { (kw / of).min(1.0) } else { 0.0 };
+    let taken = |(sum, rest): (f64, f64), held: f64, more: f64| {
+        part(*kw, sum) * held + part((kw - sum).max(0.0), rest) * more
+    };
+    for (index, t, held, more) in could {
+        let (sum, rest) = sums[t - steps.start];
         let hold = Hold {
-            up: part(sum.up) * hold.up,
-            down: part(sum.down) * hold.down,
+            up: taken((sum.up, rest.up), held.up, more.up),
+            down: taken((sum.down, rest.down), held.down, more.down),
         };
         players[index].set_hold(case, *product, t, hold);
     }

@@ -13,6 +13,7 @@
 //! days say may still come, and where that is not enough the least lax is served first.
 
 mod ahead;
+mod aim;
 mod arrivals;
 mod auction;
 mod day;
@@ -33,12 +34,14 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use units::DeliveryDay;
 
+use super::qualify::Qualification;
 use super::unmanaged::record;
 use super::{Policy, Run};
 use crate::case::{Case, Stay};
 use crate::reference::Held;
+use aim::Aim;
 use known::Known;
-use player::Player;
+use player::{Player, carried};
 use pool::{Market, Pool};
 
 /// Rounds of best answers after something has changed: the second settles what the first has moved, a third changes
@@ -80,6 +83,10 @@ struct Rolling<'a> {
     paid: Vec<Vec<f64>>,
     /// Reserve sold and not held, MW: `[product][step]`.
     missing_mw: Vec<Vec<f64>>,
+    /// Whether each product may be offered.
+    qualifications: Vec<Qualification>,
+    /// How rare a shortfall of each product is aimed at.
+    aims: Vec<Aim>,
     /// Reserve each session held, per product; `None` where none.
     held: Vec<Option<Vec<Held>>>,
 }
@@ -166,6 +173,8 @@ impl<'a> Rolling<'a> {
             sold_mw: unsold_blocks.clone(),
             paid: unsold_blocks,
             missing_mw: vec![vec![0.0; case.grid.steps]; case.reserves.len()],
+            qualifications: vec![Qualification::default(); case.reserves.len()],
+            aims: vec![Aim::first(1.0 - case.risk.reserve_reliability); case.reserves.len()],
             held: vec![None; case.sessions.len()],
         }
     }
@@ -213,6 +222,7 @@ impl<'a> Rolling<'a> {
         self.bid_if_a_gate_closes(&known);
         self.offer_reserve_if_a_gate_closes(&known);
         self.record_reserve(t);
+        self.judge_blocks(t);
         self.carry_out(t, None);
         self.join_within(&known, t);
         self.note_peak(t);
@@ -323,9 +333,11 @@ impl<'a> Rolling<'a> {
         }
         let mut served = false;
         // A vehicle's own needs come before what was sold on it, but not before what it has held already.
-        for holding in [true, false] {
-            if !holding {
-                player.release_holds();
+        for attempt in 0..3 {
+            match attempt {
+                0 => {}
+                1 => player.return_to_noted(),
+                _ => player.release_holds(),
             }
             let answer = pool::respond(
                 self.case,
@@ -452,38 +464,15 @@ impl<'a> Rolling<'a> {
             sold_mw: self.sold_mw,
             paid: self.paid,
             missing_mw: self.missing_mw,
+            qualifications_lost: self
+                .qualifications
+                .iter()
+                .map(Qualification::times_lost)
+                .collect(),
             planned,
             relative_gap: None,
             lower_bound: None,
             limits: Vec::new(),
         }
     }
-}
-
-/// What a vehicle does in its step in hand when it is there for `share` of the step, kW over the whole step.
-///
-/// Energy that is owed is charged first and at full power, as a vehicle left alone would, so that one that leaves
-/// within the step has as much; the rest of the plan follows.
-fn carried(case: &Case, player: &Player, share: f64) -> (f64, f64) {
-    let j = player.next;
-    let (charge, discharge) = (player.charge[j], player.discharge[j]);
-    let assumed = player.session.share[j];
-    if share >= assumed || assumed <= 0.0 {
-        return (charge, discharge);
-    }
-    let most = player.session.stay.charge_kw.max(1e-9);
-    let wanted = player
-        .session
-        .stay
-        .required_kwh
-        .min(player.session.stay.capacity_kwh);
-    let hours = case.grid.hours();
-    let owed =
-        ((wanted - player.energy).max(0.0) / (case.fleet.charge_efficiency * hours)).min(charge);
-    let first = owed.min(share * most);
-    let rest = (share - owed / most).max(0.0) / (assumed - owed / most).max(1e-9);
-    (
-        first + (charge - owed) * rest.min(1.0),
-        discharge * rest.min(1.0),
-    )
 }

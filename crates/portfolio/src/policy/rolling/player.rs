@@ -30,6 +30,8 @@ pub(crate) struct Player {
     pub(crate) worth: Vec<f64>,
     /// Reserve it holds or has held, kW: `[product][step of the session]`; empty where there never was any.
     holds: Vec<Vec<Hold>>,
+    /// The same as its present plan keeps it free, before the last sharing out.
+    kept: Vec<Vec<Hold>>,
 }
 
 impl Player {
@@ -48,6 +50,7 @@ impl Player {
             at_once: None,
             worth: Vec::new(),
             holds: Vec::new(),
+            kept: Vec::new(),
             session,
         }
     }
@@ -87,6 +90,23 @@ impl Player {
         for held in &mut self.holds {
             let next = self.next.min(held.len());
             held[next..].fill(Hold::default());
+        }
+    }
+
+    /// Notes the reserve held: the plan made keeps it free.
+    pub(crate) fn note_holds(&mut self) {
+        self.kept.clone_from(&self.holds);
+    }
+
+    /// Holds again from the next step on what was noted, which the plan made keeps free.
+    pub(crate) fn return_to_noted(&mut self) {
+        for (held, kept) in self.holds.iter_mut().zip(&self.kept) {
+            let next = self.next.min(held.len()).min(kept.len());
+            let end = held.len().min(kept.len());
+            held[next..end].copy_from_slice(&kept[next..end]);
+        }
+        if self.kept.is_empty() {
+            self.release_holds();
         }
     }
 
@@ -184,4 +204,32 @@ fn levels_at_once(case: &Case, session: &Session) -> Vec<f64> {
             energy
         })
         .collect()
+}
+
+/// What a vehicle does in its step in hand when it is there for `share` of the step, kW over the whole step.
+///
+/// Energy that is owed is charged first and at full power, as a vehicle left alone would, so that one that leaves
+/// within the step has as much; the rest of the plan follows.
+pub(crate) fn carried(case: &Case, player: &Player, share: f64) -> (f64, f64) {
+    let j = player.next;
+    let (charge, discharge) = (player.charge[j], player.discharge[j]);
+    let assumed = player.session.share[j];
+    if share >= assumed || assumed <= 0.0 {
+        return (charge, discharge);
+    }
+    let most = player.session.stay.charge_kw.max(1e-9);
+    let wanted = player
+        .session
+        .stay
+        .required_kwh
+        .min(player.session.stay.capacity_kwh);
+    let hours = case.grid.hours();
+    let owed =
+        ((wanted - player.energy).max(0.0) / (case.fleet.charge_efficiency * hours)).min(charge);
+    let first = owed.min(share * most);
+    let rest = (share - owed / most).max(0.0) / (assumed - owed / most).max(1e-9);
+    (
+        first + (charge - owed) * rest.min(1.0),
+        discharge * rest.min(1.0),
+    )
 }

@@ -56,6 +56,8 @@ const DAYS: usize = 28;
 struct Possible {
     /// Probability of each day; they add to 1.
     odds: Vec<f64>,
+    /// What each day's energy costs whatever is held, currency.
+    base: Vec<f64>,
     /// MW in each step of the block: `[day][step]`.
     mw: Vec<Vec<f64>>,
 }
@@ -106,6 +108,9 @@ impl Rolling<'_> {
         let case = self.case;
         let reserve = &case.reserves[product];
         let gate = gate_of(case.area, reserve.product, day);
+        if !self.qualifications[product].holds(known.instant()) {
+            return;
+        }
         let mut days = None;
         for (index, (block, steps)) in reserve.on_sale().enumerate() {
             if block.start < day.start() || block.start >= day.end() || steps.start < known.now {
@@ -117,7 +122,10 @@ impl Rolling<'_> {
             let days = days.get_or_insert_with(|| self.days_to_come(known, day));
             let possible = self.possible(days, product, &steps);
             let throughout = possible.throughout();
-            let most = self.most(&throughout);
+            let most = self.most(product, &throughout);
+            if most < LEAST_MW && throughout.iter().any(|mw| *mw >= LEAST_MW) {
+                self.aims[product].withheld();
+            }
             let best = self.best_volume(known, product, &steps, most, &possible, &auction);
             if let Some(Volume { mw, cost, ask }) = best {
                 let bid = ReserveBid {
@@ -225,11 +233,25 @@ impl Rolling<'_> {
         };
         Possible {
             odds: days.iter().map(|day| day.odds).collect(),
+            base: days.iter().map(|day| self.energy_cost(day)).collect(),
             mw: days.iter().map(in_day).collect(),
         }
     }
 
-    /// The most that may be offered, MW. Of n past days and the day to come each is as likely as any other to be the
+    /// What the energy that a day's vehicles need costs at the prices expected, currency.
+    fn energy_cost(&self, day: &Day) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        let cost = |player: &Player| {
+            let steps = player.ahead();
+            let prices = &self.market.price[steps.start.min(steps.end)..steps.end];
+            let mean = prices.iter().sum::<f64>() / prices.len().max(1) as f64;
+            let need = (player.session.goal - player.energy).max(0.0);
+            player.part * mean * need / (1000.0 * self.case.fleet.charge_efficiency)
+        };
+        day.players.iter().map(cost).sum()
+    }
+
+    /// The most that may be offered, MW, for a shortfall as rare as is aimed at. Of n past days and the day to come each is as likely as any other to be the
     /// poorest, so the day falls below the r-th poorest with a chance of r/(n+1), in between in proportion; where even
     /// the poorest is not rare enough, less than it in proportion.
     #[expect(
@@ -238,13 +260,13 @@ impl Rolling<'_> {
         clippy::cast_sign_loss,
         reason = "a handful of days"
     )]
-    fn most(&self, available: &[f64]) -> f64 {
+    fn most(&self, product: usize, available: &[f64]) -> f64 {
         let mut sorted = available.to_vec();
         sorted.sort_by(f64::total_cmp);
         if self.case.risk.planning == Planning::Expected {
             return sorted.iter().sum::<f64>() / sorted.len().max(1) as f64;
         }
-        let rank = (1.0 - self.case.risk.reserve_reliability) * (sorted.len() + 1) as f64;
+        let rank = self.aims[product].chance() * (sorted.len() + 1) as f64;
         let whole = (rank + 1e-9).floor() as usize;
         let ranked = |r: usize| match r.checked_sub(1) {
             Some(index) => sorted.get(index).or(sorted.last()).copied().unwrap_or(0.0),
@@ -280,9 +302,12 @@ impl Rolling<'_> {
             let costs: Vec<f64> = possible
                 .mw
                 .iter()
-                .map(|day| level * held + penalty(day))
+                .zip(&possible.base)
+                .map(|(day, base)| base + level * held + penalty(day))
                 .collect();
-            let cost = (risk::judged(self.case.risk, &costs, &possible.odds) / mw).max(0.0);
+            // The risk is that of the whole day: a penalty on a day that is cheap makes no day dearer than the dear ones.
+            let judged = |costs: &[f64]| risk::judged(self.case.risk, costs, &possible.odds);
+            let cost = ((judged(&costs) - judged(&possible.base)) / mw).max(0.0);
             let ask = auction.ask(cost)?;
             Some(Volume { mw, cost, ask })
         };

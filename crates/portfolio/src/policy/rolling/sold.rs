@@ -3,7 +3,7 @@
 use super::Rolling;
 use super::hold::{Hold, Share, nothing, share_out};
 use super::known::Known;
-use crate::policy::penalty;
+use crate::policy::{penalty, qualify};
 
 impl Rolling<'_> {
     /// Takes in results that are out: a bid is won if the marginal price covers it.
@@ -38,7 +38,7 @@ impl Rolling<'_> {
         let discharge = self.discharges();
         let sure_until = known.now + self.steps_of_an_hour();
         for player in &mut self.players {
-            player.release_holds();
+            player.note_holds();
         }
         for (product, reserve) in self.case.reserves.iter().enumerate() {
             for (b, (_, steps)) in reserve.on_sale().enumerate() {
@@ -110,6 +110,24 @@ impl Rolling<'_> {
             let missing = up.max(down);
             if missing > 1e-6 {
                 self.missing_mw[product][t] = missing / 1000.0;
+            }
+        }
+    }
+
+    /// Blocks sold that end with step `t` are done: what was missing of them counts for the qualification and for the aim
+    /// of volumes to come. Bids at the next gate are the first to know.
+    pub(super) fn judge_blocks(&mut self, t: usize) {
+        let case = self.case;
+        for (product, reserve) in case.reserves.iter().enumerate() {
+            for (index, (block, steps)) in reserve.on_sale().enumerate() {
+                if steps.end != t + 1 || self.sold_mw[product][index] <= 0.0 {
+                    continue;
+                }
+                let short = self.missing_mw[product][steps].iter().any(|mw| *mw > 0.0);
+                self.aims[product].delivered(short);
+                if let Some(rule) = qualify::rule(case.area, reserve.product, block.start) {
+                    self.qualifications[product].delivered(rule, block.end, short);
+                }
             }
         }
     }

@@ -80,3 +80,26 @@ fn a_vehicle_that_gives_up_reserve_keeps_the_energy_of_what_it_has_held() {
         "nothing is left to sell later: {lowest} kWh"
     );
 }
+
+#[test]
+fn a_vehicle_that_cannot_hold_a_new_share_keeps_the_one_its_plan_keeps_free() {
+    const STEPS: usize = 8;
+    let case = one_car();
+    let known = Known::at(&case, 0);
+    let mut rolling = Rolling::new(&case, Policy::V2g);
+    rolling.arrive(&known, 0);
+    let hold = |up| Hold { up, down: 0.0 };
+    for t in 0..STEPS {
+        rolling.players[0].set_hold(&case, 0, t, hold(5.0));
+    }
+    rolling.answer(&known, 0);
+    rolling.players[0].note_holds();
+    // More than any vehicle can hold.
+    for t in 0..STEPS {
+        rolling.players[0].set_hold(&case, 0, t, hold(1000.0));
+    }
+    rolling.answer(&known, 0);
+    for t in 0..STEPS {
+        assert_eq!(rolling.players[0].hold(0, t), Some(hold(5.0)), "step {t}");
+    }
+}
