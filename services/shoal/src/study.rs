@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use chrono::NaiveDate;
 use clap::{Args as ClapArgs, Subcommand};
-use frames::scenario;
 use portfolio::case::{Case, Planning, Risk};
 use portfolio::policy::{self, Account, Policy};
 use serde::Serialize;
@@ -37,6 +37,8 @@ enum Study {
 struct Uncertain {
     /// Scenario file (TOML)
     scenario: PathBuf,
+    #[command(flatten)]
+    data: backtest::Data,
     /// First local date, instead of the scenario's; earlier sessions and prices are history
     #[arg(long, value_name = "DATE")]
     from: Option<NaiveDate>,
@@ -46,6 +48,9 @@ struct Uncertain {
     /// Weight of the dear tail to play, repeatable; 0, 0.5 and 1 without it
     #[arg(long = "beta", value_name = "WEIGHT")]
     betas: Vec<f64>,
+    /// Threads that may be used; what is played does not depend on them
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
 }
 
 /// Runs a study.
@@ -81,8 +86,8 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
             "--beta {beta}: expected a weight from 0 to 1"
         )));
     }
-    let scenario = scenario::load(&args.scenario)?;
-    let mut case = backtest::convert::case(&scenario, args.from, args.to)?;
+    let scenario = args.data.scenario(&args.scenario)?;
+    let case = backtest::convert::case(&scenario, args.from, args.to)?;
     let asked = case.risk;
     let betas = if args.betas.is_empty() {
         &[0.0, 0.5, 1.0][..]
@@ -91,21 +96,47 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
     };
     let ways = std::iter::once((Planning::Expected, 0.0))
         .chain(betas.iter().map(|beta| (Planning::Stochastic, *beta)));
-    let mut rows = Vec::new();
-    for (planning, beta) in ways {
-        case.risk = Risk {
-            planning,
-            beta,
-            ..asked
-        };
-        rows.push(play(&case)?);
-    }
+    let cases: Vec<Case> = ways
+        .map(|(planning, beta)| {
+            let mut case = case.clone();
+            case.risk = Risk {
+                planning,
+                beta,
+                ..asked
+            };
+            case
+        })
+        .collect();
+    let rows = play_all(&cases, args.threads)?;
     let table = Table {
         scenario: scenario.name,
         sessions: case.sessions.len(),
         rows,
     };
     output.result(&table, || text(&table))
+}
+
+/// Plays the cases, the next one wherever a thread is free; rows in the order of the cases.
+fn play_all(cases: &[Case], threads: u32) -> Result<Vec<Row>, CliError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some((index, case)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            cases.get(index).map(|case| (index, case))
+        } {
+            rows.push((index, play(case)));
+        }
+        rows
+    };
+    let mut rows: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let ends = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ends.flat_map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    rows.sort_by_key(|(index, _)| *index);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 fn play(case: &Case) -> Result<Row, CliError> {
@@ -133,7 +164,7 @@ fn text(table: &Table) -> String {
     let mut text = format!("{}: {} sessions\n\n", table.scenario, table.sessions);
     let _ = writeln!(
         text,
-        "| planning | beta | earned | worst days' mean | reserve | penalties | blocks sold | short | optimism gap | left short | s |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| planning | beta | earned | worst days' mean | reserve | penalties | blocks sold | short | lost | optimism gap | left short | s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for row in &table.rows {
         let a = &row.account;
@@ -145,7 +176,7 @@ fn text(table: &Table) -> String {
             .map_or_else(|| "-".to_owned(), |g| format!("{g:.2}"));
         let _ = writeln!(
             text,
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {share} | {gap} | {} | {:.0} |",
+            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {share} | {} | {gap} | {} | {:.0} |",
             row.planning,
             row.beta,
             -a.net_cost,
@@ -153,6 +184,7 @@ fn text(table: &Table) -> String {
             a.capacity_revenue.total(),
             a.penalties,
             a.reserve_blocks_sold,
+            a.qualifications_lost,
             a.short_departures,
             a.solve_seconds
         );

@@ -30,6 +30,8 @@ use report::{Entry, Played, Report, Unsolved};
 pub(crate) struct Args {
     /// Scenario file (TOML)
     scenario: PathBuf,
+    #[command(flatten)]
+    data: Data,
     /// First local date, instead of the scenario's
     #[arg(long, value_name = "DATE")]
     from: Option<NaiveDate>,
@@ -48,9 +50,29 @@ fn parse_policy(name: &str) -> Result<Policy, policy::PolicyNameError> {
     name.parse()
 }
 
+/// Where the published files stand that a scenario reads as they are.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Data {
+    /// Folder of the data that scenarios name under `data`
+    #[arg(
+        long = "data",
+        env = "SHOAL_DATA",
+        value_name = "DIR",
+        default_value = "../shared/data"
+    )]
+    folder: PathBuf,
+}
+
+impl Data {
+    /// The scenario at `file` with its tables.
+    pub(crate) fn scenario(&self, file: &Path) -> Result<Scenario, CliError> {
+        Ok(scenario::load_with_data(file, &self.folder)?)
+    }
+}
+
 /// Plays the policies over a scenario and writes what came of it.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
-    let scenario = scenario::load(&args.scenario)?;
+    let scenario = args.data.scenario(&args.scenario)?;
     known::refuse_extras(&scenario)?;
     let case = convert::case(&scenario, args.from, args.to)?;
     let (played, unsolved) = play(&case, &chosen(&args.policies));

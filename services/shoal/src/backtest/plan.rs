@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use clap::Args as ClapArgs;
-use frames::scenario;
 use portfolio::policy::{self, DayPlan, Policy};
 use serde::Serialize;
 
-use super::{convert, known, parse_policy};
+use super::{Data, convert, known, parse_policy};
 use crate::cli::CliError;
 use crate::output::Output;
 
@@ -21,6 +20,8 @@ use crate::output::Output;
 pub(crate) struct Args {
     /// Scenario file (TOML)
     scenario: PathBuf,
+    #[command(flatten)]
+    data: Data,
     /// Delivery day, a local date inside the scenario's period
     #[arg(long, value_name = "DATE")]
     day: NaiveDate,
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
             args.policy
         )));
     }
-    let scenario = scenario::load(&args.scenario)?;
+    let scenario = args.data.scenario(&args.scenario)?;
     let outside = || {
         CliError::Input(format!(
             "{}: --day {} is outside the period, expected a date from {} up to {}, not included",
