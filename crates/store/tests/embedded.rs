@@ -119,15 +119,19 @@ async fn shrunk(dir: &std::path::Path, most: i64) {
     let file = format!("sqlite://{}", dir.join("shoal.db").display());
     let beside = sqlx::SqlitePool::connect(&file).await.unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
+    let (mut before, mut unchanged) = (-1, 0);
     loop {
         let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM log WHERE topic = $1")
             .bind(A.name())
             .fetch_one(&beside)
             .await
             .unwrap();
-        if left <= most {
+        // What is taken away goes in steps: it is over once nothing more goes.
+        unchanged = if left == before { unchanged + 1 } else { 0 };
+        if left <= most && unchanged >= 25 {
             return;
         }
+        before = left;
         assert!(std::time::Instant::now() < deadline, "{left} records left");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
