@@ -201,16 +201,19 @@ impl Transaction {
         rows: impl Into<Lines<'_>>,
     ) -> Result<(), sqlx::Error> {
         let rows = rows.into();
-        let survey = rows.survey(upsert)?;
         match self {
             Self::Sqlite(within) => {
-                for (statement, values) in upsert.statements(rows.iter().collect()) {
+                let rows: Vec<Values<'_>> = rows.iter().collect();
+                for row in &rows {
+                    row.is_writable(upsert.columns)?;
+                }
+                for (statement, values) in upsert.statements(rows) {
                     let query = sql(AssertSqlSafe(statement)).bind_all(values);
                     query.sqlite().execute(&mut **within).await?;
                 }
                 Ok(())
             }
-            Self::Postgres(within) => within.insert(upsert, rows, survey).await,
+            Self::Postgres(within) => within.insert(upsert, rows).await,
         }
     }
 

@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres};
 
-use super::lines::Survey;
 use super::partition::Partitions;
 use super::{
     Lines, Number, Pool, PostgresOptions, Sql, Transaction, Uncommitted, bounded, copy, schema, sql,
@@ -205,8 +204,8 @@ impl Within {
         &mut self,
         upsert: &Upsert,
         rows: Lines<'_>,
-        survey: Survey,
     ) -> Result<(), sqlx::Error> {
+        let survey = rows.survey(upsert)?;
         if let Some(of) = upsert.partitioned {
             let instants = survey.instants.into_iter();
             self.learned
