@@ -107,7 +107,7 @@ pub struct Effect {
     /// Place of the EVSE that it was about, if that was looked up ([`FleetState::place`]).
     pub place: Option<usize>,
     /// EVSEs whose state is another now, in order.
-    pub changed: BTreeSet<EvseId>,
+    pub changed: Vec<EvseId>,
     /// A stay that ended with it, as far as it went.
     pub ended: Option<SessionState>,
     /// What is left of a reading after checks: what metering may count.
@@ -276,7 +276,7 @@ impl FleetState {
         effect.place = Some(place);
         if is_another {
             tracked.state.changed_at = tracked.state.changed_at.max(event.at());
-            effect.changed.insert(evse.clone());
+            effect.changed.push(evse.clone());
         }
         effect
     }
@@ -294,7 +294,7 @@ impl FleetState {
             ..Effect::default()
         };
         if tracked.state.setpoint != before {
-            effect.changed.insert(setpoint.evse.clone());
+            effect.changed.push(setpoint.evse.clone());
         }
         effect
     }
@@ -317,7 +317,7 @@ impl FleetState {
             if let Some(tracked) = self.found(&evse)
                 && tracked.connected(online, at)
             {
-                effect.changed.insert(evse);
+                effect.changed.push(evse);
             }
         }
         effect

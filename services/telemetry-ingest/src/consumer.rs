@@ -6,14 +6,13 @@
 //! checkpoint                     |  stored   |            once the states that it rests on are published
 //! ```
 //!
-//! Whoever is behind makes the next checkpoint while the one before is being stored, so that the database never waits for it.
+//! Whoever is behind makes the next checkpoint while the one before is being stored ([`Storer`]).
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use fleet::EvseState;
 use runtime::Clock;
-use store::{Change, Log, LogError, NewRecord, Record, StoreError, Subscription, Tables, topic};
+use store::{Change, Log, LogError, NewRecord, Record, Subscription, Tables, topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,13 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::feed::{Batch, Feed};
 use crate::fold::{Fold, state_record};
 use crate::live::Live;
+use crate::storer::{Storer, again, ended};
 use crate::{Config, Error, GROUP};
-
-/// Attempts to store something before the service gives up and is started anew.
-const ATTEMPTS: u32 = 5;
-
-/// Wait before the second attempt; doubled for each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// Between two counts of the fleet for those who watch.
 const COUNTED: Duration = Duration::from_secs(5);
@@ -37,23 +31,22 @@ pub(crate) struct Consumer {
     live: Live,
     clock: Clock,
     log: Log,
-    tables: Tables,
     readings: Feed,
     setpoints: Subscription,
     /// When the next checkpoint is due, if anything is unsaved.
     due: Option<Instant>,
     /// States on their way to the log.
-    publishing: Option<Doing>,
+    publishing: Option<Publishing>,
     /// What is stored once they are published.
     next: Option<Change>,
-    /// What is being stored.
-    storing: Option<Doing>,
+    storer: Storer,
     /// True if the last batch was all there was: whoever is behind publishes states with checkpoints only, and of each the last.
     is_drained: bool,
     counted: Instant,
 }
 
-type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+/// Who drops it ends it.
+type Publishing = AbortOnDropHandle<Result<(), Error>>;
 
 /// What the loop met.
 enum Met {
@@ -76,13 +69,12 @@ impl Consumer {
         Ok(Self {
             live,
             clock,
-            tables,
+            storer: Storer::new(tables),
             readings: Feed::new(log.subscribe(topic::READINGS, GROUP).await?, config.batch),
             setpoints: log.subscribe(topic::SETPOINTS, GROUP).await?,
             due: None,
             publishing: None,
             next: None,
-            storing: None,
             log: log.clone(),
             is_drained: true,
             counted: Instant::now(),
@@ -99,10 +91,7 @@ impl Consumer {
                     self.publishing = None;
                     published?;
                 }
-                Met::Stored(stored) => {
-                    self.storing = None;
-                    stored?;
-                }
+                Met::Stored(stored) => stored?,
                 Met::Due => {}
                 Met::Readings(batch) => {
                     let (batch, now) = (batch?, self.clock.now());
@@ -114,7 +103,7 @@ impl Consumer {
                     self.live.write(|fold| fold.setpoints(&records, now));
                 }
             }
-            self.store_next();
+            self.store_next().await;
         }
     }
 
@@ -122,7 +111,7 @@ impl Consumer {
         let batch = self.config.batch;
         // What waits for the store is bounded.
         let room = self.live.read(Fold::taken) < self.config.checkpoint_records;
-        let is_idle = self.publishing.is_none() && self.next.is_none() && self.storing.is_none();
+        let is_idle = self.publishing.is_none() && self.next.is_none() && self.storer.is_idle();
         let due = self.due.filter(|_| is_idle);
         let checkpoint = async {
             match due {
@@ -133,8 +122,8 @@ impl Consumer {
         tokio::select! {
             biased;
             () = stop.cancelled() => Met::Stop,
-            published = done(&mut self.publishing) => Met::Published(published),
-            stored = done(&mut self.storing) => Met::Stored(stored),
+            published = published(&mut self.publishing) => Met::Published(published),
+            stored = self.storer.next() => Met::Stored(stored),
             () = checkpoint => Met::Due,
             records = self.setpoints.next_batch(batch), if room => Met::Setpoints(records),
             batch = self.readings.next(), if room => Met::Readings(batch),
@@ -142,7 +131,7 @@ impl Consumer {
     }
 
     /// Starts to store what has to be stored next, unless something is on its way.
-    fn store_next(&mut self) {
+    async fn store_next(&mut self) {
         let look = |fold: &Fold| (fold.taken(), fold.is_unsaved(), fold.has_changed());
         let (taken, is_unsaved, has_changed) = self.live.read(look);
         if is_unsaved && self.due.is_none() {
@@ -151,15 +140,13 @@ impl Consumer {
         if self.publishing.is_some() {
             return;
         }
-        if self.storing.is_none()
-            && let Some(change) = self.next.take()
-        {
-            self.storing = Some(begin(store(self.tables.clone(), change)));
+        if let Some(change) = self.next.take() {
+            // There was room when it was made.
+            self.storer.give(change).await;
         }
         let is_full = taken >= self.config.checkpoint_records;
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
-        let has_room = self.next.is_none();
-        if has_room && (is_full || is_due && self.storing.is_none()) {
+        if is_full && self.storer.has_room() || is_due && self.storer.is_idle() {
             self.next = Some(self.checkpoint(false));
             self.publish();
         } else if has_changed && self.is_drained {
@@ -178,22 +165,31 @@ impl Consumer {
     fn publish(&mut self) {
         let changed = self.live.write(Fold::take_changed);
         let (log, live) = (self.log.clone(), self.live.clone());
-        self.publishing = Some(begin(async move { publish(&log, &live, changed).await }));
+        let publish = async move { publish(&log, &live, changed).await };
+        self.publishing = Some(AbortOnDropHandle::new(tokio::spawn(publish)));
     }
 
     /// Stores everything: a restart begins where this run ends.
     async fn finish(mut self) -> Result<(), Error> {
-        done_if_any(&mut self.publishing).await?;
-        done_if_any(&mut self.storing).await?;
+        self.wait_published().await?;
         self.publish();
-        done_if_any(&mut self.publishing).await?;
+        self.wait_published().await?;
         if let Some(change) = self.next.take() {
-            store(self.tables.clone(), change).await?;
+            self.storer.give(change).await;
         }
+        self.storer.all().await?;
         let change = self.checkpoint(true);
-        store(self.tables.clone(), change).await?;
+        self.storer.give(change).await;
+        self.storer.all().await?;
         self.readings.end().await;
         Ok(())
+    }
+
+    async fn wait_published(&mut self) -> Result<(), Error> {
+        match self.publishing.take() {
+            Some(mut publishing) => ended(&mut publishing).await,
+            None => Ok(()),
+        }
     }
 
     fn count(&mut self) {
@@ -217,33 +213,11 @@ fn count(of: u64) -> f64 {
     of as f64
 }
 
-/// Begins `what` beside the loop; who drops it ends it.
-fn begin(what: impl Future<Output = Result<(), Error>> + Send + 'static) -> Doing {
-    let task = AbortOnDropHandle::new(tokio::spawn(what));
-    Box::pin(async move {
-        match task.await {
-            Ok(done) => done,
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The process ends.
-                Err(_) => std::future::pending().await,
-            },
-        }
-    })
-}
-
-/// What is under way, once it is done; forever if nothing is.
-async fn done(doing: &mut Option<Doing>) -> Result<(), Error> {
-    match doing {
-        Some(doing) => doing.await,
+/// What is being published, once it is; forever if nothing is.
+async fn published(publishing: &mut Option<Publishing>) -> Result<(), Error> {
+    match publishing {
+        Some(publishing) => ended(publishing).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn done_if_any(doing: &mut Option<Doing>) -> Result<(), Error> {
-    match doing.take() {
-        Some(doing) => doing.await,
-        None => Ok(()),
     }
 }
 
@@ -259,35 +233,4 @@ async fn publish(log: &Log, live: &Live, changed: Vec<EvseState>) -> Result<(), 
     .await?;
     live.announce(changed);
     Ok(())
-}
-
-/// Stores `change`: everything in it is keyed.
-async fn store(tables: Tables, change: Change) -> Result<(), Error> {
-    let started = Instant::now();
-    again("a change", StoreError::is_retryable, || {
-        tables.apply(change.clone())
-    })
-    .await?;
-    metrics::histogram!("shoal_ingest_checkpoint_seconds").record(started.elapsed());
-    Ok(())
-}
-
-/// Does something that may be done twice, again after a refusal that may pass.
-async fn again<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
-    what: &'static str,
-    may_pass: fn(&E) -> bool,
-    mut act: impl FnMut() -> F,
-) -> Result<(), E> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..ATTEMPTS {
-        match act().await {
-            Err(error) if may_pass(&error) => {
-                tracing::warn!(error = %error, "{what} was refused, next attempt in {wait:?}");
-                tokio::time::sleep(wait).await;
-                wait *= 2;
-            }
-            done => return done,
-        }
-    }
-    act().await
 }

@@ -9,6 +9,7 @@ mod order;
 mod resume;
 mod server;
 mod settings;
+mod storer;
 
 pub use settings::Config;
 

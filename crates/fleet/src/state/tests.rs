@@ -530,7 +530,7 @@ proptest! {
         for event in &events {
             let before: Vec<_> = fleet.iter().cloned().collect();
             let effect = fleet.apply(event, now());
-            let changed: BTreeSet<_> = before
+            let changed: Vec<_> = before
                 .iter()
                 .zip(fleet.iter())
                 .filter(|(then, now)| then != now)
