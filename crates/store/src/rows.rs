@@ -5,6 +5,7 @@ use fleet::schedule::Schedule;
 use fleet::{Evse, MeterInterval, Reading, SessionState, Site};
 use market::{Award, Bid, BidId, BidStatus, Clearing, Plan, Statement};
 use serde::Serialize;
+use sqlx::AssertSqlSafe;
 use units::Interval;
 
 use crate::database::partition::{INTERVAL as BY_MONTH, READING as BY_DAY};
@@ -461,13 +462,23 @@ fn state((group, key, body): &(String, String, String)) -> Values<'_> {
 }
 
 async fn kept(to: &mut Transaction, rows: &[(String, String, String)]) -> Result<(), sqlx::Error> {
+    /// Keys per statement.
+    const FORGOTTEN: usize = 128;
     insert(to, &KEPT, rows, state).await?;
-    for (group, key, _) in rows.iter().filter(|(_, _, body)| body.is_empty()) {
-        let forget = sql(
-            "DELETE FROM consumer_state WHERE group_name = $1 AND state_key = $2 AND body = ''",
-        );
-        to.execute(forget.bind(group.clone()).bind(key.clone()))
-            .await?;
+    let empty: Vec<_> = rows.iter().filter(|(_, _, body)| body.is_empty()).collect();
+    for some in empty.chunk_by(|(group, ..), (same, ..)| group == same) {
+        for some in some.chunks(FORGOTTEN) {
+            let places: Vec<String> = (2..some.len() + 2).map(|n| format!("${n}")).collect();
+            // What was kept again under its key is not empty.
+            let forget = format!(
+                "DELETE FROM consumer_state WHERE group_name = $1 AND state_key IN ({}) AND body = ''",
+                places.join(", ")
+            );
+            let forget = sql(AssertSqlSafe(forget)).bind(some[0].0.clone());
+            let keys = some.iter().map(|(_, key, _)| key.clone());
+            to.execute(keys.fold(forget, |forget, key| forget.bind(key)))
+                .await?;
+        }
     }
     Ok(())
 }

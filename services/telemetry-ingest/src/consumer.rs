@@ -103,7 +103,7 @@ impl Consumer {
                     self.live.write(|fold| fold.setpoints(&records, now));
                 }
             }
-            self.store_next().await;
+            self.store_next().await?;
         }
     }
 
@@ -131,14 +131,14 @@ impl Consumer {
     }
 
     /// Starts to store what has to be stored next, unless something is on its way.
-    async fn store_next(&mut self) {
+    async fn store_next(&mut self) -> Result<(), Error> {
         let look = |fold: &Fold| (fold.taken(), fold.is_unsaved(), fold.has_changed());
         let (taken, is_unsaved, has_changed) = self.live.read(look);
         if is_unsaved && self.due.is_none() {
             self.due = Some(Instant::now() + self.config.checkpoint());
         }
         if self.publishing.is_some() {
-            return;
+            return Ok(());
         }
         if let Some(change) = self.next.take() {
             // There was room when it was made.
@@ -147,18 +147,19 @@ impl Consumer {
         let is_full = taken >= self.config.checkpoint_records;
         let is_due = self.due.is_some_and(|due| due <= Instant::now());
         if is_full && self.storer.has_room() || is_due && self.storer.is_idle() {
-            self.next = Some(self.checkpoint(false));
+            self.next = Some(self.checkpoint(false)?);
             self.publish();
         } else if has_changed && self.is_drained {
             self.publish();
         }
+        Ok(())
     }
 
     /// Everything that is to be stored once the states are published.
-    fn checkpoint(&mut self, whole: bool) -> Change {
+    fn checkpoint(&mut self, whole: bool) -> Result<Change, Error> {
         self.due = None;
         self.count();
-        self.live.write(|fold| fold.checkpoint(whole))
+        Ok(self.live.write(|fold| fold.checkpoint(whole))?)
     }
 
     /// Publishes what has changed.
@@ -178,7 +179,7 @@ impl Consumer {
             self.storer.give(change).await;
         }
         self.storer.all().await?;
-        let change = self.checkpoint(true);
+        let change = self.checkpoint(true)?;
         self.storer.give(change).await;
         self.storer.all().await?;
         self.readings.end().await;

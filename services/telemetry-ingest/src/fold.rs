@@ -1,27 +1,22 @@
 //! Everything the service knows, and what follows from the next records. No I/O.
 
+mod saving;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use fleet::metering::{self, Meter, Taken};
 use fleet::reading::Refusal;
 use fleet::state::{Effect, Rules};
-use fleet::{
-    Evse, EvseId, EvseState, FleetState, MeterInterval, Reading, SessionState, Setpoint, Telemetry,
-};
-use store::{Change, NewRecord, Record, Topic, topic};
+use fleet::{Evse, EvseId, EvseState, FleetState, Reading, SessionState, Setpoint, Telemetry};
+use store::{NewRecord, Record, Topic, topic};
 use wire::proto;
 
 use crate::feed::{Batch, decode, telemetry};
-use crate::held::{Held, Marks, Reached, SLICES, Saved, save, slice_key, slice_of};
+use crate::held::{Held, Reached, SLICES, slice_of};
 use crate::order::Order;
-use crate::{GROUP, SLICES_GROUP};
 
 /// Bytes of a refused message that are kept, see `telemetry.proto`.
 const ORIGINAL_BYTES: usize = 64 * 1024;
-
-/// Records that a restart may have to take in again: as many as some seconds of work. Saving a hundred thousand EVSEs with fewer of them
-/// costs the database more than their rows do.
-const AGAIN: usize = 4_000_000;
 
 /// Kinds of events, as they are counted.
 const KINDS: [&str; 6] = [
@@ -64,6 +59,8 @@ pub(crate) struct Fold {
 /// A part of the fleet that is saved together.
 #[derive(Debug, Clone, Default)]
 struct Slice {
+    /// Places of its EVSEs.
+    places: Vec<usize>,
     /// Places of EVSEs that changed since they were saved; some may have been saved alone meanwhile.
     unsaved: Vec<usize>,
     /// It is saved with the next checkpoint.
@@ -135,14 +132,23 @@ impl Fold {
         let is_news = self.state.register(evse, now);
         let place = self.state.place(&id)?;
         if is_news {
-            if place >= self.held.len() {
-                self.held.resize_with(place + 1, Held::default);
+            if self.hold(place, &id) {
                 // What came for it so far was refused: its slice has to begin after that.
                 self.slices[slice_of(&id)].urgent = true;
             }
             self.unsaved(place);
         }
         self.state.get(&id).cloned()
+    }
+
+    /// Makes room for what is held of the EVSE at `place`; answers whether it is new.
+    fn hold(&mut self, place: usize, evse: &EvseId) -> bool {
+        let is_new = place >= self.held.len();
+        if is_new {
+            self.held.resize_with(place + 1, Held::default);
+            self.slices[slice_of(evse)].places.push(place);
+        }
+        is_new
     }
 
     fn event(&mut self, event: &Telemetry, record: &Record, now: DateTime<Utc>) {
@@ -356,130 +362,6 @@ impl Fold {
                 .any(|s| s.urgent || !s.unsaved.is_empty())
     }
 
-    /// Everything that has to be stored together with the offsets taken in, with the snapshot of some EVSEs, or `whole` that of all.
-    /// Counts as stored from now on.
-    pub(crate) fn checkpoint(&mut self, whole: bool) -> Change {
-        let mut intervals = Vec::new();
-        for place in std::mem::take(&mut self.due) {
-            if let Some(tracked) = self.state.at(place) {
-                let held = &mut self.held[place];
-                held.marks.due = false;
-                intervals.extend(held.meter.publish(&tracked.state().evse));
-            }
-        }
-        let fresh = std::mem::take(&mut self.fresh);
-        self.reached.readings.join(&fresh.readings);
-        self.reached.setpoints.join(&fresh.setpoints);
-        let (slices, places) = self.snapshot(whole);
-        let mut sessions = std::mem::take(&mut self.ended);
-        let mut saved = Vec::with_capacity(places.len());
-        for place in places {
-            if let Some(tracked) = self.state.at(place) {
-                let held = &mut self.held[place];
-                (held.marks.unsaved, held.marks.urgent) = (false, false);
-                sessions.extend(tracked.state().session.clone());
-                saved.extend(save(tracked, held));
-            }
-        }
-        for place in std::mem::take(&mut self.stays) {
-            self.held[place].marks.stay = false;
-            let tracked = self.state.at(place);
-            sessions.extend(tracked.and_then(|tracked| tracked.state().session.clone()));
-        }
-        let at = self.reached.text();
-        let slices = slices.into_iter().map(|n| (slice_key(n), at.clone()));
-        let readings = self.take_readings();
-        let records = intervals.iter().map(interval_record);
-        let mut change = Change::default()
-            .records(records.chain(std::mem::take(&mut self.quarantine)))
-            .readings(readings)
-            .intervals(&intervals)
-            .sessions(&sessions)
-            .keep(GROUP, saved)
-            .keep(SLICES_GROUP, slices);
-        for topic in [topic::READINGS, topic::SETPOINTS] {
-            let position = fresh.of(topic);
-            if !position.is_start() {
-                change = change.commit(topic, GROUP, position);
-            }
-        }
-        self.taken = 0;
-        change
-    }
-
-    /// Accepted readings since the last checkpoint, in the order of the table's index: behind, there are many of each EVSE, and neighbours
-    /// are written one after the other.
-    fn take_readings(&mut self) -> Vec<Reading> {
-        let mut readings = std::mem::take(&mut self.readings);
-        self.readings.reserve(readings.len());
-        let rank = self.order.of(&self.state);
-        readings.sort_unstable_by_key(|(place, reading)| (rank[*place], reading.at));
-        readings.into_iter().map(|(_, reading)| reading).collect()
-    }
-
-    /// Slices whose turn it is, and what of them and beside them has to be saved.
-    fn snapshot(&mut self, whole: bool) -> (Vec<usize>, Vec<usize>) {
-        let turns = if whole {
-            SLICES
-        } else {
-            (self.taken * SLICES).div_ceil(AGAIN).clamp(1, SLICES)
-        };
-        let mut slices: Vec<usize> = (0..turns).map(|n| (self.next_slice + n) % SLICES).collect();
-        self.next_slice = (self.next_slice + turns) % SLICES;
-        let urgent = |n: &usize| self.slices[*n].urgent && !slices.contains(n);
-        let more: Vec<usize> = (0..SLICES).filter(urgent).collect();
-        slices.extend(more);
-        let mut places = std::mem::take(&mut self.urgent);
-        for slice in &slices {
-            self.slices[*slice].urgent = false;
-            let unsaved = std::mem::take(&mut self.slices[*slice].unsaved);
-            // What is urgent is in the list already; what was is saved.
-            let is_left = |place: &usize| {
-                let marks = self.held[*place].marks;
-                marks.unsaved && !marks.urgent
-            };
-            places.extend(unsaved.into_iter().filter(is_left));
-        }
-        (slices, places)
-    }
-
-    /// Gives back an EVSE saved by an earlier run; answers whether records since its snapshot are to be taken in again. One that
-    /// cannot be read begins anew, and says so.
-    pub(crate) fn restore(&mut self, evse: &str, body: &str) -> Option<(EvseId, bool)> {
-        match serde_json::from_str::<Saved>(body) {
-            Ok(saved) => {
-                let id = saved.tracked.state().evse.id.clone();
-                let goes_on = saved.seen.is_some();
-                let held = Held {
-                    meter: saved.meter,
-                    seen: saved.seen.unwrap_or_default(),
-                    marks: Marks::default(),
-                };
-                self.state.restore(saved.tracked);
-                let place = self.state.place(&id)?;
-                if place >= self.held.len() {
-                    self.held.resize_with(place + 1, Held::default);
-                }
-                self.held[place] = held;
-                Some((id, goes_on))
-            }
-            Err(error) => {
-                metrics::counter!("shoal_ingest_unreadable_states_total").increment(1);
-                tracing::error!(evse.id = evse, error = %error, "saved state of EVSE {evse} is unreadable, it begins anew");
-                None
-            }
-        }
-    }
-
-    /// Gives back intervals published by an earlier run: before the records since the snapshots are taken in again, and after.
-    pub(crate) fn restore_intervals(&mut self, intervals: &[MeterInterval]) {
-        for interval in intervals {
-            if let Some(place) = self.state.place(&interval.evse) {
-                self.held[place].meter.restore(interval);
-            }
-        }
-    }
-
     /// Start of the first interval that a sample could still change.
     pub(crate) fn first_interval(&self) -> Option<DateTime<Utc>> {
         let meters = self.held.iter().map(|held| &held.meter);
@@ -546,14 +428,6 @@ pub(crate) fn state_record(state: &EvseState) -> NewRecord {
         topic: topic::FLEET_STATE,
         key: state.evse.id.to_string(),
         payload: wire::encode(&proto::fleet::v1::EvseState::from(state)),
-    }
-}
-
-fn interval_record(interval: &MeterInterval) -> NewRecord {
-    NewRecord {
-        topic: topic::METER_INTERVALS,
-        key: interval.evse.to_string(),
-        payload: wire::encode(&proto::telemetry::v1::MeterInterval::from(interval)),
     }
 }
 

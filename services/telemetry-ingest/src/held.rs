@@ -19,11 +19,11 @@ pub(crate) struct Held {
     pub(crate) marks: Marks,
 }
 
-/// What has to be done about an EVSE; each says that it is in the list of that name.
+/// What has to be done about an EVSE; each but the last says that it is in the list of that name.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "five things that are independent of each other"
+    reason = "six things that are independent of each other"
 )]
 pub(crate) struct Marks {
     /// Its state has to be published.
@@ -36,6 +36,8 @@ pub(crate) struct Marks {
     pub(crate) due: bool,
     /// The row of its stay is out of date in more than energy and state of charge.
     pub(crate) stay: bool,
+    /// A row of its own has what is saved of it; its slice has what was saved before.
+    pub(crate) alone: bool,
 }
 
 /// Newest records of one EVSE, per partition: those of its own key, and those of its station.
@@ -89,8 +91,8 @@ struct Saving<'a> {
     seen: &'a Seen,
 }
 
-/// `tracked` and `held` as they are kept, by the name of the EVSE.
-pub(crate) fn save(tracked: &Tracked, held: &Held) -> Option<(String, String)> {
+/// `tracked` and `held` as they are kept.
+pub(crate) fn save(tracked: &Tracked, held: &Held) -> Option<String> {
     let evse = &tracked.state().evse.id;
     let saving = Saving {
         tracked,
@@ -98,7 +100,7 @@ pub(crate) fn save(tracked: &Tracked, held: &Held) -> Option<(String, String)> {
         seen: &held.seen,
     };
     match serde_json::to_string(&saving) {
-        Ok(body) => Some((evse.to_string(), body)),
+        Ok(body) => Some(body),
         Err(error) => {
             tracing::error!(evse.id = %evse, error = %error, "state of EVSE {evse} cannot be saved");
             None

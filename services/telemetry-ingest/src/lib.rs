@@ -6,6 +6,7 @@ mod fold;
 mod held;
 mod live;
 mod order;
+mod packed;
 mod resume;
 mod server;
 mod settings;
@@ -24,8 +25,11 @@ use crate::consumer::Consumer;
 use crate::live::Live;
 use crate::server::Fleet;
 
-/// Group under which offsets are committed and state is saved.
+/// Group under which offsets are committed, and the state of EVSEs is saved that were saved out of turn.
 pub const GROUP: &str = "telemetry-ingest";
+
+/// Group under which the state of each part of the fleet is saved. What is saved of an EVSE under [`GROUP`] is newer.
+const STATES_GROUP: &str = "telemetry-ingest/states";
 
 /// Group under which it is saved how old the snapshots of a part of the fleet are.
 const SLICES_GROUP: &str = "telemetry-ingest/slices";
@@ -61,6 +65,9 @@ pub enum Error {
     /// The tables are lost.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state of the fleet cannot be written out.
+    #[error("snapshot of the fleet: {0}")]
+    Snapshot(#[from] std::io::Error),
     /// The gRPC server ended.
     #[error(transparent)]
     Serve(#[from] PipeError),

@@ -16,7 +16,7 @@ use store::{Change, Log, LogError, Position, Record, Tables, Topic, topic};
 
 use crate::fold::Fold;
 use crate::held::{Held, Reached, SLICES, slice_key, slice_of};
-use crate::{Error, GROUP, SLICES_GROUP};
+use crate::{Error, GROUP, SLICES_GROUP, STATES_GROUP};
 
 /// Records that are read at once.
 const BATCH: usize = 10_000;
@@ -38,8 +38,11 @@ pub(crate) async fn load(
     };
     let mut again = Again::read(tables, committed.clone()).await?;
     fold.reached = committed;
+    for (slice, body) in tables.kept(STATES_GROUP).await? {
+        fold.restore_slice(&slice, &body);
+    }
     for (evse, body) in tables.kept(GROUP).await? {
-        if let Some((evse, goes_on)) = fold.restore(&evse, &body)
+        if let Some((evse, goes_on)) = fold.restore_alone(&evse, &body)
             && !goes_on
         {
             again.whole.insert(evse);

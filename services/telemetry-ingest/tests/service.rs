@@ -510,4 +510,11 @@ async fn restarts_in_order_and_by_force_end_where_an_undisturbed_run_ends() {
     assert_eq!(got.1, expected.1, "intervals and sessions");
     assert_eq!(got.0, expected.0, "states");
     assert_eq!(got.2, expected.2, "refusals");
+
+    let store = Store::open(disturbed.path()).await.unwrap();
+    let tables = store.tables();
+    let slices = tables.kept("telemetry-ingest/states").await.unwrap();
+    assert!((1..=5).contains(&slices.len()), "{slices:?}");
+    let alone = tables.kept(GROUP).await.unwrap();
+    assert_eq!(alone, [], "rows of EVSEs whose slice has been saved since");
 }

@@ -1,2 +1,0 @@
--- SQLite replaces rows in place: the number is that of the migration of PostgreSQL.
-SELECT 1;
