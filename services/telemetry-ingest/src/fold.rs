@@ -38,7 +38,7 @@ pub(crate) struct Fold {
     rules: metering::Rules,
     /// True if accepted readings become rows.
     keeps_readings: bool,
-    /// Places of EVSEs by what has to be done about them, each once ([`Marks`]).
+    /// Places of EVSEs by what has to be done about them, each once ([`crate::held::Marks`]).
     changed: Vec<usize>,
     due: Vec<usize>,
     stays: Vec<usize>,
