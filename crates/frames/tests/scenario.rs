@@ -189,6 +189,7 @@ discharge_efficiency = 0.8
 min_energy_fraction = 0
 v2g_share = 0.5
 departure_known = true
+days_off = [2024-04-01, "2024-05-01"]
 
 [[site]]
 id = "home"
@@ -252,6 +253,8 @@ reserve_reliability = 0.95
     assert_eq!(s.markets.fcr.headroom, Headroom::Window);
     assert!((s.costs.export_per_mwh + 2.5).abs() < 1e-12);
     assert!(s.fleet.departure_known);
+    let off: Vec<String> = s.fleet.days_off.iter().map(ToString::to_string).collect();
+    assert_eq!(off, ["2024-04-01", "2024-05-01"]);
 }
 
 #[test]
@@ -669,6 +672,15 @@ fn bad_keys_are_named_by_line_and_key() {
             [
                 "scenario.toml:11: fleet.charge_efficiency: 1.2",
                 "from 0.01 to 1",
+                "",
+            ],
+        ),
+        (
+            "sessions.csv\"",
+            "sessions.csv\"\ndays_off = [2024-03-29, 5]",
+            [
+                "scenario.toml:11: fleet.days_off[1]: 5",
+                "expected a local date",
                 "",
             ],
         ),

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use market::{Area, Product};
 
 use crate::reference as problem;
@@ -349,6 +349,8 @@ pub struct Case {
     pub may_discharge: BTreeSet<String>,
     /// Stays outside the account (arrival energy unknown, or not wholly inside the period): history to learn from.
     pub others: Vec<Stay>,
+    /// Local dates, known beforehand, on which the traffic is that of a Sunday: holidays, closed days.
+    pub days_off: BTreeSet<NaiveDate>,
     /// Connection points.
     pub sites: Vec<Site>,
     /// Fees and wear.

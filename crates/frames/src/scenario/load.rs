@@ -226,6 +226,14 @@ fn fleet(
         v2g_share: table.number("v2g_share", 1.0, SHARE)?,
         departure_known: table.flag("departure_known", false)?,
         keep_fraction: table.number("keep_fraction", 0.0, SHARE)?,
+        days_off: match table.get("days_off") {
+            Some(leaf) => leaf
+                .list()
+                .iter()
+                .map(Leaf::date)
+                .collect::<Result<_, _>>()?,
+            None => BTreeSet::new(),
+        },
     };
     table.finish()?;
     Ok(fleet)

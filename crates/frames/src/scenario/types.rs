@@ -1,5 +1,6 @@
 //! What a scenario file says, checked and with its tables read.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -98,6 +99,8 @@ pub struct FleetParameters {
     pub departure_known: bool,
     /// Share of capacity kept for emergencies from the moment it can be reached, 0 to 1.
     pub keep_fraction: f64,
+    /// Local dates known beforehand on which it is as on a Sunday: holidays, closed days.
+    pub days_off: BTreeSet<NaiveDate>,
 }
 
 /// A grid connection point with its limits.

@@ -108,6 +108,7 @@ pub(super) fn case(
         sessions: Vec::new(),
         may_discharge: BTreeSet::new(),
         others: Vec::new(),
+        days_off: BTreeSet::new(),
         sites: sites.collect(),
         costs: Costs {
             wear: 20.0,

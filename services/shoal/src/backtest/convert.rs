@@ -32,6 +32,7 @@ pub(crate) fn case(
         sessions: Vec::new(),
         may_discharge: std::collections::BTreeSet::new(),
         others: Vec::new(),
+        days_off: scenario.fleet.days_off.clone(),
         sites: scenario.sites.iter().map(|s| site(s, &window)).collect(),
         costs: case::Costs {
             import: scenario.costs.import_per_mwh,

@@ -261,6 +261,15 @@ impl<'a> Known<'a> {
             .collect()
     }
 
+    /// The kind of day that traffic follows.
+    fn traffic(&self, date: NaiveDate) -> DayKind {
+        if self.case.days_off.contains(&date) {
+            DayKind::Sunday
+        } else {
+            DayKind::of(date)
+        }
+    }
+
     /// Past local days most like `date` with their weights: the same weekday of the last weeks, then the latest of those
     /// with alike traffic, `most` in all; `count` is how many came on a day. Another kind of day says nothing. `first` is the first day of the past.
     pub(crate) fn days_like(
@@ -275,7 +284,7 @@ impl<'a> Known<'a> {
         let last = self.instant().with_timezone(&zone).date_naive();
         let past: Vec<NaiveDate> = (1..=LOOK_BACK_DAYS)
             .filter_map(|days| date.checked_sub_signed(TimeDelta::days(days)))
-            .filter(|d| *d < last && *d >= first && DayKind::of(*d) == DayKind::of(date))
+            .filter(|d| *d < last && *d >= first && self.traffic(*d) == self.traffic(date))
             .collect();
         let past = rhythm::alike(date, &past, count);
         let same = past.iter().filter(|d| d.weekday() == date.weekday());
