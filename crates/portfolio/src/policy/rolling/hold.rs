@@ -37,23 +37,17 @@ pub(crate) struct Terms {
     /// Power kept per kW held.
     pub(crate) factor: f64,
     direction: Direction,
-    /// What one kW held of each product takes of the volume possible of this one, kW.
-    duties: Vec<f64>,
 }
 
 /// The terms of all products, in the order of [`Case::reserves`].
 pub(crate) fn terms(case: &Case) -> Vec<Terms> {
-    let alone = case.reserves.iter().map(|reserve| alone(case, reserve));
-    let mut terms: Vec<Terms> = alone.collect();
-    for p in 0..terms.len() {
-        let own = &terms[p];
-        let duty = |other: &Terms| (other.factor / own.factor).max(other.per_kw / own.per_kw);
-        terms[p].duties = terms.iter().map(duty).collect();
-    }
-    terms
+    case.reserves
+        .iter()
+        .map(|reserve| of(case, reserve))
+        .collect()
 }
 
-fn alone(case: &Case, reserve: &Reserve) -> Terms {
+fn of(case: &Case, reserve: &Reserve) -> Terms {
     let n = window_steps(reserve.endurance_hours, case.grid.hours());
     #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
     let hours = n as f64 * case.grid.hours();
@@ -62,7 +56,6 @@ fn alone(case: &Case, reserve: &Reserve) -> Terms {
         per_kw: hours / case.fleet.discharge_efficiency,
         factor: reserve.power_factor,
         direction: reserve.direction(),
-        duties: Vec::new(),
     }
 }
 
@@ -80,6 +73,9 @@ struct Spare {
     floor: f64,
     lowest: f64,
     capacity: f64,
+    /// Energy owed at the end, and the most that a step can charge of it, kWh.
+    goal: f64,
+    per_step: f64,
 }
 
 impl Spare {
@@ -123,6 +119,8 @@ impl Spare {
             floor,
             lowest: session.floor,
             capacity,
+            goal: session.goal.min(capacity),
+            per_step: hours * ec * charge,
         })
     }
 
@@ -135,22 +133,26 @@ impl Spare {
         #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
         let until = (t - self.begins.min(t)) as f64;
         let highest = (self.energy + self.rise * until).min(self.capacity);
-        let lowest = (self.energy - self.fall * until).max(self.lowest);
+        // After the last activation has been made good there is only so much time left to charge what is owed.
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        let after = self.end.saturating_sub(t + own.tail) as f64;
+        let owed = self.goal - self.per_step * after;
+        let lowest = (self.energy - self.fall * until).max(self.lowest).max(owed);
         let band = 0.5 * (self.capacity - self.floor);
-        let up = (self.up_kw / own.factor).min((highest - self.floor).min(band) / own.per_kw);
-        let down = (self.down_kw / own.factor).min((self.capacity - lowest).min(band) / own.per_kw);
-        let others = player.other_duties(&own.duties, product, t);
+        // Power and energy are shared each by itself: what is short of one may have plenty of the other.
+        let (kw, kwh) = player.kept_for_others(terms, product, t);
+        let possible = |kw: f64, kwh: f64| (kw / own.factor).min(kwh / own.per_kw).max(0.0);
+        let up = possible(
+            self.up_kw - kw.up,
+            (highest - self.floor).min(band) - kwh.up,
+        );
+        let down = possible(
+            self.down_kw - kw.down,
+            (self.capacity - lowest).min(band) - kwh.down,
+        );
         Hold {
-            up: if own.direction.has_up() {
-                (up - others.up).max(0.0)
-            } else {
-                0.0
-            },
-            down: if own.direction.has_down() {
-                (down - others.down).max(0.0)
-            } else {
-                0.0
-            },
+            up: if own.direction.has_up() { up } else { 0.0 },
+            down: if own.direction.has_down() { down } else { 0.0 },
         }
     }
 
@@ -194,8 +196,10 @@ pub(crate) struct Share {
     pub(crate) sure_until: usize,
 }
 
-/// Shares a volume in each step among the players: what is held already stays where it is, as the plans made keep it
-/// free; what is missing is taken in proportion to what each could hold beyond.
+/// Shares a volume in each step among the players: what vehicles that are there hold already stays where it is, as the
+/// plans made keep it free; what is missing is taken in proportion to what each could hold beyond, who is still to come
+/// included. So each takes its part when it comes: were it left to those expected until they do not come, whoever came
+/// before would have used its battery for something else. Vehicles that have refused a part are asked for no more.
 pub(crate) fn share_out(
     case: &Case,
     terms: &[Terms],
@@ -214,14 +218,19 @@ pub(crate) fn share_out(
         let add = |t: usize, hold: Hold| beyond[t - steps.start] = hold;
         each_step(case, terms, player, *product, steps, discharge, add);
         for t in steps.clone() {
-            let held = player.hold(*product, t).unwrap_or_default();
+            let mut held = player.hold(*product, t).unwrap_or_default();
+            if player.real.is_none() && held != Hold::default() {
+                held = Hold::default();
+                player.set_hold(case, *product, t, held);
+            }
             if player.real.is_none() && t < share.sure_until {
-                if held != Hold::default() {
-                    player.set_hold(case, *product, t, Hold::default());
-                }
                 continue;
             }
-            let most = beyond[t - steps.start];
+            let most = if player.full {
+                held
+            } else {
+                beyond[t - steps.start]
+            };
             let more = Hold {
                 up: (most.up - held.up).max(0.0),
                 down: (most.down - held.down).max(0.0),

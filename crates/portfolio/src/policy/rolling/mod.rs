@@ -48,6 +48,9 @@ use pool::{Market, Pool};
 /// costs by less than a thousandth (measured on the reference scenarios).
 const ROUNDS: usize = 2;
 
+/// Attempts to take a new share of reserve, each half of the one before, until a vehicle keeps the share it has.
+const PARTS: usize = 3;
+
 /// Steps between two looks at who may still come.
 const REFRESH_HOURS: i64 = 1;
 
@@ -216,8 +219,7 @@ impl<'a> Rolling<'a> {
         }
         changed |= self.relieve_sites(&known);
         if changed {
-            self.assign_reserve(&known);
-            self.settle(&known);
+            self.hold_reserve(&known);
         }
         self.bid_if_a_gate_closes(&known);
         self.offer_reserve_if_a_gate_closes(&known);
@@ -333,12 +335,14 @@ impl<'a> Rolling<'a> {
         }
         let mut served = false;
         // A vehicle's own needs come before what was sold on it, but not before what it has held already.
-        for attempt in 0..3 {
+        for attempt in 0..=PARTS + 1 {
             match attempt {
                 0 => {}
-                1 => player.return_to_noted(),
+                part if part < PARTS => player.halve_what_is_new(),
+                PARTS => player.return_to_noted(),
                 _ => player.release_holds(),
             }
+            player.full |= attempt > 0;
             let answer = pool::respond(
                 self.case,
                 known,

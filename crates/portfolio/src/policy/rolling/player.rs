@@ -28,6 +28,8 @@ pub(crate) struct Player {
     pub(crate) at_once: Option<Vec<f64>>,
     /// Worth of one more kWh in the battery at the end of each step, currency per kWh; empty before the first answer.
     pub(crate) worth: Vec<f64>,
+    /// Whether it has refused part of a share of reserve, and is asked for no more in this step.
+    pub(crate) full: bool,
     /// Reserve it holds or has held, kW: `[product][step of the session]`; empty where there never was any.
     holds: Vec<Vec<Hold>>,
     /// The same as its present plan keeps it free, before the last sharing out.
@@ -49,6 +51,7 @@ impl Player {
             discharge: vec![0.0; steps],
             at_once: None,
             worth: Vec::new(),
+            full: false,
             holds: Vec::new(),
             kept: Vec::new(),
             session,
@@ -96,6 +99,18 @@ impl Player {
     /// Notes the reserve held: the plan made keeps it free.
     pub(crate) fn note_holds(&mut self) {
         self.kept.clone_from(&self.holds);
+    }
+
+    /// Takes half of what is new to it from the next step on, as against the reserve noted.
+    pub(crate) fn halve_what_is_new(&mut self) {
+        for (product, held) in self.holds.iter_mut().enumerate() {
+            for (j, hold) in held.iter_mut().enumerate().skip(self.next) {
+                let kept = self.kept.get(product).and_then(|kept| kept.get(j));
+                let kept = kept.copied().unwrap_or_default();
+                hold.up = f64::midpoint(hold.up, kept.up);
+                hold.down = f64::midpoint(hold.down, kept.down);
+            }
+        }
     }
 
     /// Holds again from the next step on what was noted, which the plan made keeps free.
@@ -155,20 +170,26 @@ impl Player {
         kept
     }
 
-    /// What other products already take of the possible volume of `product` in step `t`, where one kW held of each
-    /// takes `duties`.
-    pub(crate) fn other_duties(&self, duties: &[f64], product: usize, t: usize) -> Hold {
-        let mut sum = Hold::default();
+    /// Power (kW) and energy (kWh) that step `t` of the grid keeps free for the products beside `product`.
+    pub(crate) fn kept_for_others(
+        &self,
+        terms: &[Terms],
+        product: usize,
+        t: usize,
+    ) -> (Hold, Hold) {
+        let (mut kw, mut kwh) = (Hold::default(), Hold::default());
         let Some(j) = t.checked_sub(self.session.first) else {
-            return sum;
+            return (kw, kwh);
         };
-        for (index, (held, duty)) in self.holds.iter().zip(duties).enumerate() {
+        for (index, (held, terms)) in self.holds.iter().zip(terms).enumerate() {
             if let Some(hold) = held.get(j).filter(|_| index != product) {
-                sum.up += hold.up * duty;
-                sum.down += hold.down * duty;
+                kw.up += terms.factor * hold.up;
+                kw.down += terms.factor * hold.down;
+                kwh.up += terms.per_kw * hold.up;
+                kwh.down += terms.per_kw * hold.down;
             }
         }
-        sum
+        (kw, kwh)
     }
 
     /// Lengthens an assumed stay to `plug_out` and keeps the plan made so far.

@@ -5,6 +5,13 @@ use super::hold::{Hold, Share, nothing, share_out};
 use super::known::Known;
 use crate::policy::{penalty, qualify};
 
+/// Times that what some refuse is shared out among the others before it is missing: each time the refusers are out, so
+/// that a second sharing finds nearly all there is.
+const SHARINGS: usize = 4;
+
+/// What counts as missing, kW: more than sums of floating point numbers are off by.
+const LEAST_MISSING: f64 = 1e-6;
+
 impl Rolling<'_> {
     /// Takes in results that are out: a bid is won if the marginal price covers it.
     pub(super) fn clear_reserve(&mut self, known: &Known<'_>) -> bool {
@@ -30,8 +37,24 @@ impl Rolling<'_> {
         won
     }
 
+    /// All answer the others' plans with what is sold shared out among them. What one refuses for its own needs the
+    /// others are asked for at once: a few kW missing for a moment spoil the block.
+    pub(super) fn hold_reserve(&mut self, known: &Known<'_>) {
+        for player in &mut self.players {
+            player.full = false;
+        }
+        for _ in 0..SHARINGS {
+            self.assign_reserve(known);
+            self.settle(known);
+            if (0..self.case.reserves.len()).all(|p| self.missing_kw(p, known.now) <= LEAST_MISSING)
+            {
+                break;
+            }
+        }
+    }
+
     /// Shares out what is sold from step `now` on among the vehicles that are there or expected.
-    pub(super) fn assign_reserve(&mut self, known: &Known<'_>) {
+    fn assign_reserve(&mut self, known: &Known<'_>) {
         if self.sold_mw.iter().flatten().all(|mw| *mw <= 0.0) {
             return;
         }
@@ -67,12 +90,9 @@ impl Rolling<'_> {
     /// Records what is held in step `t` and what is missing of what was sold.
     pub(super) fn record_reserve(&mut self, t: usize) {
         for product in 0..self.case.reserves.len() {
-            let sold = self.sold_at(product, t) * 1000.0;
-            if sold <= 0.0 {
+            if self.sold_at(product, t) <= 0.0 {
                 continue;
             }
-            let reserve = &self.case.reserves[product];
-            let mut held = Hold::default();
             for player in &self.players {
                 let Some(index) = player.real else { continue };
                 let Some(hold) = player.hold(product, t) else {
@@ -83,8 +103,6 @@ impl Rolling<'_> {
                 if session.share_at(t) < 1.0 {
                     continue;
                 }
-                held.up += hold.up;
-                held.down += hold.down;
                 let j = t - session.first;
                 let kept =
                     self.held[index].get_or_insert_with(|| nothing(self.case, session.share.len()));
@@ -97,21 +115,43 @@ impl Rolling<'_> {
                 kept[product].up_discharge_kw[j] = hold.up - cancelled;
                 kept[product].down_kw[j] = hold.down;
             }
-            let up = if reserve.direction().has_up() {
-                sold - held.up
-            } else {
-                0.0
-            };
-            let down = if reserve.direction().has_down() {
-                sold - held.down
-            } else {
-                0.0
-            };
-            let missing = up.max(down);
-            if missing > 1e-6 {
+            let missing = self.missing_kw(product, t);
+            if missing > LEAST_MISSING {
                 self.missing_mw[product][t] = missing / 1000.0;
             }
         }
+    }
+
+    /// What the vehicles that are there do not hold in step `t` of what is sold of a product, kW; not above zero where
+    /// all is held.
+    fn missing_kw(&self, product: usize, t: usize) -> f64 {
+        let sold = self.sold_at(product, t) * 1000.0;
+        if sold <= 0.0 {
+            return 0.0;
+        }
+        let mut held = Hold::default();
+        for player in &self.players {
+            let Some(index) = player.real else { continue };
+            // Whoever leaves within the step cannot deliver in all of it.
+            if self.case.sessions[index].share_at(t) < 1.0 {
+                continue;
+            }
+            let hold = player.hold(product, t).unwrap_or_default();
+            held.up += hold.up;
+            held.down += hold.down;
+        }
+        let direction = self.case.reserves[product].direction();
+        let up = if direction.has_up() {
+            sold - held.up
+        } else {
+            0.0
+        };
+        let down = if direction.has_down() {
+            sold - held.down
+        } else {
+            0.0
+        };
+        up.max(down)
     }
 
     /// Blocks sold that end with step `t` are done: what was missing of them counts for the qualification and for the aim

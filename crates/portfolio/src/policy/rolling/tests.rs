@@ -1,8 +1,8 @@
-//! What a vehicle keeps of the reserve that was shared out to it.
+//! How reserve is shared out and what a vehicle keeps of its share; which past days tell of a day.
 
 use market::Product;
 
-use super::hold::Hold;
+use super::hold::{Hold, Share, each_step, share_out};
 use super::known::Known;
 use super::*;
 use crate::case::Reserve;
@@ -102,4 +102,111 @@ fn a_vehicle_that_cannot_hold_a_new_share_keeps_the_one_its_plan_keeps_free() {
     for t in 0..STEPS {
         assert_eq!(rolling.players[0].hold(0, t), Some(hold(5.0)), "step {t}");
     }
+}
+
+/// Two cars like that of `one_car`, the second one still to come.
+fn two_cars(case: &Case) -> Vec<Player> {
+    let there = Player::new(case.sessions[0].clone(), 1.0, Some(0));
+    let to_come = Player::new(case.sessions[0].clone(), 1.0, None);
+    vec![there, to_come]
+}
+
+fn share_up(case: &Case, players: &mut [Player], kw: f64) {
+    let share = Share {
+        product: 0,
+        steps: 0..8,
+        kw,
+        sure_until: 0,
+    };
+    share_out(case, &hold::terms(case), players, &share, true);
+}
+
+#[test]
+fn who_comes_first_takes_its_part_though_those_expected_could_hold_all() {
+    let case = one_car();
+    let mut players = two_cars(&case);
+    for t in 0..8 {
+        players[1].set_hold(&case, 0, t, Hold { up: 6.0, down: 0.0 });
+    }
+    share_up(&case, &mut players, 6.0);
+    let up = |player: &Player| player.hold(0, 4).unwrap().up;
+    assert!((up(&players[0]) - 3.0).abs() < 1e-9, "{}", up(&players[0]));
+    // The other one does not come: what is held stays, what is missing is added.
+    players.pop();
+    share_up(&case, &mut players, 6.0);
+    assert!((up(&players[0]) - 6.0).abs() < 1e-9, "{}", up(&players[0]));
+}
+
+#[test]
+fn what_one_has_refused_the_others_are_asked_for() {
+    let case = one_car();
+    let mut players = two_cars(&case);
+    players[0].full = true;
+    for t in 0..8 {
+        players[0].set_hold(&case, 0, t, Hold { up: 1.0, down: 0.0 });
+    }
+    share_up(&case, &mut players, 6.0);
+    let up = |player: &Player| player.hold(0, 4).unwrap().up;
+    assert!((up(&players[0]) - 1.0).abs() < 1e-9);
+    assert!((up(&players[1]) - 5.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_vehicle_that_cannot_hold_all_of_a_new_share_is_asked_for_half_of_what_is_new() {
+    let case = one_car();
+    let mut player = two_cars(&case).remove(0);
+    let hold = |up| Hold { up, down: 0.0 };
+    player.set_hold(&case, 0, 2, hold(4.0));
+    player.note_holds();
+    player.set_hold(&case, 0, 2, hold(10.0));
+    player.set_hold(&case, 0, 3, hold(2.0));
+    player.halve_what_is_new();
+    assert_eq!(player.hold(0, 2), Some(hold(7.0)));
+    assert_eq!(player.hold(0, 3), Some(hold(1.0)));
+}
+
+#[test]
+fn what_other_products_leave_of_power_and_of_energy_is_counted_apart() {
+    let mut case = one_car();
+    case.reserves.push(Reserve {
+        product: Product::Fcr,
+        power_factor: 1.25,
+        endurance_hours: 0.5,
+        ..case.reserves[0].clone()
+    });
+    let terms = hold::terms(&case);
+    let mut player = two_cars(&case).remove(0);
+    let possible = |player: &Player| {
+        let mut up = 0.0;
+        let steps = 4..5;
+        each_step(&case, &terms, player, 1, &steps, true, |_, hold| {
+            up = hold.up
+        });
+        up
+    };
+    let alone = possible(&player);
+    player.set_hold(&case, 0, 4, Hold { up: 5.0, down: 0.0 });
+    // There is energy enough for both, so that only power is shared: 5 kW less at 1.25 kW per kW.
+    assert!(
+        (alone - possible(&player) - 5.0 / 1.25).abs() < 1e-9,
+        "{alone}"
+    );
+}
+
+#[test]
+fn a_day_off_is_like_sundays_and_no_past_day_of_work_days() {
+    let date = |d: u32| NaiveDate::from_ymd_opt(2024, 3, d).unwrap();
+    let monday = NaiveDate::from_ymd_opt(2024, 4, 1).unwrap();
+    let like = |off: &[NaiveDate], day: NaiveDate| -> Vec<NaiveDate> {
+        let mut case = one_car();
+        case.days_off.extend(off);
+        let known = Known::at(&case, 48 + 96);
+        let like = known.days_like(day, date(22), 28, |_| 10);
+        like.into_iter().map(|(day, _)| day).collect()
+    };
+    let work_days = [29, 28, 27, 26, 25, 22].map(date);
+    assert_eq!(like(&[], monday).len(), work_days.len());
+    assert_eq!(like(&[monday], monday), [date(24)]);
+    let tuesday = monday.succ_opt().unwrap();
+    assert!(!like(&[date(26)], tuesday).contains(&date(26)));
 }
