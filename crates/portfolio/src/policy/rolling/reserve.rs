@@ -123,9 +123,6 @@ impl Rolling<'_> {
             let possible = self.possible(days, product, &steps);
             let throughout = possible.throughout();
             let most = self.most(product, &throughout);
-            if most < LEAST_MW && throughout.iter().any(|mw| *mw >= LEAST_MW) {
-                self.aims[product].withheld();
-            }
             let best = self.best_volume(known, product, &steps, most, &possible, &auction);
             if let Some(Volume { mw, cost, ask }) = best {
                 let bid = ReserveBid {
@@ -251,29 +248,21 @@ impl Rolling<'_> {
         day.players.iter().map(cost).sum()
     }
 
-    /// The most that may be offered, MW, for a shortfall as rare as is aimed at. Of n past days and the day to come each is as likely as any other to be the
-    /// poorest, so the day falls below the r-th poorest with a chance of r/(n+1), in between in proportion; where even
-    /// the poorest is not rare enough, less than it in proportion.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a handful of days"
-    )]
-    fn most(&self, product: usize, available: &[f64]) -> f64 {
+    /// The most that may be offered, MW, where days like the one to come could hold `available` throughout. Notes where
+    /// caution alone forbids an offer.
+    fn most(&mut self, product: usize, available: &[f64]) -> f64 {
         let mut sorted = available.to_vec();
         sorted.sort_by(f64::total_cmp);
         if self.case.risk.planning == Planning::Expected {
+            #[expect(clippy::cast_precision_loss, reason = "a handful of days")]
             return sorted.iter().sum::<f64>() / sorted.len().max(1) as f64;
         }
-        let rank = self.aims[product].chance() * (sorted.len() + 1) as f64;
-        let whole = (rank + 1e-9).floor() as usize;
-        let ranked = |r: usize| match r.checked_sub(1) {
-            Some(index) => sorted.get(index).or(sorted.last()).copied().unwrap_or(0.0),
-            None => 0.0,
-        };
-        let part = (rank - whole as f64).max(0.0);
-        ranked(whole) + part * (ranked(whole + 1) - ranked(whole))
+        let aim = &mut self.aims[product];
+        let most = aim.volume(&sorted);
+        if most < LEAST_MW && aim.volume_asked(&sorted) >= LEAST_MW {
+            aim.withheld();
+        }
+        most
     }
 
     /// The volume that is expected to earn most, with what it costs per MW (holding it, and the penalty on the days that
