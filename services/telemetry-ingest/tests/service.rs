@@ -456,7 +456,7 @@ fn morning() -> Vec<Telemetry> {
     events
 }
 
-/// What a run came to, once it has ended in order: rows of stays that go on follow their meters with a delay while it runs.
+/// What a run came to, once it has ended in order: only then do rows of stays that go on have their last figures.
 async fn outcome(mut service: Running) -> (Vec<EvseState>, String, usize) {
     let mut fleet = service.fleet().await;
     for state in &mut fleet {
