@@ -10,7 +10,7 @@ use fleet::{Evse, Reading, Telemetry};
 use ocpp_kit::types::Decimal;
 use ocpp_kit::v2_1::{
     GenericStatus, NotifyPeriodicEventStreamRequest, OpenPeriodicEventStreamRequest,
-    OpenPeriodicEventStreamResponse, StatusInfo,
+    OpenPeriodicEventStreamResponse, StatusInfo, StreamDataElement,
 };
 use units::Energy;
 
@@ -165,11 +165,7 @@ impl Streams {
         let known = self.metered.get(&(place, register)).copied();
         let held = self.held.entry(place).or_default();
         let mut bad: Option<(String, usize)> = None;
-        for element in &sent.data {
-            let read = instant(sent, element.t).and_then(|at| {
-                let energy = energy(&element.v, at, evse, known, &mut open.unit)?;
-                Ok((at, energy))
-            });
+        for read in energies(sent, evse, known, &mut open.unit) {
             match read {
                 Ok((at, energy)) => {
                     let pair = held.entry(at).or_default();
@@ -255,6 +251,31 @@ fn instant(
     base.zip(micros)
         .and_then(|(base, micros)| base.checked_add_signed(TimeDelta::microseconds(micros)))
         .ok_or_else(|| format!("{} + {offset} s is outside the calendar", sent.basetime))
+}
+
+/// What each value of a message says, or why it is refused.
+///
+/// A stream has one unit: where a value by itself fits two, another value of the message that fits
+/// only one decides for it.
+fn energies(
+    sent: &NotifyPeriodicEventStreamRequest,
+    evse: &Evse,
+    known: Option<Metered>,
+    unit: &mut Option<&'static str>,
+) -> Vec<Result<(DateTime<Utc>, Energy), String>> {
+    let read = |element: &StreamDataElement, unit: &mut Option<&'static str>| {
+        let at = instant(sent, element.t)?;
+        Ok((at, energy(&element.v, at, evse, known, unit)?))
+    };
+    let alone: Vec<Result<_, String>> = sent.data.iter().map(|e| read(e, unit)).collect();
+    let Some(decided) = *unit else {
+        return alone;
+    };
+    let again = |(element, first): (&StreamDataElement, Result<_, String>)| match first {
+        Ok(value) => Ok(value),
+        Err(why) => read(element, &mut Some(decided)).map_err(|_| why),
+    };
+    sent.data.iter().zip(alone).map(again).collect()
 }
 
 /// Energy of a register, in the one unit in which it fits the meter values.

@@ -253,8 +253,11 @@ async fn a_two_way_station_streams_a_discharge_as_a_discharge_at_its_time() {
         })
         .await;
     let refused = bench.quarantined().await;
-    let refused: Vec<String> = refused.into_iter().map(|q| q.reason).collect();
-    assert_eq!(refused, [""; 0]);
+    let mut refused = refused.into_iter().map(|q| q.reason);
+    // A register that has hardly moved fits two units: on a slow machine, where meter values come
+    // late, it is refused for a while and never guessed at.
+    let other = refused.find(|why| !why.contains("may be Wh or kWh"));
+    assert_eq!(other, None);
     let (first, last) = (streamed.first().unwrap(), streamed.last().unwrap());
     let millis = (last.at - first.at).num_milliseconds();
     let expected = Energy::from_joules(watts * millis / 1_000);

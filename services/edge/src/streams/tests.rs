@@ -156,6 +156,10 @@ fn a_new_meter_in_which_both_units_fit_is_not_guessed_at() {
     assert!(said.refused[0].contains("may be Wh or kWh"), "{said:?}");
     let said = streamed(&mut outlets, 1, &json!([{"t": 0, "v": "0"}]));
     assert!(said.refused.is_empty(), "zero is zero: {said:?}");
+    // A value of the same message that fits one unit only decides for the one before it.
+    let both = json!([{"t": 0, "v": "0.01"}, {"t": 1, "v": "0.02"}, {"t": 2, "v": "20"}]);
+    let said = streamed(&mut outlets, 1, &both);
+    assert!(said.refused.is_empty(), "{said:?}");
 }
 
 #[test]
