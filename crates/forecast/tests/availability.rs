@@ -223,6 +223,39 @@ fn every_second_friday_is_found_by_the_data_and_forecast_so() {
 }
 
 #[test]
+fn two_fridays_of_each_kind_that_differ_by_far_are_told_apart() {
+    let first = date("2019-06-03");
+    let rhythm = |weeks: i64| {
+        let visits = workplace(first, 7 * weeks);
+        forecast(&visits, local(first + TimeDelta::weeks(weeks), 0)).rhythm
+    };
+    assert_eq!(rhythm(3), [false; 7], "one Friday of a kind says nothing");
+    assert_eq!(rhythm(4), [false, false, false, false, true, false, false]);
+}
+
+#[test]
+fn the_first_work_day_of_a_site_stands_for_the_next_one() {
+    // Friday with many, a weekend with hardly anybody.
+    let friday = date("2019-06-14");
+    let visits = workplace(friday, 3);
+    let monday = friday + TimeDelta::days(3);
+    let of_day = |day: NaiveDate| {
+        let began =
+            |v: &&Visit| v.span.start() >= local(day, 0) && v.span.start() < local(day, 1440);
+        f64::from(u32::try_from(visits.iter().filter(began).count()).unwrap())
+    };
+    assert!(of_day(friday) > 15.0 && of_day(monday - TimeDelta::days(1)) < 5.0);
+    let ahead = forecast(&visits, local(monday, 0));
+    let noon = ahead.paths.sorted(Quantity::PluggedIn, 12);
+    let median = f64::from(noon[noon.len() / 2]);
+    assert!(
+        median > 0.5 * of_day(friday),
+        "{median} of {}",
+        of_day(friday)
+    );
+}
+
+#[test]
 fn paths_keep_what_goes_together_and_shuffled_ones_lose_it() {
     let log = Log::new(ZONE, workplace(date("2019-05-06"), 98));
     let test = Test {

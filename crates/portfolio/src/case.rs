@@ -332,6 +332,16 @@ impl Default for Risk {
     }
 }
 
+/// How positions are scored in ways the day may go that they were not made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scoring {
+    /// Ways drawn afresh for each day, at least one.
+    pub ways: usize,
+    /// Weights of the dear tail for each of which a position is made, from what is known at the gate; only that of
+    /// [`Risk::beta`] is sold.
+    pub betas: Vec<f64>,
+}
+
 /// One back-test as the kernels see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
@@ -359,6 +369,8 @@ pub struct Case {
     pub fleet: Fleet,
     /// How the unknown is weighed.
     pub risk: Risk,
+    /// Whether positions are scored in ways they were not made from. No decision depends on it.
+    pub scoring: Option<Scoring>,
     /// Whether energy is sold day-ahead; otherwise all of it settles as imbalance.
     pub day_ahead: bool,
     /// Reserve products that may be sold.

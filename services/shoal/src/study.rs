@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use chrono::NaiveDate;
 use clap::{Args as ClapArgs, Subcommand};
-use portfolio::case::{Case, Planning, Risk};
-use portfolio::policy::{self, Account, Policy};
+use portfolio::case::{Case, Planning, Risk, Scoring};
+use portfolio::policy::{self, Account, Policy, Score, Scored};
 use serde::Serialize;
 
 use crate::backtest;
@@ -48,6 +48,9 @@ struct Uncertain {
     /// Weight of the dear tail to play, repeatable; 0, 0.5 and 1 without it
     #[arg(long = "beta", value_name = "WEIGHT")]
     betas: Vec<f64>,
+    /// Ways drawn afresh in which each day's positions are scored, once its price is out
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    fresh: u32,
     /// Threads that may be used; what is played does not depend on them
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     threads: u32,
@@ -78,6 +81,29 @@ struct Table {
     scenario: String,
     sessions: usize,
     rows: Vec<Row>,
+    /// Positions made with each weight of the dear tail on the days of the first way that plans on scenarios.
+    positions: Vec<Position>,
+}
+
+/// What positions made with one weight of the dear tail earn in ways that they were not made from, per day.
+#[derive(Debug, Serialize)]
+struct Position {
+    beta: f64,
+    days: usize,
+    /// Mean over days and ways.
+    mean: f64,
+    /// Mean over days of each day's dearest ways.
+    tail: f64,
+    /// How much more than with the first weight, with the standard error over the days.
+    mean_gain: Gain,
+    tail_gain: Gain,
+}
+
+/// A mean difference.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Gain {
+    mean: f64,
+    standard_error: Option<f64>,
 }
 
 fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
@@ -96,9 +122,16 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
     };
     let ways = std::iter::once((Planning::Expected, 0.0))
         .chain(betas.iter().map(|beta| (Planning::Stochastic, *beta)));
+    let scoring = Scoring {
+        ways: usize::try_from(args.fresh).unwrap_or(1),
+        betas: betas.to_vec(),
+    };
     let cases: Vec<Case> = ways
-        .map(|(planning, beta)| {
+        .enumerate()
+        .map(|(place, (planning, beta))| {
             let mut case = case.clone();
+            // The expected-value planner is first.
+            case.scoring = (place == 1).then(|| scoring.clone());
             case.risk = Risk {
                 planning,
                 beta,
@@ -107,17 +140,19 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
             case
         })
         .collect();
-    let rows = play_all(&cases, args.threads)?;
+    let played = play_all(&cases, args.threads)?;
+    let scores = played.iter().flat_map(|(_, scores)| scores);
     let table = Table {
         scenario: scenario.name,
         sessions: case.sessions.len(),
-        rows,
+        positions: positions(betas, &scores.collect::<Vec<_>>()),
+        rows: played.into_iter().map(|(row, _)| row).collect(),
     };
     output.result(&table, || text(&table))
 }
 
 /// Plays the cases, the next one wherever a thread is free; rows in the order of the cases.
-fn play_all(cases: &[Case], threads: u32) -> Result<Vec<Row>, CliError> {
+fn play_all(cases: &[Case], threads: u32) -> Result<Vec<(Row, Vec<Score>)>, CliError> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut rows = Vec::new();
@@ -139,7 +174,7 @@ fn play_all(cases: &[Case], threads: u32) -> Result<Vec<Row>, CliError> {
     rows.into_iter().map(|(_, row)| row).collect()
 }
 
-fn play(case: &Case) -> Result<Row, CliError> {
+fn play(case: &Case) -> Result<(Row, Vec<Score>), CliError> {
     let begun = Instant::now();
     let run = policy::run(case, Policy::V2g).map_err(|e| CliError::failed(&e))?;
     let mut account = policy::account(case, &run);
@@ -147,7 +182,7 @@ fn play(case: &Case) -> Result<Row, CliError> {
     #[expect(clippy::cast_precision_loss, reason = "a count of blocks")]
     let joint_shortfall = (account.reserve_blocks_sold > 0)
         .then(|| account.reserve_blocks_short as f64 / account.reserve_blocks_sold as f64);
-    Ok(Row {
+    let row = Row {
         planning: match case.risk.planning {
             Planning::Expected => "expected",
             Planning::Stochastic => "stochastic",
@@ -156,7 +191,56 @@ fn play(case: &Case) -> Result<Row, CliError> {
         reserve_reliability: case.risk.reserve_reliability,
         joint_shortfall,
         account,
-    })
+    };
+    Ok((row, run.scores))
+}
+
+/// Positions by weight of the dear tail, each over all days.
+fn positions(betas: &[f64], scores: &[&Score]) -> Vec<Position> {
+    let of = |place: usize, value: fn(&Scored) -> f64| -> Vec<f64> {
+        let scored = scores.iter().filter_map(|s| s.positions.get(place));
+        scored.map(|s| -value(s)).collect()
+    };
+    let gain = |place: usize, value: fn(&Scored) -> f64| {
+        let pairs = of(place, value).into_iter().zip(of(0, value));
+        Gain::over(&pairs.map(|(a, b)| a - b).collect::<Vec<_>>())
+    };
+    let (mean, tail) = (|s: &Scored| s.mean, |s: &Scored| s.tail);
+    betas
+        .iter()
+        .enumerate()
+        .filter(|_| !scores.is_empty())
+        .map(|(place, beta)| Position {
+            beta: *beta,
+            days: scores.len(),
+            mean: Gain::over(&of(place, mean)).mean,
+            tail: Gain::over(&of(place, tail)).mean,
+            mean_gain: gain(place, mean),
+            tail_gain: gain(place, tail),
+        })
+        .collect()
+}
+
+impl Gain {
+    #[expect(clippy::cast_precision_loss, reason = "a count of days")]
+    fn over(days: &[f64]) -> Self {
+        let count = days.len() as f64;
+        let mean = days.iter().sum::<f64>() / count;
+        let squares: f64 = days.iter().map(|d| (d - mean).powi(2)).sum();
+        Self {
+            mean,
+            standard_error: (days.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt()),
+        }
+    }
+}
+
+impl std::fmt::Display for Gain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.standard_error {
+            Some(error) => write!(f, "{:+.3} ± {error:.3}", self.mean),
+            None => write!(f, "{:+.3}", self.mean),
+        }
+    }
 }
 
 /// The table as Markdown. Money is earned: a cost is negative.
@@ -187,6 +271,20 @@ fn text(table: &Table) -> String {
             a.qualifications_lost,
             a.short_departures,
             a.solve_seconds
+        );
+    }
+    if let Some(first) = table.positions.first() {
+        let _ = writeln!(
+            text,
+            "\nPositions of {} days in ways they were not made from, per day:\n\n| beta | earned | worst ways' mean | more than at beta {} | worst ways' mean |\n|---|---|---|---|---|",
+            first.days, first.beta
+        );
+    }
+    for p in &table.positions {
+        let _ = writeln!(
+            text,
+            "| {} | {:.3} | {:.3} | {} | {} |",
+            p.beta, p.mean, p.tail, p.mean_gain, p.tail_gain
         );
     }
     text

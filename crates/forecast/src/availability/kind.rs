@@ -13,10 +13,11 @@ pub(crate) const OFF: usize = 14;
 const SATURDAY: usize = 10;
 const SUNDAY: usize = 12;
 
-/// Student's t above which a fortnight is believed rather than chance: seven weekdays are tried at every origin.
-const RHYTHM_T: f64 = 4.0;
-/// Days of each phase needed to say so.
-const RHYTHM_DAYS: usize = 4;
+/// Days of each phase, and Student's t above which a fortnight is believed rather than chance where there are as many: seven
+/// weekdays are tried at every origin. Two days of each say little of their spread, so they must differ more.
+const RHYTHM: [(usize, f64); 2] = [(4, 4.0), (2, 6.0)];
+/// Days after which the first day, which may have begun before the data do, is left out.
+const FIRST_COUNTS: i32 = 14;
 
 /// How fast likeness falls with the distance of two kinds.
 const SHARPNESS: f64 = 1.5;
@@ -96,13 +97,15 @@ fn days(view: &View<'_>, today: i32) -> Vec<Day> {
     let Some(first) = view.first_day() else {
         return Vec::new();
     };
-    // The first day may have begun before the data do.
-    let past = (first + 1).max(today - FURTHEST)..today;
+    let whole = first + i32::from(today - first > FIRST_COUNTS);
+    let past = whole.max(today - FURTHEST)..today;
     past.filter_map(|day| {
         let mut profile = [0.0; 24];
         for (hour, value) in (0_i64..).zip(&mut profile) {
-            // A day with a hole in it says too little.
-            *value = f64::from(view.count(view.log().instant(day, 3600 * hour))?);
+            let at = view.log().instant(day, 3600 * hour);
+            // A day with a hole in it says too little; before the first visit nobody was there, as far as is known.
+            let count = view.count(at).or((at <= view.first_start()?).then_some(0));
+            *value = f64::from(count?);
         }
         Some(Day {
             day,
@@ -127,9 +130,10 @@ fn rhythm(days: &[Day], off: &BTreeSet<i32>) -> [bool; 7] {
                 .collect()
         };
         let (a, b) = (of(0), of(1));
-        *found = a.len() >= RHYTHM_DAYS
-            && b.len() >= RHYTHM_DAYS
-            && differ(&a, &b).is_some_and(|t| t > RHYTHM_T);
+        let least = RHYTHM
+            .iter()
+            .find(|(days, _)| a.len().min(b.len()) >= *days);
+        *found = least.is_some_and(|(_, least)| differ(&a, &b).is_some_and(|t| t > *least));
     }
     found
 }

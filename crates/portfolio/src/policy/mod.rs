@@ -22,7 +22,7 @@ use crate::reference::{ProblemError, SessionSchedule};
 
 pub use account::{Account, CapacityRevenue, account};
 pub use limits::limits;
-pub use rolling::{DayPlan, PlannedBid, PlannedSession, PlannedStep};
+pub use rolling::{DayPlan, PlannedBid, PlannedSession, PlannedStep, Score, Scored};
 
 /// Who decides, and on what knowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -144,6 +144,8 @@ pub struct Run {
     pub qualifications_lost: Vec<usize>,
     /// Spans of steps sold ahead, with what each was expected to cost when its price was out, currency.
     pub planned: Vec<(std::ops::Range<usize>, f64)>,
+    /// What positions of each day sold ahead cost in ways drawn afresh; empty unless asked for by [`Case::scoring`].
+    pub scores: Vec<Score>,
     /// Proven distance from the optimum of R, relative; `None` where no bound was computed.
     pub relative_gap: Option<f64>,
     /// What no schedule can cost less than (objective of R); `None` where no bound was computed.

@@ -10,8 +10,8 @@ use std::ops::Range;
 use chrono::NaiveDate;
 
 use super::account::deviation_cost;
-use super::{Run, penalty};
-use crate::case::Case;
+use super::{Run, penalty, risk};
+use crate::case::{Case, Risk};
 
 /// Energy, fees, wear and imbalance of each step, currency.
 #[must_use]
@@ -59,6 +59,22 @@ pub fn dear_tail(costs: impl IntoIterator<Item = f64>, alpha: f64) -> f64 {
         left -= part;
     }
     sum / size
+}
+
+/// Mean of the dearest `1 - alpha` of `costs` of these probabilities, which add to 1.
+pub(crate) fn weighed_tail(costs: &[f64], odds: &[f64], alpha: f64) -> f64 {
+    let tail = Risk {
+        beta: 1.0,
+        cvar_alpha: alpha,
+        ..Risk::default()
+    };
+    risk::judged(tail, costs, odds)
+}
+
+/// Mean of `values`; `None` without any.
+pub(crate) fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let count = values.len() as f64;
+    (count > 0.0).then(|| values.sum::<f64>() / count)
 }
 
 /// Blocks in which reserve was sold, and those in which some of it was missing at some time.

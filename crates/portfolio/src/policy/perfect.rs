@@ -51,6 +51,7 @@ fn record(case: &Case, policy: Policy, answer: Answer) -> Run {
         missing_mw: Vec::new(),
         qualifications_lost: Vec::new(),
         planned: Vec::new(),
+        scores: Vec::new(),
         relative_gap: Some(answer.relative_gap),
         lower_bound: Some(answer.lower_bound),
         limits,

@@ -122,6 +122,7 @@ pub(super) fn case(
             departure_known,
         },
         risk: Risk::default(),
+        scoring: None,
         day_ahead: true,
         reserves: Vec::new(),
         headroom: Headroom::Snapshot,

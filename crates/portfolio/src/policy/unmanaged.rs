@@ -66,6 +66,7 @@ pub(super) fn run(case: &Case) -> Run {
         missing_mw: Vec::new(),
         qualifications_lost: Vec::new(),
         planned: Vec::new(),
+        scores: Vec::new(),
         relative_gap: None,
         lower_bound: None,
         limits: Vec::new(),

@@ -56,6 +56,7 @@ pub(crate) fn case(
             beta: scenario.risk.beta,
             reserve_reliability: scenario.risk.reserve_reliability,
         },
+        scoring: None,
         day_ahead: scenario.markets.day_ahead,
         reserves: reserves(scenario, grid),
         headroom: match scenario.markets.fcr.headroom {

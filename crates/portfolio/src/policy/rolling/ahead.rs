@@ -19,9 +19,12 @@ use crate::policy::risk;
 /// Past price shapes offered beside the expected one; exchanges take about two dozen schedules in one group.
 const PICTURES: usize = 20;
 
-/// Weights of the dear pictures among which a schedule is chosen, the same whatever risk is minded: of one choice the one
-/// judged best has a dearer mean and a cheaper tail as `beta` grows.
-const TILTS: [f64; 5] = [0.0, 0.1, 0.25, 0.5, 1.0];
+/// How far a schedule may lean from the mean of the pictures towards the mean of the dear ones, the same whatever risk is
+/// minded: of one choice the one judged best has a dearer mean and a cheaper tail as `beta` grows.
+const LEANS: [f64; 5] = [0.0, 0.5, 1.0, 1.5, 2.0];
+
+/// Share of the pictures that are dear ones: so many that their mean is not the shape of one of them, which no day repeats.
+const DEAR: f64 = 0.3;
 
 /// An exclusive group of schedules for one delivery day.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub(crate) struct Offer {
     pub(crate) steps: Range<usize>,
     /// The schedules.
     pub(crate) profiles: Vec<Profile>,
+    /// The schedules that would have been offered, by weight of the dear tail, where that is asked for.
+    pub(crate) rivals: Vec<(f64, Vec<Profile>)>,
     /// The one that was taken, once known, and what the day is then expected to cost, currency.
     pub(crate) taken: Option<usize>,
     /// See `taken`.
@@ -86,14 +91,26 @@ impl Rolling<'_> {
         if self.case.risk.planning == Planning::Stochastic {
             pictures.extend(known.price_pictures(steps.clone(), PICTURES));
         }
-        let profiles = pictures
-            .iter()
-            .map(|prices| self.profile(known, &steps, prices))
+        let group = |risk: Risk| -> Vec<Profile> {
+            let profile = |prices: &Vec<f64>| self.profile(known, &steps, prices, risk);
+            pictures.iter().map(profile).collect()
+        };
+        let profiles = group(self.case.risk);
+        let rivals = self.case.scoring.iter().flat_map(|s| &s.betas);
+        let rivals = rivals
+            .map(|beta| {
+                let risk = Risk {
+                    beta: *beta,
+                    ..self.case.risk
+                };
+                (*beta, group(risk))
+            })
             .collect();
         self.pending.push(Offer {
             day,
             steps,
             profiles,
+            rivals,
             taken: None,
             expected_cost: 0.0,
         });
@@ -106,6 +123,7 @@ impl Rolling<'_> {
         known: &Known<'_>,
         steps: &Range<usize>,
         prices: &[f64],
+        risk: Risk,
     ) -> Profile {
         let mut market = self.market.clone();
         market.price[steps.clone()].copy_from_slice(prices);
@@ -115,22 +133,26 @@ impl Rolling<'_> {
         let mut pool = self.pool.clone();
         self.respond_all(known, &mut pool, &market, &mut players);
         let costs = self.costs(&market, &pool, &players, steps);
+        let dear = Risk {
+            beta: 1.0,
+            cvar_alpha: 1.0 - DEAR,
+            ..risk
+        };
+        let dear = risk::weighed(dear, &costs, pool.odds());
         let mut best: Option<(f64, Vec<f64>)> = None;
-        for tilt in TILTS {
-            let tilted = Risk {
-                beta: tilt,
-                ..self.case.risk
-            };
-            let odds = risk::weighed(tilted, &costs, pool.odds());
+        for lean in LEANS {
             let kw: Vec<f64> = steps
                 .clone()
-                .map(|t| self.sold_ahead(pool.loads(t), &odds))
+                .map(|t| {
+                    let usual = self.sold_ahead(pool.loads(t), pool.odds());
+                    usual + lean * (self.sold_ahead(pool.loads(t), &dear) - usual)
+                })
                 .collect();
             for (t, kw) in steps.clone().zip(&kw) {
                 market.sold[t] = Some(*kw);
             }
             let settled = self.costs(&market, &pool, &players, steps);
-            let judged = risk::judged(self.case.risk, &settled, pool.odds());
+            let judged = risk::judged(risk, &settled, pool.odds());
             if best.as_ref().is_none_or(|(least, _)| judged < *least) {
                 best = Some((judged, kw));
             }
@@ -148,7 +170,7 @@ impl Rolling<'_> {
             .map(|t| market.price[t] * pool.load(t) * mwh)
             .sum();
         Profile {
-            other_cost: elsewhere + risk::judged(self.case.risk, &costs, pool.odds()) - bought,
+            other_cost: elsewhere + risk::judged(risk, &costs, pool.odds()) - bought,
             load: steps.clone().map(|t| pool.load(t)).collect(),
             beside: self.beside(&market, &pool, &players, steps),
             kw,
@@ -181,7 +203,7 @@ impl Rolling<'_> {
     }
 
     /// What each picture costs, currency: energy and deviations within `steps`, fees and wear of its vehicles.
-    fn costs(
+    pub(super) fn costs(
         &self,
         market: &Market,
         pool: &Pool,
@@ -249,16 +271,7 @@ impl Rolling<'_> {
                 continue;
             };
             let mwh = self.case.grid.hours() / 1000.0;
-            let cost = |p: &Profile| {
-                p.other_cost
-                    + p.kw
-                        .iter()
-                        .zip(&prices)
-                        .map(|(q, l)| q * l * mwh)
-                        .sum::<f64>()
-            };
-            offer.taken = (0..offer.profiles.len())
-                .min_by(|a, b| cost(&offer.profiles[*a]).total_cmp(&cost(&offer.profiles[*b])));
+            offer.taken = cheapest(&offer.profiles, &prices, mwh);
             if let Some(profile) = offer.taken.and_then(|i| offer.profiles.get(i)) {
                 for (t, kw) in offer.steps.clone().zip(&profile.kw) {
                     self.market.sold[t] = Some(*kw);
@@ -272,4 +285,14 @@ impl Rolling<'_> {
         self.pending = waiting;
         cleared
     }
+}
+
+/// Which of a group of schedules the auction takes at `prices`: the one that is cheapest then, `mwh` being the energy of a kW
+/// in one step.
+pub(super) fn cheapest(profiles: &[Profile], prices: &[f64], mwh: f64) -> Option<usize> {
+    let cost = |p: &Profile| {
+        let bought: f64 = p.kw.iter().zip(prices).map(|(q, l)| q * l * mwh).sum();
+        p.other_cost + bought
+    };
+    (0..profiles.len()).min_by(|a, b| cost(&profiles[*a]).total_cmp(&cost(&profiles[*b])))
 }

@@ -1,4 +1,4 @@
-//! Who may still come, and when who is there may leave: learnt from stays that are over.
+//! Who may still come, and when who is there may leave.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
 use units::local_instant;
 
 use super::Rolling;
-use super::known::{self, Known};
+use super::known::Known;
 use super::player::Player;
 use crate::case::{Planning, Stay};
 use crate::policy::unmanaged::charge_at_once;
@@ -15,8 +15,11 @@ use crate::policy::unmanaged::charge_at_once;
 /// o'clock, before the noon gate by when the longest stays of the night before are over and count.
 const PART_HOURS: u32 = 6;
 
-/// Days for which a site's first vehicles say less than the other sites' past.
-const YOUNG_DAYS: i64 = 14;
+/// Ways the time ahead may go that are planned for, likeliest first, and how many are drawn to choose them from.
+const WAYS: usize = 10;
+/// The likeliest of them, for whose vehicles room is kept behind limited sites.
+const LIKELIEST: usize = 4;
+const DRAWN: usize = 100;
 
 impl Rolling<'_> {
     /// When a vehicle whose departure is not known may leave: an early guess from stays at the same site that are over
@@ -51,14 +54,14 @@ impl Rolling<'_> {
     }
 
     /// Brings the expected vehicles up to `now`: those whose time has come are taken out, whoever is there or not. Every
-    /// few hours all are replaced by those that past days say may come until the end of tomorrow.
+    /// few hours all are replaced by those that the forecaster says may come until the end of tomorrow.
     pub(super) fn expect_arrivals(&mut self, known: &Known<'_>, now: DateTime<Utc>) {
         let local = now.with_timezone(&self.case.area.zone());
         let today = local.date_naive();
         let part = (today, (local.hour() + 1) / PART_HOURS);
         if self.imagined != Some(part) {
             self.imagined = Some(part);
-            self.imagine(known, now, today);
+            self.imagine(now, today);
             self.keep_for_arrivals(known);
             self.answer_expected(known);
             return;
@@ -83,129 +86,32 @@ impl Rolling<'_> {
         }
     }
 
-    /// The vehicles of past days like today and tomorrow.
-    fn imagine(&mut self, known: &Known<'_>, now: DateTime<Utc>, today: NaiveDate) {
+    /// The vehicles that may come until the end of tomorrow, as the forecaster sees it now.
+    fn imagine(&mut self, now: DateTime<Utc>, today: NaiveDate) {
         self.players.retain(|p| p.real.is_some());
-        let Some(first) = self.first_date(now) else {
-            self.pool.imagine(Vec::new());
-            return;
-        };
-        let days: Vec<(NaiveDate, Vec<(NaiveDate, f64)>)> = (0..=1)
-            .map(|ahead| today + TimeDelta::days(ahead))
-            .map(|date| {
-                let like = self.days_like(known, date, first, known::DAYS);
-                (date, like)
-            })
-            .collect();
-        let odds = odds(&days);
-        let stochastic = self.case.risk.planning == Planning::Stochastic;
-        self.pool
-            .imagine(if stochastic { odds.clone() } else { vec![1.0] });
-        for (date, like) in days {
-            for (picture, odds) in odds.iter().enumerate() {
-                let Some((past, _)) = like.get(picture % like.len().max(1)) else {
-                    continue;
-                };
-                let place = if stochastic {
-                    (picture, 1.0)
-                } else {
-                    (0, *odds)
-                };
-                self.expect_day(now, date, *past, *odds, place);
-            }
-        }
-    }
-
-    /// Past days most like `date` with their weights, `most` at most.
-    pub(super) fn days_like(
-        &self,
-        known: &Known<'_>,
-        date: NaiveDate,
-        first: NaiveDate,
-        most: usize,
-    ) -> Vec<(NaiveDate, f64)> {
-        let now = known.instant();
-        known.days_like(date, first, most, |day| {
-            let stays = self.by_date.get(&day).into_iter().flatten();
-            stays.filter(|s| s.plug_out <= now).count()
-        })
-    }
-
-    /// First local date of the past that is known at `now`.
-    pub(super) fn first_date(&self, now: DateTime<Utc>) -> Option<NaiveDate> {
         let zone = self.case.area.zone();
-        let today = now.with_timezone(&zone).date_naive();
-        let first = self.by_date.keys().next().copied().filter(|d| *d < today)?;
-        // Days before the last site was opened do not tell what comes now.
-        let opened = self.opened.iter().copied().filter(|d| *d < today).max();
-        let young = |d: &NaiveDate| today - *d < TimeDelta::days(YOUNG_DAYS);
-        Some(opened.filter(|d| !young(d)).map_or(first, |d| d.max(first)))
-    }
-
-    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`, take part in
-    /// the plan.
-    fn expect_day(
-        &mut self,
-        now: DateTime<Utc>,
-        date: NaiveDate,
-        past: NaiveDate,
-        weight: f64,
-        (picture, part): (usize, f64),
-    ) {
-        for mut player in self.vehicles_of(now, date, past) {
-            player.weight = weight;
-            player.picture = picture;
-            player.part = part;
-            self.players.push(player);
+        let midnight = (today + TimeDelta::days(2)).and_hms_opt(0, 0, 0);
+        let to = midnight.map_or(now + TimeDelta::days(2), |m| local_instant(zone, m));
+        let ways = self.past.ways(self.case, (now, to), (WAYS, DRAWN), 0);
+        let stochastic = self.case.risk.planning == Planning::Stochastic;
+        let odds = if stochastic {
+            ways.iter().map(|w| w.odds).collect()
+        } else {
+            vec![1.0]
+        };
+        self.pool.imagine(odds);
+        for (picture, way) in ways.into_iter().enumerate() {
+            let (picture, part) = if stochastic {
+                (picture, 1.0)
+            } else {
+                (0, way.odds)
+            };
+            let expected = |player: Player| player.expected(picture, way.odds, part);
+            self.players.extend(way.players.into_iter().map(expected));
         }
     }
 
-    /// The vehicles of one past day, moved to `date` by local clock time, as far as they come after `now`.
-    pub(super) fn vehicles_of(
-        &self,
-        now: DateTime<Utc>,
-        date: NaiveDate,
-        past: NaiveDate,
-    ) -> Vec<Player> {
-        let case = self.case;
-        let zone = case.area.zone();
-        let shift = date - past;
-        let moved =
-            |at: DateTime<Utc>| local_instant(zone, at.with_timezone(&zone).naive_local() + shift);
-        let stays = self.by_date.get(&past).into_iter().flatten();
-        let mut players = Vec::new();
-        for stay in stays.filter(|s| s.plug_out <= now) {
-            let Some(arrival) = stay.arrival_kwh else {
-                continue;
-            };
-            let (plug_in, plug_out) = (moved(stay.plug_in), moved(stay.plug_out));
-            if plug_in <= now
-                || plug_in < case.grid.start
-                || plug_out > case.grid.end()
-                || plug_out <= plug_in
-            {
-                continue;
-            }
-            let v2g = case.may_discharge.contains(&stay.vehicle_id);
-            let stay = Stay {
-                plug_in,
-                plug_out,
-                ..(*stay).clone()
-            };
-            let session = case.session(stay, arrival, v2g);
-            if session.share.is_empty() {
-                continue;
-            }
-            let mut player = Player::new(session, 1.0, None);
-            if !case.fleet.departure_known {
-                player = player.departing_any_time(case);
-            }
-            players.push(player);
-        }
-        players
-    }
-
-    /// Keeps room behind limited sites for vehicles still to come: the most that any of the pictures would draw if
+    /// Keeps room behind limited sites for vehicles still to come: the most that any of the likeliest pictures would draw if
     /// all its vehicles charged at once. Without a picture everything is kept: what comes is not known at all.
     pub(super) fn keep_for_arrivals(&mut self, known: &Known<'_>) {
         for (index, site) in self.case.sites.iter().enumerate() {
@@ -214,7 +120,7 @@ impl Rolling<'_> {
             }
             let mut pictures: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
             for player in &self.players {
-                let rare = player.picture >= known::PICTURES;
+                let rare = player.picture >= LIKELIEST;
                 if player.real.is_some() || rare || player.session.site != Some(index) {
                     continue;
                 }
@@ -227,7 +133,7 @@ impl Rolling<'_> {
                     load[t] += power;
                 }
             }
-            let blind = self.first_date(known.instant()).is_none();
+            let blind = !self.past.tells(known.instant());
             for t in known.now..self.case.grid.steps {
                 let most = pictures.values().map(|l| l[t]).fold(0.0, f64::max);
                 self.pool.kept[index][t] = if blind { f64::INFINITY } else { most };
@@ -258,18 +164,4 @@ impl Rolling<'_> {
             there + coming.into_iter().fold(0.0, f64::max) > self.case.sites[site].import_kw
         })
     }
-}
-
-/// Probability of each picture: the mean of its days' shares of the weight, today's and tomorrow's; a day without alike
-/// ones has no say.
-fn odds(days: &[(NaiveDate, Vec<(NaiveDate, f64)>)]) -> Vec<f64> {
-    let count = days.iter().map(|(_, like)| like.len()).max().unwrap_or(0);
-    let mut odds = vec![0.0; count];
-    for (_, like) in days.iter().filter(|(_, like)| !like.is_empty()) {
-        for (picture, odds) in odds.iter_mut().enumerate() {
-            *odds += like[picture % like.len()].1;
-        }
-    }
-    let sum: f64 = odds.iter().sum();
-    odds.into_iter().map(|o| o / sum).collect()
 }

@@ -8,6 +8,7 @@ use units::DeliveryDay;
 use super::Rolling;
 use super::known::gate_of;
 use crate::case::Block;
+use crate::policy::outcome::mean;
 use crate::policy::penalty;
 
 /// Results of the same block of the day that make the price expected, latest first.
@@ -113,12 +114,6 @@ fn past_prices(
         })
         .collect();
     MarginalPrice::forecast(&results, day, 0, until)
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a handful of results")]
-    let count = values.len() as f64;
-    (count > 0.0).then(|| values.sum::<f64>() / count)
 }
 
 #[cfg(test)]

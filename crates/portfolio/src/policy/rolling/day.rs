@@ -31,7 +31,7 @@ pub struct DayPlan {
     pub positions: Vec<PlannedStep>,
     /// Bids of all products.
     pub bids: Vec<PlannedBid>,
-    /// Vehicles that are plugged in, and those that past days say will come.
+    /// Vehicles that are plugged in, and those that are expected to come.
     pub sessions: Vec<PlannedSession>,
     /// What the plan leaves out of the market's rules.
     pub relaxed: Vec<String>,
@@ -81,7 +81,7 @@ pub struct PlannedBid {
     pub rounded_mw: f64,
     /// Price asked: capacity per MW and block, energy per `MWh`; `None` takes any price.
     pub price: Option<f64>,
-    /// Share of like past days on which the fleet could have delivered it.
+    /// Probability that the fleet can deliver it, from the ways drawn for the day.
     pub delivery_probability: f64,
     /// For reserve, once the auction is over: whether it was won.
     pub won: Option<bool>,
@@ -291,12 +291,6 @@ impl Rolling<'_> {
     }
 
     fn reserve_bids(&self, steps: &Range<usize>) -> Vec<PlannedBid> {
-        let pictures = self
-            .players
-            .iter()
-            .map(|p| p.picture + 1)
-            .max()
-            .unwrap_or(1) as f64;
         self.bids
             .iter()
             .filter(|b| steps.contains(&b.steps.start))
@@ -318,7 +312,7 @@ impl Rolling<'_> {
                     delivery_probability: b.probability,
                     won: b.won,
                     reason: format!(
-                        "{:.1} kW can be held throughout with a probability of {:.2} by {pictures:.0} like days; holding it costs {:.2} {} per MW and block",
+                        "{:.1} kW can be held throughout with a probability of {:.2}, by the ways drawn for the day; holding it costs {:.2} {} per MW and block",
                         b.mw * 1000.0,
                         b.probability,
                         b.cost,

@@ -194,12 +194,80 @@ pub(crate) struct Share {
     pub(crate) kw: f64,
     /// Before this step only vehicles that are there count: who is still to come may not.
     pub(crate) sure_until: usize,
+    /// Pictures that the expected vehicles belong to.
+    pub(crate) pictures: usize,
+}
+
+/// What vehicles could hold of a product in one step in one direction, kW.
+#[derive(Debug, Clone, Default)]
+struct Could {
+    /// What those that are there hold already, and could beyond it.
+    held: f64,
+    more: f64,
+    /// What those expected could in each picture.
+    coming: Vec<f64>,
+}
+
+/// How much of what each could hold it is asked for.
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    held: f64,
+    more: f64,
+    coming: Vec<f64>,
+}
+
+impl Could {
+    /// Counts a player that holds `held` and could hold `more` beyond it, kW.
+    fn add(&mut self, player: &Player, held: f64, more: f64) {
+        match player.real {
+            Some(_) => {
+                self.held += held;
+                self.more += more;
+            }
+            None => {
+                if let Some(coming) = self.coming.get_mut(player.picture) {
+                    *coming += player.part * more;
+                }
+            }
+        }
+    }
+
+    /// Who is there is asked for what must be held where few come, those expected for what is then left in their picture.
+    fn parts(&self, share: &Share) -> Parts {
+        let part = |kw: f64, of: f64| if of > 0.0 { (kw / of).min(1.0) } else { 0.0 };
+        let missing = (share.kw - self.held).max(0.0);
+        let more = part(missing, self.more + self.poor());
+        let left = (missing - more * self.more).max(0.0);
+        Parts {
+            held: part(share.kw, self.held),
+            more,
+            coming: self.coming.iter().map(|kw| part(left, *kw)).collect(),
+        }
+    }
+
+    /// What those expected could hold in the poorest picture: of n pictures and the day to come each is as likely to be the poorest.
+    fn poor(&self) -> f64 {
+        self.coming.iter().copied().reduce(f64::min).unwrap_or(0.0)
+    }
+}
+
+impl Parts {
+    /// What a player holds that has held `held` and could hold `more` beyond it, kW.
+    fn of(&self, player: &Player, held: f64, more: f64) -> f64 {
+        match player.real {
+            Some(_) => self.held * held + self.more * more,
+            None => self
+                .coming
+                .get(player.picture)
+                .map_or(0.0, |part| part * more),
+        }
+    }
 }
 
 /// Shares a volume in each step among the players: what vehicles that are there hold already stays where it is, as the
 /// plans made keep it free; what is missing is taken in proportion to what each could hold beyond, who is still to come
-/// included. So each takes its part when it comes: were it left to those expected until they do not come, whoever came
-/// before would have used its battery for something else. Vehicles that have refused a part are asked for no more.
+/// included as far as even the poorest picture brings it. So each takes its part when it comes: were it left to those expected until
+/// they do not come, whoever came before would have used its battery for something else. Vehicles that have refused a part are asked for no more.
 pub(crate) fn share_out(
     case: &Case,
     terms: &[Terms],
@@ -207,11 +275,13 @@ pub(crate) fn share_out(
     share: &Share,
     discharge: bool,
 ) {
-    let Share {
-        product, steps, kw, ..
-    } = share;
+    let Share { product, steps, .. } = share;
+    let none = Could {
+        coming: vec![0.0; share.pictures],
+        ..Could::default()
+    };
     let mut could: Vec<(usize, usize, Hold, Hold)> = Vec::new();
-    let mut sums = vec![(Hold::default(), Hold::default()); steps.len()];
+    let mut sums = vec![(none.clone(), none); steps.len()];
     let mut beyond = vec![Hold::default(); steps.len()];
     for (index, player) in players.iter_mut().enumerate() {
         beyond.fill(Hold::default());
@@ -238,23 +308,21 @@ pub(crate) fn share_out(
             if held == Hold::default() && more == Hold::default() {
                 continue;
             }
-            let (sum, rest) = &mut sums[t - steps.start];
-            sum.up += player.weight * held.up;
-            sum.down += player.weight * held.down;
-            rest.up += player.weight * more.up;
-            rest.down += player.weight * more.down;
+            let (up, down) = &mut sums[t - steps.start];
+            up.add(player, held.up, more.up);
+            down.add(player, held.down, more.down);
             could.push((index, t, held, more));
         }
     }
-    let part = |kw: f64, of: f64| if of > 0.0 { (kw / of).min(1.0) } else { 0.0 };
-    let taken = |(sum, rest): (f64, f64), held: f64, more: f64| {
-        part(*kw, sum) * held + part((kw - sum).max(0.0), rest) * more
-    };
+    let parts: Vec<(Parts, Parts)> = sums
+        .iter()
+        .map(|(up, down)| (up.parts(share), down.parts(share)))
+        .collect();
     for (index, t, held, more) in could {
-        let (sum, rest) = sums[t - steps.start];
+        let (up, down) = &parts[t - steps.start];
         let hold = Hold {
-            up: taken((sum.up, rest.up), held.up, more.up),
-            down: taken((sum.down, rest.down), held.down, more.down),
+            up: up.of(&players[index], held.up, more.up),
+            down: down.of(&players[index], held.down, more.down),
         };
         players[index].set_hold(case, *product, t, hold);
     }

@@ -11,20 +11,10 @@ use market::rules::Rules;
 use market::{Area, Product};
 use units::{DeliveryDay, local_instant};
 
-use super::rhythm;
 use crate::case::Case;
 
 /// Days back that a forecast looks for alike ones.
 const LOOK_BACK_DAYS: i64 = 42;
-
-/// Past days of the same weekday, and again of the same kind of day, that are pictures of a day to come.
-pub(crate) const PICTURES: usize = 4;
-
-/// Past days that are pictures of a day to come, at most.
-pub(crate) const DAYS: usize = 10;
-
-/// Age at which a past day counts half (`forecasting.md`: about 24 days pays most).
-const HALF_LIFE_DAYS: f64 = 24.0;
 
 /// When bids for a delivery day close, and when their result is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,50 +249,6 @@ impl<'a> Known<'a> {
             })
             .take(count)
             .collect()
-    }
-
-    /// The kind of day that traffic follows.
-    fn traffic(&self, date: NaiveDate) -> DayKind {
-        if self.case.days_off.contains(&date) {
-            DayKind::Sunday
-        } else {
-            DayKind::of(date)
-        }
-    }
-
-    /// Past local days most like `date` with their weights: the same weekday of the last weeks, then the latest of those
-    /// with alike traffic, `most` in all; `count` is how many came on a day. Another kind of day says nothing. `first` is the first day of the past.
-    pub(crate) fn days_like(
-        &self,
-        date: NaiveDate,
-        first: NaiveDate,
-        most: usize,
-        count: impl Fn(NaiveDate) -> usize,
-    ) -> Vec<(NaiveDate, f64)> {
-        let zone = self.case.area.zone();
-        // Yesterday is the last day that can be over.
-        let last = self.instant().with_timezone(&zone).date_naive();
-        let past: Vec<NaiveDate> = (1..=LOOK_BACK_DAYS)
-            .filter_map(|days| date.checked_sub_signed(TimeDelta::days(days)))
-            .filter(|d| *d < last && *d >= first && self.traffic(*d) == self.traffic(date))
-            .collect();
-        let past = rhythm::alike(date, &past, count);
-        let same = past.iter().filter(|d| d.weekday() == date.weekday());
-        let mut days: Vec<_> = same.take(PICTURES).copied().collect();
-        for day in past {
-            if days.len() >= most {
-                break;
-            }
-            if !days.contains(&day) {
-                days.push(day);
-            }
-        }
-        let weight = |d: NaiveDate| {
-            #[expect(clippy::cast_precision_loss, reason = "a count of days")]
-            let age = (date - d).num_days() as f64;
-            0.5_f64.powf(age / HALF_LIFE_DAYS)
-        };
-        days.into_iter().map(|d| (d, weight(d))).collect()
     }
 }
 

@@ -16,6 +16,7 @@ mod ahead;
 mod aim;
 mod arrivals;
 mod auction;
+mod coming;
 mod day;
 mod hold;
 mod known;
@@ -23,7 +24,7 @@ mod peak;
 mod player;
 mod pool;
 mod reserve;
-mod rhythm;
+mod score;
 mod sites;
 mod sold;
 #[cfg(test)]
@@ -66,8 +67,8 @@ struct Rolling<'a> {
     next_arrival: usize,
     /// Stays by local date of arrival.
     by_date: BTreeMap<NaiveDate, Vec<&'a Stay>>,
-    /// Local date on which the first vehicle came to each site.
-    opened: Vec<NaiveDate>,
+    /// What the forecaster knows.
+    past: coming::Past<'a>,
     /// Local date and part of the day for which the expected vehicles were imagined.
     imagined: Option<(NaiveDate, u32)>,
     /// What was done: charging and discharging, kW per session and step.
@@ -78,6 +79,8 @@ struct Rolling<'a> {
     offers: Vec<ahead::Offer>,
     /// Highest draw of each site in the local month so far, kW.
     peaks: Vec<f64>,
+    /// How good the plans of the days sold ahead are, in the order of `offers`.
+    scores: Vec<Score>,
     /// Bids for reserve, for the record.
     bids: Vec<reserve::ReserveBid>,
     /// Reserve sold, MW: `[product][block on sale]`.
@@ -93,6 +96,8 @@ struct Rolling<'a> {
     /// Reserve each session held, per product; `None` where none.
     held: Vec<Option<Vec<Held>>>,
 }
+
+pub use score::{Score, Scored};
 
 pub use day::{DayPlan, PlannedBid, PlannedSession, PlannedStep};
 
@@ -137,12 +142,6 @@ impl<'a> Rolling<'a> {
             let date = stay.plug_in.with_timezone(&zone).date_naive();
             by_date.entry(date).or_default().push(stay);
         }
-        let mut opened: BTreeMap<&str, NaiveDate> = BTreeMap::new();
-        for (date, stays) in &by_date {
-            for stay in stays {
-                opened.entry(&stay.site_id).or_insert(*date);
-            }
-        }
         let unsold = (!case.day_ahead).then_some(0.0);
         let unsold_blocks: Vec<Vec<f64>> = case
             .reserves
@@ -162,7 +161,7 @@ impl<'a> Rolling<'a> {
             arrivals,
             next_arrival: 0,
             by_date,
-            opened: opened.into_values().collect(),
+            past: coming::Past::new(case),
             imagined: None,
             done: case
                 .sessions
@@ -172,6 +171,7 @@ impl<'a> Rolling<'a> {
             pending: Vec::new(),
             offers: Vec::new(),
             peaks: vec![0.0; case.sites.len()],
+            scores: Vec::new(),
             bids: Vec::new(),
             sold_mw: unsold_blocks.clone(),
             paid: unsold_blocks,
@@ -221,6 +221,7 @@ impl<'a> Rolling<'a> {
         if changed {
             self.hold_reserve(&known);
         }
+        self.score_days(&known);
         self.bid_if_a_gate_closes(&known);
         self.offer_reserve_if_a_gate_closes(&known);
         self.record_reserve(t);
@@ -474,6 +475,7 @@ impl<'a> Rolling<'a> {
                 .map(Qualification::times_lost)
                 .collect(),
             planned,
+            scores: self.scores,
             relative_gap: None,
             lower_bound: None,
             limits: Vec::new(),

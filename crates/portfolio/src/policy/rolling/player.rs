@@ -64,6 +64,14 @@ impl Player {
         self
     }
 
+    /// One of a picture: it counts for `weight` in all, and there are `part` of it in its picture.
+    pub(crate) fn expected(mut self, picture: usize, weight: f64, part: f64) -> Self {
+        self.picture = picture;
+        self.weight = weight;
+        self.part = part;
+        self
+    }
+
     /// Step of the grid at which the decision still to make begins.
     pub(crate) fn begins(&self) -> usize {
         self.session.first + self.next

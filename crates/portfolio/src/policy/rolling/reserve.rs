@@ -7,6 +7,7 @@ use units::DeliveryDay;
 
 use super::Rolling;
 use super::auction::{Ask, Auction};
+use super::coming::Way;
 use super::hold::{Hold, Share, each_step, share_out};
 use super::known::{Known, gate_of};
 use super::player::Player;
@@ -35,7 +36,7 @@ pub(crate) struct ReserveBid {
     pub(crate) steps: Range<usize>,
     /// Volume, MW.
     pub(crate) mw: f64,
-    /// With which it can be held throughout: by the rule of succession, what like days could tells of one more.
+    /// With which it can be held throughout: by the rule of succession, what the ways drawn could tells of the day.
     pub(crate) probability: f64,
     /// What holding it costs the pool, currency per MW and block.
     pub(crate) cost: f64,
@@ -49,8 +50,8 @@ pub(crate) struct ReserveBid {
     pub(crate) won: Option<bool>,
 }
 
-/// Past days that tell how much may be held, at most: more than are pictures of the plan, as only their vehicles count.
-const DAYS: usize = 28;
+/// Ways the day may go that tell how much may be held: more than are pictures of the plan, as only their vehicles count.
+const DAYS: usize = 60;
 
 /// What days like the one to come could hold of a product in a block.
 struct Possible {
@@ -142,43 +143,33 @@ impl Rolling<'_> {
         }
     }
 
-    /// How the vehicles of `day` may come: each like past day with the one before it, beside those that are there now;
-    /// all past days averaged where the plan is for expected values.
+    /// How the vehicles of `day` may come, beside those that are there now; all ways averaged where the plan is for
+    /// expected values.
     fn days_to_come(&self, known: &Known<'_>, day: DeliveryDay) -> Vec<Day> {
         let case = self.case;
         let now = known.instant();
         let stay = |p: &&Player| case.grid.at(p.session.steps().end) > day.start();
         let there: Vec<Player> = self.players.iter().filter(stay).cloned().collect();
         let real = || there.iter().filter(|p| p.real.is_some()).cloned();
-        let first = self.first_date(now);
-        if case.risk.planning == Planning::Expected || first.is_none() {
+        if case.risk.planning == Planning::Expected || !self.past.tells(now) {
             return vec![Day {
                 odds: 1.0,
                 players: there,
             }];
         }
-        let like = first.map_or_else(Vec::new, |first| {
-            self.days_like(known, day.date(), first, DAYS)
-        });
-        let sum: f64 = like.iter().map(|(_, weight)| weight).sum();
-        let mut days = Vec::with_capacity(like.len());
-        for (past, weight) in &like {
-            let mut players: Vec<Player> = real().collect();
-            let dates = [(day.date(), *past)].into_iter();
-            let eve = day.date().pred_opt().zip(past.pred_opt());
-            for (date, past) in dates.chain(eve) {
-                players.extend(self.vehicles_of(now, date, past));
-            }
+        let day_of = |way: Way| {
+            let mut players: Vec<Player> = real().chain(way.players).collect();
             for player in &mut players {
                 player.release_holds();
             }
             self.hold_what_is_sold(&mut players, day);
-            days.push(Day {
-                odds: weight / sum,
+            Day {
+                odds: way.odds,
                 players,
-            });
-        }
-        days
+            }
+        };
+        let ways = self.past.ways(case, (now, day.end()), (DAYS, DAYS), 0);
+        ways.into_iter().map(day_of).collect()
     }
 
     /// Shares out among `players` what is sold of all products on `day`.
@@ -191,6 +182,7 @@ impl Rolling<'_> {
                         steps,
                         kw: mw * 1000.0,
                         sure_until: 0,
+                        pictures: 1,
                     };
                     let terms = &self.pool.terms;
                     share_out(self.case, terms, players, &share, self.discharges());
@@ -376,6 +368,7 @@ impl Rolling<'_> {
             steps: steps.clone(),
             kw: mw * 1000.0,
             sure_until: known.now,
+            pictures: self.pool.odds().len(),
         };
         share_out(self.case, &self.pool.terms, &mut players, &share, discharge);
         for player in players.iter_mut().filter(|p| p.holds_any()) {

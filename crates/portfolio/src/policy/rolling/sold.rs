@@ -74,6 +74,7 @@ impl Rolling<'_> {
                         steps: ahead,
                         kw: mw * 1000.0,
                         sure_until,
+                        pictures: self.pool.odds().len(),
                     };
                     let terms = &self.pool.terms;
                     share_out(self.case, terms, &mut self.players, &share, discharge);

@@ -1,4 +1,4 @@
-//! How reserve is shared out and what a vehicle keeps of its share; which past days tell of a day.
+//! How reserve is shared out and what a vehicle keeps of its share.
 
 use market::Product;
 
@@ -117,6 +117,7 @@ fn share_up(case: &Case, players: &mut [Player], kw: f64) {
         steps: 0..8,
         kw,
         sure_until: 0,
+        pictures: 1,
     };
     share_out(case, &hold::terms(case), players, &share, true);
 }
@@ -135,6 +136,40 @@ fn who_comes_first_takes_its_part_though_those_expected_could_hold_all() {
     players.pop();
     share_up(&case, &mut players, 6.0);
     assert!((up(&players[0]) - 6.0).abs() < 1e-9, "{}", up(&players[0]));
+}
+
+#[test]
+fn who_is_there_holds_what_the_poorest_picture_leaves_to_it() {
+    let case = one_car();
+    let held = |pictures: &[usize]| -> Vec<f64> {
+        let mut players = two_cars(&case);
+        let come = players.remove(1);
+        let odds = 1.0 / 2.0;
+        players.extend(
+            pictures
+                .iter()
+                .map(|k| come.clone().expected(*k, odds, 1.0)),
+        );
+        let share = Share {
+            product: 0,
+            steps: 0..8,
+            kw: 6.0,
+            sure_until: 0,
+            pictures: 2,
+        };
+        share_out(&case, &hold::terms(&case), &mut players, &share, true);
+        players.iter().map(|p| p.hold(0, 4).unwrap().up).collect()
+    };
+    let near = |held: &[f64], expected: &[f64]| {
+        held.iter().zip(expected).all(|(h, e)| (h - e).abs() < 1e-9)
+    };
+    let (nobody, one, two) = (held(&[1]), held(&[0, 1]), held(&[0, 1, 1]));
+    assert!(
+        near(&nobody, &[6.0, 0.0]),
+        "in one picture nobody comes: {nobody:?}"
+    );
+    assert!(near(&one, &[3.0, 3.0, 3.0]), "{one:?}");
+    assert!(near(&two, &[3.0, 3.0, 1.5, 1.5]), "{two:?}");
 }
 
 #[test]
@@ -191,22 +226,4 @@ fn what_other_products_leave_of_power_and_of_energy_is_counted_apart() {
         (alone - possible(&player) - 5.0 / 1.25).abs() < 1e-9,
         "{alone}"
     );
-}
-
-#[test]
-fn a_day_off_is_like_sundays_and_no_past_day_of_work_days() {
-    let date = |d: u32| NaiveDate::from_ymd_opt(2024, 3, d).unwrap();
-    let monday = NaiveDate::from_ymd_opt(2024, 4, 1).unwrap();
-    let like = |off: &[NaiveDate], day: NaiveDate| -> Vec<NaiveDate> {
-        let mut case = one_car();
-        case.days_off.extend(off);
-        let known = Known::at(&case, 48 + 96);
-        let like = known.days_like(day, date(22), 28, |_| 10);
-        like.into_iter().map(|(day, _)| day).collect()
-    };
-    let work_days = [29, 28, 27, 26, 25, 22].map(date);
-    assert_eq!(like(&[], monday).len(), work_days.len());
-    assert_eq!(like(&[monday], monday), [date(24)]);
-    let tuesday = monday.succ_opt().unwrap();
-    assert!(!like(&[date(26)], tuesday).contains(&date(26)));
 }
