@@ -162,9 +162,13 @@ impl Rolling<'_> {
             market.sold[t] = Some(*kw);
         }
         self.respond_all(known, &mut pool, &market, &mut players);
+        // The auction compares schedules at one price: what pictures draw beyond them is reckoned at one as well, or a
+        // schedule made for low prices would seem to draw it cheaply.
+        let expected = &self.market.price[steps.clone()];
+        market.price[steps.clone()].copy_from_slice(expected);
         let costs = self.costs(&market, &pool, &players, steps);
         let mwh = self.case.grid.hours() / 1000.0;
-        let bought: f64 = kw.iter().zip(prices).map(|(q, l)| q * l * mwh).sum();
+        let bought: f64 = kw.iter().zip(expected).map(|(q, l)| q * l * mwh).sum();
         let elsewhere: f64 = (known.now..self.case.grid.steps)
             .filter(|t| !steps.contains(t))
             .map(|t| market.price[t] * pool.load(t) * mwh)
