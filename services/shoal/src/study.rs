@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use chrono::NaiveDate;
 use clap::{Args as ClapArgs, Subcommand};
+use forecast::parallel;
 use portfolio::case::{Case, Planning, Risk, Scoring};
 use portfolio::policy::{self, Account, Policy, Score, Scored};
 use serde::Serialize;
@@ -140,7 +140,9 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
             case
         })
         .collect();
-    let played = play_all(&cases, args.threads)?;
+    let threads = usize::try_from(args.threads).unwrap_or(1);
+    let played = parallel::each(cases.iter().collect(), threads, play);
+    let played: Vec<(Row, Vec<Score>)> = played.into_iter().collect::<Result<_, _>>()?;
     let scores = played.iter().flat_map(|(_, scores)| scores);
     let table = Table {
         scenario: scenario.name,
@@ -149,29 +151,6 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
         rows: played.into_iter().map(|(row, _)| row).collect(),
     };
     output.result(&table, || text(&table))
-}
-
-/// Plays the cases, the next one wherever a thread is free; rows in the order of the cases.
-fn play_all(cases: &[Case], threads: u32) -> Result<Vec<(Row, Vec<Score>)>, CliError> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut rows = Vec::new();
-        while let Some((index, case)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            cases.get(index).map(|case| (index, case))
-        } {
-            rows.push((index, play(case)));
-        }
-        rows
-    };
-    let mut rows: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let ends = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        ends.flat_map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
-    rows.sort_by_key(|(index, _)| *index);
-    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 fn play(case: &Case) -> Result<(Row, Vec<Score>), CliError> {

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 mod pay;
 
 use super::{Policy, account, run};
-use crate::case::{Block, Case, Costs, Fleet, Grid, Planning, Prices, Reserve, Risk, Site, Stay};
+use crate::case::{
+    Block, Case, Costs, Fleet, Grid, Planning, Prices, Reserve, Risk, Scoring, Site, Stay,
+};
 use crate::reference::{Headroom, Schedule, check};
 
 /// Days of history before the period; the period itself has `DAYS`.
@@ -427,5 +429,30 @@ fn planning_on_scenarios_earns_more_than_planning_on_expected_values_and_deliver
     assert!(
         short[1] * sold[0] < short[0] * sold[1],
         "{short:?} of {sold:?}"
+    );
+}
+
+#[test]
+fn scoring_positions_changes_no_decision_and_scores_every_day_sold_ahead() {
+    let mut case = case(&now_and_then(1), &prices(1), [f64::INFINITY, 1e6], true);
+    let plain = run(&case, Policy::V2g).unwrap();
+    assert_eq!(plain.scores, []);
+    case.scoring = Some(Scoring {
+        ways: 20,
+        betas: vec![0.0, 1.0],
+    });
+    let mut scored = run(&case, Policy::V2g).unwrap();
+    let scores = std::mem::take(&mut scored.scores);
+    assert_eq!(scored, plain);
+    let days = plain.planned.iter().map(|(steps, _)| steps);
+    assert!(scores.iter().map(|s| &s.steps).eq(days), "{scores:?}");
+    for position in scores.iter().flat_map(|s| &s.positions) {
+        assert!(position.mean.is_finite() && position.tail >= position.mean - 1e-9);
+    }
+    assert!(scores.iter().all(|s| s.positions.len() == 2));
+    assert!(
+        scores
+            .iter()
+            .any(|s| s.positions[0].tail > s.positions[0].mean)
     );
 }

@@ -27,6 +27,17 @@ pub(crate) struct Hold {
     pub(crate) down: f64,
 }
 
+impl Hold {
+    /// What of this counts for a product of a direction, kW: of a symmetric one the lesser.
+    pub(crate) fn counts(self, direction: Direction) -> f64 {
+        match (direction.has_up(), direction.has_down()) {
+            (true, true) => self.up.min(self.down),
+            (true, false) => self.up,
+            _ => self.down,
+        }
+    }
+}
+
 /// What holding a product asks, the same for all vehicles.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Terms {

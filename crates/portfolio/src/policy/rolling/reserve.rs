@@ -213,11 +213,7 @@ impl Rolling<'_> {
                     add,
                 );
             }
-            let mw = |sum: Hold| match (direction.has_up(), direction.has_down()) {
-                (true, true) => sum.up.min(sum.down) / 1000.0,
-                (true, false) => sum.up / 1000.0,
-                _ => sum.down / 1000.0,
-            };
+            let mw = |sum: Hold| sum.counts(direction) / 1000.0;
             sums.into_iter().map(mw).collect()
         };
         Possible {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::Rolling;
 use super::ahead::{Offer, Profile, cheapest};
-use super::hold::{Share, share_out};
+use super::hold::{Hold, Share, share_out};
 use super::known::Known;
 use super::player::Player;
 use super::pool::{self, Market, Pool};
@@ -178,29 +178,23 @@ impl Rolling<'_> {
         pictures: usize,
     ) -> Vec<f64> {
         let direction = self.case.reserves[product].direction();
-        let mut there = (0.0, 0.0);
-        let mut come = vec![(0.0, 0.0); pictures];
+        let mut there = Hold::default();
+        let mut come = vec![Hold::default(); pictures];
         for player in players.iter().filter(|p| p.session.share_at(t) >= 1.0) {
             let hold = player.hold(product, t).unwrap_or_default();
             let sum = match player.real {
                 Some(_) => &mut there,
                 None => &mut come[player.picture],
             };
-            sum.0 += hold.up;
-            sum.1 += hold.down;
+            sum.up += hold.up;
+            sum.down += hold.down;
         }
-        let missing = |(up, down): (f64, f64)| {
-            let up = if direction.has_up() {
-                there.0 + up
-            } else {
-                f64::INFINITY
+        let missing = |come: Hold| {
+            let held = Hold {
+                up: there.up + come.up,
+                down: there.down + come.down,
             };
-            let down = if direction.has_down() {
-                there.1 + down
-            } else {
-                f64::INFINITY
-            };
-            (mw - up.min(down) / 1000.0).max(0.0)
+            (mw - held.counts(direction) / 1000.0).max(0.0)
         };
         come.into_iter().map(missing).collect()
     }

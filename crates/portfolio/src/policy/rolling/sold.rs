@@ -141,18 +141,7 @@ impl Rolling<'_> {
             held.up += hold.up;
             held.down += hold.down;
         }
-        let direction = self.case.reserves[product].direction();
-        let up = if direction.has_up() {
-            sold - held.up
-        } else {
-            0.0
-        };
-        let down = if direction.has_down() {
-            sold - held.down
-        } else {
-            0.0
-        };
-        up.max(down)
+        sold - held.counts(self.case.reserves[product].direction())
     }
 
     /// Blocks sold that end with step `t` are done: what was missing of them counts for the qualification and for the aim
