@@ -5,6 +5,7 @@ pub mod award;
 pub mod baseline;
 pub mod bid;
 pub mod calendar;
+pub mod dimming;
 pub mod gate;
 pub mod holding;
 pub mod ids;

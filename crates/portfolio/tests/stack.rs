@@ -19,7 +19,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use portfolio::reference::Headroom;
-use portfolio::stack::{Group, Imbalance, Order, Problem, check, solve, solve_whole};
+use portfolio::stack::{
+    Dimming, Group, Imbalance, Left, Order, Problem, check, solve, solve_whole,
+};
 use synthetic::{Draw, Kind, day, problem};
 
 const WINDOW: Headroom = Headroom::Window { recovery_steps: 2 };
@@ -194,6 +196,44 @@ fn varied(seed: u64) -> Problem {
 fn orders_awards_groups_and_kept_energy_agree_with_highs() {
     let problems: Vec<Problem> = (0..9).map(varied).collect();
     compare("varied", &problems);
+}
+
+/// Half of the vehicles dimmed one by one, the others behind energy managers or not at all, by the seed's bits.
+fn dimmed(seed: u64) -> Problem {
+    let mut problem = stacked(seed, 8);
+    let one = |vehicle: usize| Left {
+        vehicles: vec![vehicle],
+        kw: 4.2,
+    };
+    let holds_down = seed & 1 == 1;
+    problem.dimmings = vec![Dimming {
+        name: "north".to_owned(),
+        hours: 1.0 + (seed % 3) as f64 / 2.0,
+        left: [0, 2, 4].map(one).to_vec(),
+        holds_down,
+    }];
+    if seed & 2 == 2 {
+        problem.dimmings.push(Dimming {
+            name: "south".to_owned(),
+            hours: 2.0,
+            left: vec![Left {
+                vehicles: vec![1, 3, 5, 7],
+                kw: 10.5,
+            }],
+            holds_down: !holds_down,
+        });
+    }
+    if seed & 4 == 4 {
+        let steps = problem.import_price.len();
+        problem.sites[0].base_kw = vec![problem.sites[0].import_kw.unwrap_or(0.0) + 3.0; steps];
+    }
+    problem
+}
+
+#[test]
+fn plans_that_stand_dimming_agree_with_highs() {
+    let problems: Vec<Problem> = (0..8).map(dimmed).collect();
+    compare("dimmed", &problems);
 }
 
 /// A small pool of large groups whose blocks come in whole MW.

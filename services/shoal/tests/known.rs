@@ -204,6 +204,33 @@ fn a_limit_that_cannot_hold_gives_way_by_name() {
 }
 
 #[test]
+fn a_plan_stands_dimming_and_sells_down_that_stays() {
+    let dimming =
+        "[[dimming]]\nname = \"low voltage\"\nsites = [\"a\", \"b\"]\nlongest_minutes = 120\n";
+    let scenario = |more: &str| format!("{SCENARIO}{dimming}{more}");
+    let net = |plan: &Value| {
+        let steps = plan["positions"].as_array().unwrap();
+        let of = |p: &Value| p["position_kw"].as_f64().unwrap();
+        steps.iter().map(of).collect::<Vec<f64>>()
+    };
+    let free = plan(&case(SCENARIO, 8, 1), &[]);
+    let alone = plan(&case(&scenario(""), 8, 1), &[]);
+    let managed = plan(
+        &case(&scenario("energy_manager = true\nhold_down = true\n"), 8, 1),
+        &[],
+    );
+    for plan in [&alone, &managed] {
+        assert!(plan["relative_gap"].as_f64().unwrap() < 1e-4);
+        assert!(plan["relaxed"].as_array().unwrap().is_empty());
+        // Standing a dimming costs something.
+        assert!(plan["objective"].as_f64().unwrap() > free["objective"].as_f64().unwrap() + 1e-3);
+    }
+    assert_ne!(net(&free), net(&alone));
+    // FCR-N asks for as much Down as Up: four cars at each site share 13.02 kW while dimmed.
+    assert!(volumes(&managed, "fcr_n").all(|mw| mw <= 2.0 * 0.01302 / 1.34 + 1e-6));
+}
+
+#[test]
 fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
     let dir = case(SCENARIO, 2, 1);
     for arguments in [
@@ -240,6 +267,16 @@ fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
             "import_limit_kw = 150.0",
             "limit_kw = 150.0",
             "dso_area[0].limit_kw: unknown key",
+        ),
+        (
+            "[[group]]",
+            "[[dimming]]\nname = \"n\"\nsites = [\"a\"]\nlongest_minutes = 0\n[[group]]",
+            "dimming[0].longest_minutes: 0",
+        ),
+        (
+            "[[group]]",
+            "[[dimming]]\nname = \"n\"\nsites = [\"a\"]\nlongest_minutes = 60\n[[dimming]]\nname = \"s\"\nsites = [\"a\"]\nlongest_minutes = 60\n[[group]]",
+            "dimming[1].sites: \"a\" again",
         ),
     ] {
         assert!(SCENARIO.contains(from), "{from}");

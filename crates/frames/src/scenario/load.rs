@@ -26,7 +26,7 @@ pub(super) const NOT_NEGATIVE: (f64, f64) = (0.0, f64::INFINITY);
 const SHARE: (f64, f64) = (0.0, 1.0);
 /// An efficiency of zero would make energy vanish and divides.
 const EFFICIENCY: (f64, f64) = (0.01, 1.0);
-const MINUTES_OF_A_DAY: (f64, f64) = (0.0, 1440.0);
+pub(super) const MINUTES_OF_A_DAY: (f64, f64) = (0.0, 1440.0);
 
 // Where the scenario says nothing: the values shown in the contract, section 3; no cost given is no cost.
 const STEP_MINUTES: u32 = 15;

@@ -1,19 +1,20 @@
-//! What a pool may sell and must respect beyond the two reserves of `[markets]`: further products, network areas, groups.
+//! What a pool may sell and must respect beyond the two reserves of `[markets]`: further products, network areas, groups,
+//! draw that may be dimmed.
 
 use std::collections::BTreeSet;
 
-use market::{Area, Holdings};
+use market::{Area, Holdings, dimming::DEVICE};
 
-use super::load::{ANY, NOT_NEGATIVE, Reading};
+use super::load::{ANY, MINUTES_OF_A_DAY, NOT_NEGATIVE, Reading};
 use super::prices::{base_load, reserve};
-use super::types::{AreaLimit, Extras, LossGroup, NetworkArea, ProductOffer, Site};
+use super::types::{AreaLimit, Dimming, Extras, LossGroup, NetworkArea, ProductOffer, Site};
 use crate::InputError;
 use crate::series::Per;
 use crate::tree::{Branch, Leaf};
 
 const SITES: &str = "site ids, as in [\"garage-1\"]";
 
-/// Reads `[[product]]`, `[[dso_area]]` and `[[group]]`.
+/// Reads `[[product]]`, `[[dso_area]]`, `[[group]]` and `[[dimming]]`.
 pub(super) fn extras(
     root: &mut Branch<'_>,
     area: Area,
@@ -24,10 +25,12 @@ pub(super) fn extras(
     let products = each(product.as_ref(), |leaf| offer(leaf, area, reading))?;
     let areas = each(dso_area.as_ref(), |leaf| network_area(leaf, sites, reading))?;
     let groups = each(group.as_ref(), |leaf| loss_group(leaf, sites))?;
+    let dimmings = dimmings(root.get("dimming").as_ref(), sites)?;
     Ok(Extras {
         products,
         areas,
         groups,
+        dimmings,
     })
 }
 
@@ -128,6 +131,32 @@ fn loss_group(leaf: &Leaf<'_>, sites: &[Site]) -> Result<(String, LossGroup), In
         sites,
     };
     Ok((name, group))
+}
+
+/// Every `[[dimming]]`; a site that is in two would be dimmed twice.
+fn dimmings(list: Option<&Leaf<'_>>, sites: &[Site]) -> Result<Vec<Dimming>, InputError> {
+    let mut taken = BTreeSet::new();
+    each(list, |leaf| {
+        let mut table = leaf.branch("a table [[dimming]]")?;
+        let name = table.need("name", "a name")?.text("a name")?.to_owned();
+        let places = table.need("sites", SITES)?;
+        let inside = named(&places, sites)?;
+        if let Some(twice) = inside.iter().find(|site| !taken.insert(**site)) {
+            let id = &sites[*twice].id;
+            return Err(places.error(format!("{id:?} again, expected every site in one dimming")));
+        }
+        let longest = table.need("longest_minutes", "minutes")?;
+        let dimming = Dimming {
+            name: name.clone(),
+            sites: inside,
+            longest_minutes: longest.number((1.0, MINUTES_OF_A_DAY.1))?,
+            device_kw: table.number("device_kw", DEVICE.kw(), NOT_NEGATIVE)?,
+            energy_manager: table.flag("energy_manager", false)?,
+            hold_down: table.flag("hold_down", false)?,
+        };
+        table.finish()?;
+        Ok((name, dimming))
+    })
 }
 
 /// Indices of sites that have an entry of their own, each once.

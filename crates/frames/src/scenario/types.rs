@@ -127,6 +127,8 @@ pub struct Extras {
     pub areas: Vec<NetworkArea>,
     /// What is lost together, in the order of the file.
     pub groups: Vec<LossGroup>,
+    /// Draw that an operator may dim, in the order of the file.
+    pub dimmings: Vec<Dimming>,
 }
 
 /// A reserve product of the market's table of holdings with its prices.
@@ -183,6 +185,23 @@ pub struct LossGroup {
     pub name: String,
     /// Indices into [`Scenario::sites`].
     pub sites: Vec<usize>,
+}
+
+/// Sites whose charge points the network operator may dim at any time (EnWG 14a).
+#[derive(Debug, Clone)]
+pub struct Dimming {
+    /// Name.
+    pub name: String,
+    /// Indices into [`Scenario::sites`]; each is in one dimming at most.
+    pub sites: Vec<usize>,
+    /// Longest time it may last, minutes.
+    pub longest_minutes: f64,
+    /// Draw left to one charge point, kW.
+    pub device_kw: f64,
+    /// Whether each site has an energy manager that shares out what is left to all its charge points together.
+    pub energy_manager: bool,
+    /// Whether no more Down is sold than is held while dimmed and after.
+    pub hold_down: bool,
 }
 
 /// Per `MWh` through the meter, on top of the market price.

@@ -1,5 +1,6 @@
 //! Which rows that may not give way a schedule breaks, written from `optimisation.md` 2 and 3 and nothing else.
 
+use super::dimming::{Place, recovery};
 use super::money::{activations, kept_for_certain};
 use super::problem::{Problem, Schedule, VehicleSchedule};
 
@@ -26,6 +27,7 @@ pub fn check(problem: &Problem, schedule: &Schedule) -> Vec<Broken> {
         energy(problem, index, done, &mut at_most);
         reserve(problem, index, done, &mut at_most);
     }
+    dimmed(problem, schedule, &mut at_most);
     for (index, product) in problem.products.iter().enumerate() {
         let (up, down) = kept_for_certain(problem, schedule, index);
         for (block, sold) in product.blocks.iter().zip(&schedule.sold_mw[index]) {
@@ -63,6 +65,13 @@ fn shaped(problem: &Problem, schedule: &Schedule) -> bool {
                 && done.discharge_kw.len() == steps
                 && done.energy_kwh.len() == steps + 1
                 && done.held.len() == problem.products.len()
+                && done.dimmed.as_ref().is_none_or(|made| {
+                    made.down_kw.len() == problem.products.len()
+                        && [&made.during_kw, &made.after_kw]
+                            .into_iter()
+                            .chain(&made.down_kw)
+                            .all(|values| values.len() == steps)
+                })
                 && done.held.iter().all(|h| {
                     [&h.up_charge_kw, &h.up_discharge_kw, &h.up_kw, &h.down_kw]
                         .iter()
@@ -166,4 +175,65 @@ fn reserve(
         );
         at_most("energy head-room", index, energy + fill, session.capacity);
     });
+}
+
+/// What is done when dimmed keeps what is left of the draw, the charger and, after it, import limits. How far the plan
+/// itself exceeds a limit is not looked at again here.
+fn dimmed(
+    problem: &Problem,
+    schedule: &Schedule,
+    at_most: &mut impl FnMut(&'static str, usize, f64, f64),
+) {
+    for (d, dimming) in problem.dimmings.iter().enumerate() {
+        for left in &dimming.left {
+            let mut all = vec![0.0; problem.import_price.len()];
+            for v in &left.vehicles {
+                let (vehicle, done) = (&problem.vehicles[*v], &schedule.vehicles[*v]);
+                let Some(made) = done.dimmed.as_ref() else {
+                    at_most("dimmed", *v, f64::INFINITY, 0.0);
+                    continue;
+                };
+                for (j, step) in vehicle.session.steps().enumerate() {
+                    let share = vehicle.session.share[j];
+                    let can = share * vehicle.session.charge_kw;
+                    let down: f64 = made.down_kw.iter().map(|down| down[j]).sum();
+                    let (during, after) = (made.during_kw[j], made.after_kw[j]);
+                    all[step] += if share > 0.0 {
+                        (during + down) / share
+                    } else {
+                        0.0
+                    };
+                    let mut kept = 0.0;
+                    for (held, down) in done.held.iter().zip(&made.down_kw) {
+                        kept += held.down_kw[j];
+                        at_most("dimmed", *v, -down[j], 0.0);
+                        let most = if dimming.holds_down {
+                            held.down_kw[j]
+                        } else {
+                            0.0
+                        };
+                        at_most("dimmed", *v, down[j], most);
+                    }
+                    at_most("dimmed", *v, -during, 0.0);
+                    let most = can.min(share * left.kw);
+                    at_most("dimmed", *v, during + down, most);
+                    at_most("dimmed", *v, during, after);
+                    let free = if dimming.holds_down {
+                        (can - kept).max(0.0)
+                    } else {
+                        can
+                    };
+                    at_most("after dimming", *v, after, free);
+                }
+            }
+            for total in all {
+                at_most("dimmed", d, total, left.kw);
+            }
+        }
+        for place in Place::all(problem) {
+            for (after, room) in recovery(problem, d, place, schedule).into_iter().flatten() {
+                at_most("after dimming", d, after, room.max(0.0));
+            }
+        }
+    }
 }

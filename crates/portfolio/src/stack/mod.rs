@@ -8,6 +8,7 @@
 //! The reference problem of the contract is the special case of its three products without areas, peaks or awards.
 
 mod check;
+mod dimming;
 mod model;
 mod money;
 mod origin;
@@ -23,6 +24,7 @@ mod vehicle;
 mod whole;
 
 pub use check::{Broken, check};
+pub use dimming::{Dimmed, Dimming, Left};
 pub use money::{net_cost, objective, owner_name};
 pub use problem::{
     Answer, Block, DemandCharge, Elastic, Group, Held, Imbalance, NetworkArea, Order, Owner,

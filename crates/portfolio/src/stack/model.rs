@@ -1,5 +1,6 @@
 //! The whole problem as one programme: vehicles, then everything they share.
 
+use super::dimming::{self, Place};
 use super::problem::{Order, Problem};
 use super::vehicle::{self, Columns};
 use crate::reference::program::{Expression, Program, Row};
@@ -28,6 +29,8 @@ pub(super) struct Rows {
     /// `[area][step]`
     pub(super) area_import: Vec<Vec<Option<usize>>>,
     pub(super) area_export: Vec<Vec<Option<usize>>>,
+    /// `(place, step, dimming, row)` of the import limits after a dimming.
+    pub(super) recovery: Vec<(Place, usize, usize, usize)>,
     /// `[product][step]`, every row of that step: the pool's own and one per group.
     pub(super) hold_up: Vec<Vec<Vec<usize>>>,
     pub(super) hold_down: Vec<Vec<Vec<usize>>>,
@@ -42,7 +45,7 @@ pub(super) struct Rows {
 /// Builds the programme of a problem that passed its check.
 pub(super) fn build(problem: &Problem) -> Model {
     let mut model = Model::default();
-    for vehicle in &problem.vehicles {
+    for vehicle in problem.vehicles.iter().enumerate() {
         let columns = vehicle::build(problem, vehicle, &mut model.program);
         model.vehicles.push(columns);
     }
@@ -55,14 +58,15 @@ pub(super) fn build(problem: &Problem) -> Model {
         let sites = &problem.areas[area].sites;
         limits(problem, &here, &mut model, sites, Some(area));
     }
+    dimming::shared(problem, &here, &mut model);
     demand(problem, &here, &mut model);
     position(problem, &here, &mut model);
     model
 }
 
 /// Who is plugged in when: `[step]` with vehicle and step of its stay.
-struct Plugged {
-    steps: Vec<Vec<(usize, usize)>>,
+pub(super) struct Plugged {
+    pub(super) steps: Vec<Vec<(usize, usize)>>,
 }
 
 impl Plugged {
@@ -158,7 +162,46 @@ fn able_mw(problem: &Problem, here: &Plugged, model: &Model, product: usize, ste
     up.into_iter().chain(down).fold(f64::INFINITY, f64::min)
 }
 
-/// What the pool sells of a product it must hold, also without any one group.
+/// What the pool may have lost when it must hold what it sold.
+#[derive(Clone, Copy)]
+enum Lost {
+    Nothing,
+    /// All of the vehicles of a group.
+    Group(usize),
+    /// The draw of a dimming's vehicles, and the Down they do not hold while dimmed.
+    Draw(usize),
+}
+
+impl Lost {
+    /// Everything that may be lost at once, for Up or for Down.
+    fn all(problem: &Problem, is_up: bool) -> impl Iterator<Item = Self> + '_ {
+        let groups = (0..problem.groups.len()).map(Lost::Group);
+        let dimmings = (0..problem.dimmings.len())
+            .filter(move |d| !is_up && problem.dimmings[*d].holds_down)
+            .map(Lost::Draw);
+        std::iter::once(Lost::Nothing).chain(groups).chain(dimmings)
+    }
+
+    /// What is left of `held` at a vehicle, and whether that is another amount.
+    fn left(
+        self,
+        problem: &Problem,
+        (v, j): (usize, usize),
+        (product, held, columns): (usize, Expression, &Columns),
+    ) -> (Option<Expression>, bool) {
+        match self {
+            Self::Nothing => (Some(held), false),
+            Self::Group(g) if problem.groups[g].vehicles.contains(&v) => (None, true),
+            Self::Draw(d) if dimming::exposed(problem, v).is_some_and(|e| e.dimming == d) => {
+                let made = columns.contingency.as_ref();
+                (made.and_then(|made| made.down[product][j]), true)
+            }
+            Self::Group(_) | Self::Draw(_) => (Some(held), false),
+        }
+    }
+}
+
+/// What the pool sells of a product it must hold, also without any one group and while any one dimming lasts.
 fn hold(
     problem: &Problem,
     here: &Plugged,
@@ -181,8 +224,7 @@ fn hold(
             model.program.below(short, wanted * awarded);
             short
         });
-        let lost = std::iter::once(None).chain((0..problem.groups.len()).map(Some));
-        for group in lost {
+        for lost in Lost::all(problem, is_up) {
             let mut row = Row::default();
             row.add(wanted, volume);
             if let Some(short) = short {
@@ -197,13 +239,13 @@ fn hold(
                     columns.down[product][*j]
                 };
                 let Some(held) = held else { continue };
-                if group.is_some_and(|g| problem.groups[g].vehicles.contains(v)) {
-                    loses = true;
-                } else {
-                    row.add(-1.0, held);
+                let (left, other) = lost.left(problem, (*v, *j), (product, held, columns));
+                loses |= other;
+                if let Some(left) = left {
+                    row.add(-1.0, left);
                 }
             }
-            if group.is_some() && !loses {
+            if !loses && !matches!(lost, Lost::Nothing) {
                 continue; // The pool's own row says the same.
             }
             if let Some(row) = model.program.at_most(&mut row, -wanted * awarded) {
@@ -285,7 +327,13 @@ fn limits(
 }
 
 /// `row - slack <= limit` with a priced slack. Where no column is in the row the excess is a constant.
-fn give_way(model: &mut Model, mut row: Row, limit: f64, price: f64, most: f64) -> Option<usize> {
+pub(super) fn give_way(
+    model: &mut Model,
+    mut row: Row,
+    limit: f64,
+    price: f64,
+    most: f64,
+) -> Option<usize> {
     let slack = Expression::column(model.program.column(price, 0.0, most));
     model.program.above(slack, 0.0);
     row.add(-1.0, slack);

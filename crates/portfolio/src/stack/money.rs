@@ -1,5 +1,6 @@
 //! What a schedule costs and what gives way in it, from the schedule alone.
 
+use super::dimming::{self, Place, recovery};
 use super::problem::{Owner, Problem, Relaxation, Relaxed, Schedule, VehicleSchedule, Way};
 use super::vehicle::keep_levels;
 use crate::reference::Headroom;
@@ -71,7 +72,7 @@ pub(super) fn kept(
     (up, down)
 }
 
-/// The least that is kept of a product in each step, whatever one group is lost.
+/// The least that is kept of a product in each step, whatever one group is lost and whatever is dimmed.
 pub(super) fn kept_for_certain(
     problem: &Problem,
     schedule: &Schedule,
@@ -86,7 +87,38 @@ pub(super) fn kept_for_certain(
             }
         }
     }
+    for (d, dimming) in problem.dimmings.iter().enumerate() {
+        if dimming.holds_down {
+            for (m, t) in least
+                .1
+                .iter_mut()
+                .zip(while_dimmed(problem, schedule, product, d))
+            {
+                *m = m.min(t);
+            }
+        }
+    }
     least
+}
+
+/// Down power kept of a product in each step while the vehicles of a dimming are dimmed, kW.
+fn while_dimmed(
+    problem: &Problem,
+    schedule: &Schedule,
+    product: usize,
+    dimming: usize,
+) -> Vec<f64> {
+    let mut down = vec![0.0; problem.import_price.len()];
+    for (index, (vehicle, done)) in problem.vehicles.iter().zip(&schedule.vehicles).enumerate() {
+        let mine = dimming::exposed(problem, index).is_some_and(|e| e.dimming == dimming);
+        let made = done.dimmed.as_ref().filter(|_| mine);
+        for (j, step) in vehicle.session.steps().enumerate() {
+            down[step] += made.map_or(done.held[product].down_kw[j], |made| {
+                made.down_kw[product][j]
+            });
+        }
+    }
+    down
 }
 
 /// What full activation of a product in the stay's step `j` takes from and adds to the battery, kW there.
@@ -220,6 +252,15 @@ pub(super) fn gives(problem: &Problem, schedule: &Schedule) -> Vec<Gives> {
             kept_short(problem, index, done),
             elastic.energy_per_kwh,
         );
+        if let Some((begin, short)) = dimming::short(problem, index, done) {
+            push(
+                owner,
+                Relaxed::Dimmed,
+                session.first + begin,
+                short,
+                elastic.dimming_per_kwh,
+            );
+        }
     }
     let loads = site_loads(problem, schedule);
     let steps = problem.import_price.len();
@@ -249,6 +290,21 @@ pub(super) fn gives(problem: &Problem, schedule: &Schedule) -> Vec<Gives> {
             if let Some(limit) = area.export_kw.get(step).copied().flatten() {
                 let over = sum(&|load| load.up[step] - load.net[step]) - limit;
                 push(Owner::Area(index), Relaxed::Export, step, over, price);
+            }
+        }
+    }
+    for dimming in 0..problem.dimmings.len() {
+        for place in Place::all(problem) {
+            let owner = match place {
+                Place::Site(index) => Owner::Site(index),
+                Place::Area(index) => Owner::Area(index),
+            };
+            let load = recovery(problem, dimming, place, schedule);
+            for (step, load) in load.into_iter().enumerate() {
+                if let Some((after, room)) = load {
+                    let price = place.price(problem);
+                    push(owner, Relaxed::ImportAfter, step, after - room, price);
+                }
             }
         }
     }
@@ -404,7 +460,22 @@ fn sentence(problem: &Problem, r: &Relaxation, last: usize) -> String {
         Relaxed::Kept => {
             format!("{name} falls {amount:.2} kWh below the level kept for emergencies")
         }
+        Relaxed::Dimmed => {
+            let by = match r.owner {
+                Owner::Vehicle(v) => dimming::exposed(problem, v).map(|e| e.dimming),
+                Owner::Site(_) | Owner::Area(_) | Owner::Product(_) => None,
+            };
+            let by = by.map_or("", |d| problem.dimmings[d].name.as_str());
+            format!(
+                "{name} would leave {amount:.2} kWh short after a dimming of {by} that begins {when}"
+            )
+        }
         Relaxed::Import => format!("{name} draws up to {amount:.2} kW above its limit {when}"),
+        Relaxed::ImportAfter => {
+            format!(
+                "{name} would draw up to {amount:.2} kW above its limit {when}, after a dimming"
+            )
+        }
         Relaxed::Export => format!("{name} feeds back up to {amount:.2} kW above its limit {when}"),
         Relaxed::AwardUp => {
             format!("up to {amount:.2} kW of the Up power awarded for {name} are not held {when}")

@@ -50,6 +50,7 @@ impl From<&reference::Problem> for Problem {
             orders: Vec::new(),
             imbalance: None,
             groups: Vec::new(),
+            dimmings: Vec::new(),
             headroom: r.headroom,
         }
     }

@@ -4,6 +4,7 @@
 //! power of its charger, its capacity, its stay) is priced by the envelope theorem: the derivative of the optimum is that
 //! of the Lagrangian with schedule and prices held fixed, read off the vehicle's rows built twice.
 
+use super::dimming::{self, Place};
 use super::model::Model;
 use super::problem::{Prices, Problem, Vehicle, VehiclePrices, Way};
 use super::vehicle;
@@ -64,6 +65,16 @@ pub(super) fn prices(problem: &Problem, model: &Model, x: &[f64], duals: &[f64])
         vehicles: Vec::new(),
     };
     let net = net_prices(problem, model, &found, &price);
+    for (place, step, _, row) in &model.rows.recovery {
+        // The limit is the same in the plan and after a dimming, where base load alone does not exceed it.
+        if place.room(problem, *step).is_none_or(|room| room <= 0.0) {
+            continue;
+        }
+        match place {
+            Place::Site(site) => found.site_import[*site][*step] += price(*row),
+            Place::Area(area) => found.area_import[*area][*step] += price(*row),
+        }
+    }
     found.vehicles = net
         .iter()
         .enumerate()
@@ -110,7 +121,7 @@ fn net_prices(
     for (site, step, row) in &model.rows.demand {
         sites[*site][*step] += price(*row);
     }
-    problem
+    let mut net: Vec<Vec<f64>> = problem
         .vehicles
         .iter()
         .map(|vehicle| {
@@ -118,7 +129,17 @@ fn net_prices(
             let at = |step: usize| pool[step] + session.site.map_or(0.0, |site| sites[site][step]);
             session.steps().map(at).collect()
         })
-        .collect()
+        .collect();
+    for (place, step, dimming, row) in &model.rows.recovery {
+        // Only those that go on as planned.
+        for (index, vehicle) in problem.vehicles.iter().enumerate() {
+            let dimmed = dimming::exposed(problem, index).is_some_and(|e| e.dimming == *dimming);
+            if !dimmed && vehicle.session.steps().contains(step) && place.has(problem, index) {
+                net[index][step - vehicle.session.first] += price(*row);
+            }
+        }
+    }
+    net
 }
 
 fn vehicle_prices(
@@ -166,6 +187,11 @@ fn vehicle_prices(
             .saving(NUDGE, &|v, by| v.session.arrival += by)
             .filter(|_| any),
         goal_kwh: part.saving(NUDGE, &|v, by| v.session.goal -= by),
+        dimming_kwh: columns.contingency.as_ref().map(|made| {
+            let first = columns.rows.start;
+            let price = |row: &usize| duals[row - first].max(0.0);
+            made.rows.iter().map(price).sum::<f64>() / problem.step_hours
+        }),
         earlier_hour: partly((steps > 0).then_some(0)).and_then(hour),
         later_hour: partly(steps.checked_sub(1).filter(|j| *j > 0)).and_then(hour),
     }
@@ -196,7 +222,7 @@ impl Part<'_> {
 
     fn lagrangian(&self, vehicle: &Vehicle) -> Option<f64> {
         let mut program = Program::default();
-        let columns = vehicle::build(self.problem, vehicle, &mut program);
+        let columns = vehicle::build(self.problem, (self.index, vehicle), &mut program);
         if program.cost.len() != self.x.len() || program.limit.len() != self.duals.len() {
             return None;
         }

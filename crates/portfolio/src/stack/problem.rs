@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::dimming::{Dimmed, Dimming};
 pub use crate::reference::Session;
 use crate::reference::{Headroom, window_steps};
 
@@ -42,6 +43,9 @@ pub struct Problem {
     pub imbalance: Option<Imbalance>,
     /// Vehicles lost together: what is sold must be held without any one of these groups (N-1).
     pub groups: Vec<Group>,
+    /// Draw that an operator may dim at any time; the plan is such that nobody leaves short for it.
+    #[serde(default)]
+    pub dimmings: Vec<Dimming>,
     /// How energy is kept for the reserves held.
     pub headroom: Headroom,
 }
@@ -57,17 +61,20 @@ pub struct Elastic {
     pub area_per_kwh: f64,
     /// Per kW and hour of an award that is not held.
     pub award_per_kw_hour: f64,
+    /// Per kWh that would be missing at departure after the dimming that begins at the worst moment.
+    pub dimming_per_kwh: f64,
 }
 
 impl Default for Elastic {
     /// 2 per kWh missing at departure (contract 6); a fuse or a network limit weighs more than any departure, and an
-    /// award less than a limit.
+    /// award less than a limit. What is missing only if the draw is dimmed weighs half of what is missing for certain.
     fn default() -> Self {
         Self {
             energy_per_kwh: 2.0,
             site_per_kwh: 20.0,
             area_per_kwh: 10.0,
             award_per_kw_hour: 5.0,
+            dimming_per_kwh: 1.0,
         }
     }
 }
@@ -210,7 +217,7 @@ pub struct Imbalance {
     pub long: Vec<f64>,
 }
 
-/// Vehicles that are lost together: a back-end, a charger brand, an area that is dimmed (EnWG 14a).
+/// Vehicles that are lost together: a back-end, a charger brand, an area that is cut off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Name, for reasons.
@@ -241,6 +248,8 @@ pub struct VehicleSchedule {
     pub energy_kwh: Vec<f64>,
     /// Held, one entry per product.
     pub held: Vec<Held>,
+    /// What it does if it is dimmed; `None` where nobody may dim it.
+    pub dimmed: Option<Dimmed>,
 }
 
 /// What one vehicle holds for one product, kW per step.
@@ -291,6 +300,8 @@ pub struct VehiclePrices {
     pub arrival_kwh: Option<f64>,
     /// Per kWh less owed at departure.
     pub goal_kwh: Option<f64>,
+    /// Per kWh less to be in the battery after a dimming; `None` where nobody may dim it.
+    pub dimming_kwh: Option<f64>,
     /// Per hour of plug-in before arrival, within the first step; `None` where the stay begins with a whole step.
     pub earlier_hour: Option<f64>,
     /// Per hour of plug-in after departure, within the last step; `None` where the stay ends with a whole step.
@@ -338,8 +349,12 @@ pub enum Relaxed {
     Departure,
     /// Level kept for emergencies, kWh.
     Kept,
+    /// Energy at departure after a dimming that begins in this step, kWh.
+    Dimmed,
     /// Import limit, kW.
     Import,
+    /// Import limit after a dimming, kW.
+    ImportAfter,
     /// Export limit, kW.
     Export,
     /// Award, Up, kW of the power to be kept.

@@ -153,6 +153,12 @@ fn vehicles(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<
                 "one kWh less owed at departure",
             ),
             (
+                prices.dimming_kwh,
+                "energy to be there after a dimming",
+                "kWh",
+                "one kWh less to be there after a dimming",
+            ),
+            (
                 prices.earlier_hour,
                 "arrival",
                 "h",

@@ -1,5 +1,6 @@
 //! A schedule that keeps every row that may not give way, from an iterate that nearly does.
 
+use super::dimming;
 use super::model::Model;
 use super::money::{activations, kept_for_certain};
 use super::problem::{Held, Problem, Schedule, VehicleSchedule};
@@ -17,6 +18,7 @@ pub(super) fn schedule(problem: &Problem, model: &Model, x: &[f64]) -> Schedule 
             .map_or(0.0, |short| short.value(x).max(0.0));
         hold(problem, index, columns, x, &mut done);
         scale(problem, index, short * problem.step_hours, &mut done);
+        done.dimmed = dimming::read(columns, x);
         schedule.vehicles.push(done);
     }
     schedule.sold_mw = model
@@ -35,6 +37,7 @@ pub(super) fn schedule(problem: &Problem, model: &Model, x: &[f64]) -> Schedule 
         .zip(&model.ordered)
         .map(|(order, ordered)| ordered.value(x).clamp(-order.most_kw, order.most_kw))
         .collect();
+    dimming::fit(problem, &mut schedule);
     cut_volumes(problem, &mut schedule);
     schedule
 }
@@ -188,7 +191,7 @@ fn scale_energy(problem: &Problem, index: usize, kept_short: f64, done: &mut Veh
     }
 }
 
-/// No block sells what its weakest step does not hold, whichever group is lost.
+/// No block sells what its weakest step does not hold, whichever group is lost and whatever is dimmed.
 fn cut_volumes(problem: &Problem, schedule: &mut Schedule) {
     for (index, product) in problem.products.iter().enumerate() {
         let (up, down) = kept_for_certain(problem, schedule, index);

@@ -4,7 +4,7 @@ use super::check::check;
 use super::money::{objective, relaxed};
 use super::problem::{Answer, Held, Problem, Schedule, Vehicle, VehicleSchedule};
 use super::valid::StackError;
-use super::{model, prices, repair};
+use super::{dimming, model, prices, repair};
 use crate::reference::interior::{self, Verdict};
 
 /// Gap below which further attempts are not worth their time.
@@ -83,7 +83,7 @@ fn answer(problem: &Problem, schedule: Schedule) -> Answer {
 
 /// Full power from plug-in until the goal or the level kept is reached; nothing sold beyond awards.
 fn unmanaged(problem: &Problem) -> Schedule {
-    Schedule {
+    let mut schedule = Schedule {
         vehicles: problem
             .vehicles
             .iter()
@@ -95,7 +95,9 @@ fn unmanaged(problem: &Problem) -> Schedule {
             .map(|p| vec![0.0; p.blocks.len()])
             .collect(),
         ordered_kw: vec![0.0; problem.orders.len()],
-    }
+    };
+    dimming::most(problem, &mut schedule);
+    schedule
 }
 
 fn charge_now(problem: &Problem, vehicle: &Vehicle) -> VehicleSchedule {

@@ -6,6 +6,8 @@
     reason = "small numbers made from seeds"
 )]
 
+mod dimming;
+
 use super::*;
 use crate::reference::{self, Headroom};
 
@@ -55,6 +57,7 @@ fn plain(steps: usize, vehicles: Vec<Vehicle>) -> Problem {
         orders: Vec::new(),
         imbalance: None,
         groups: Vec::new(),
+        dimmings: Vec::new(),
         headroom: Headroom::Snapshot,
     }
 }
@@ -569,48 +572,53 @@ fn reported(problem: &Problem, answer: &Answer) -> Vec<(String, f64, Change)> {
     all
 }
 
+/// Compares some of the prices of a problem, others for each seed, with finite differences; counts those compared, those
+/// of them above zero, and those at kinks.
+fn compare_prices(seed: u64, problem: &Problem, counts: &mut (usize, usize, usize)) {
+    const BY: f64 = 2e-3;
+    let answer = solved(problem);
+    let all = reported(problem, &answer);
+    let stride = all.len() / 5;
+    for (name, price, change) in all.iter().skip(seed as usize * 7 % stride).step_by(stride) {
+        let at = |by: f64| {
+            let mut changed = problem.clone();
+            change(&mut changed, by);
+            solve(&changed).expect("still a problem").objective
+        };
+        let per = if name.starts_with("award") || name.starts_with("most") {
+            1000.0
+        } else {
+            1.0
+        };
+        let (less, more) = (at(-BY), at(BY));
+        let (left, right) = (
+            per * (less - answer.objective) / BY,
+            per * (answer.objective - more) / BY,
+        );
+        let scale = price.abs().max(per * 0.01);
+        if (left - right).abs() > 0.02 * scale {
+            counts.2 += 1;
+            // At a kink the price lies between both differences.
+            let (low, high) = (left.min(right), left.max(right));
+            assert!(
+                *price >= low - 0.02 * scale && *price <= high + 0.02 * scale,
+                "{seed}: {name}: {price} outside {low} to {high}"
+            );
+            continue;
+        }
+        counts.0 += 1;
+        counts.1 += usize::from(price.abs() > per * 1e-3);
+        near(*price, f64::midpoint(left, right), 0.02 * scale);
+    }
+}
+
 #[test]
 fn every_reported_price_equals_a_finite_difference_of_the_optimum() {
-    const BY: f64 = 2e-3;
-    let (mut compared, mut kinks, mut priced) = (0, 0, 0);
+    let mut counts = (0, 0, 0);
     for seed in 0..100 {
-        let problem = small(seed);
-        let answer = solved(&problem);
-        let all = reported(&problem, &answer);
-        // Some of the prices of each problem, others in each.
-        let stride = all.len() / 5;
-        for (name, price, change) in all.iter().skip(seed as usize * 7 % stride).step_by(stride) {
-            let at = |by: f64| {
-                let mut changed = problem.clone();
-                change(&mut changed, by);
-                solve(&changed).expect("still a problem").objective
-            };
-            let per = if name.starts_with("award") || name.starts_with("most") {
-                1000.0
-            } else {
-                1.0
-            };
-            let (less, more) = (at(-BY), at(BY));
-            let (left, right) = (
-                per * (less - answer.objective) / BY,
-                per * (answer.objective - more) / BY,
-            );
-            let scale = price.abs().max(per * 0.01);
-            if (left - right).abs() > 0.02 * scale {
-                kinks += 1;
-                // At a kink the price lies between both differences.
-                let (low, high) = (left.min(right), left.max(right));
-                assert!(
-                    *price >= low - 0.02 * scale && *price <= high + 0.02 * scale,
-                    "{seed}: {name}: {price} outside {low} to {high}"
-                );
-                continue;
-            }
-            compared += 1;
-            priced += usize::from(price.abs() > per * 1e-3);
-            near(*price, f64::midpoint(left, right), 0.02 * scale);
-        }
+        compare_prices(seed, &small(seed), &mut counts);
     }
+    let (compared, priced, kinks) = counts;
     assert!(
         compared > 300 && priced > 100,
         "{compared} compared, {priced} of them above zero, {kinks} at kinks"

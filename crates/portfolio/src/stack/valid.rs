@@ -66,6 +66,7 @@ impl Problem {
             self.elastic.site_per_kwh,
             self.elastic.area_per_kwh,
             self.elastic.award_per_kw_hour,
+            self.elastic.dimming_per_kwh,
         ] {
             number("price of giving way", "the problem", value, Range::Positive)?;
         }
@@ -91,6 +92,29 @@ impl Problem {
         for group in &self.groups {
             for vehicle in &group.vehicles {
                 index("vehicle", &group.name, *vehicle, self.vehicles.len())?;
+            }
+        }
+        self.check_dimmings()
+    }
+
+    fn check_dimmings(&self) -> Result<(), StackError> {
+        let mut taken = vec![false; self.vehicles.len()];
+        for dimming in &self.dimmings {
+            let name = &dimming.name;
+            number("longest time", name, dimming.hours, Range::Positive)?;
+            for left in &dimming.left {
+                number("draw left", name, left.kw, Range::NotNegative)?;
+                for vehicle in &left.vehicles {
+                    index("vehicle", name, *vehicle, self.vehicles.len())?;
+                    if std::mem::replace(&mut taken[*vehicle], true) {
+                        return Err(StackError::Index {
+                            what: "vehicle",
+                            name: name.clone(),
+                            value: *vehicle,
+                            expected: "every vehicle once in all dimmings".to_owned(),
+                        });
+                    }
+                }
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::dimming::{self, Contingency};
 use super::problem::{Problem, Vehicle, Way};
 use crate::reference::Headroom;
 use crate::reference::program::{Expression, Program, Row};
@@ -24,6 +25,8 @@ pub(super) struct Columns {
     pub(super) down: Vec<Vec<Option<Expression>>>,
     /// How far the level kept for emergencies is missed, kW-steps.
     pub(super) kept_short: Option<Expression>,
+    /// What it does if it is dimmed; `None` where nobody may dim it.
+    pub(super) contingency: Option<Contingency>,
     pub(super) columns: Range<usize>,
     pub(super) rows: Range<usize>,
 }
@@ -76,8 +79,12 @@ struct Builder<'a> {
     keep: Vec<f64>,
 }
 
-/// Adds one vehicle, of those of the problem or changed from one of them, to a programme.
-pub(super) fn build(problem: &Problem, vehicle: &Vehicle, program: &mut Program) -> Columns {
+/// Adds the vehicle at `index`, as the problem has it or changed from that, to a programme.
+pub(super) fn build(
+    problem: &Problem,
+    (index, vehicle): (usize, &Vehicle),
+    program: &mut Program,
+) -> Columns {
     let begin = (program.cost.len(), program.limit.len());
     let mut builder = Builder {
         problem,
@@ -93,6 +100,10 @@ pub(super) fn build(problem: &Problem, vehicle: &Vehicle, program: &mut Program)
     builder.departure();
     builder.reserve();
     let mut columns = builder.columns;
+    if let Some(exposed) = dimming::exposed(problem, index) {
+        let made = dimming::build(problem, (vehicle, exposed), program, &columns);
+        columns.contingency = Some(made);
+    }
     columns.columns = begin.0..program.cost.len();
     columns.rows = begin.1..program.limit.len();
     columns

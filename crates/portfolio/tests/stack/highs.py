@@ -2,7 +2,7 @@
 
     highs.py [--whole] [--method ipm|simplex]   < lines of JSON, one problem each   > one line of JSON each
 
-A problem is vehicles, sites, areas, products, orders and prices as numbers (kW, kWh, currency per MWh; capacity per MW and
+A problem is vehicles, sites, areas, products, orders, dimmings and prices as numbers (kW, kWh, currency per MWh; capacity per MW and
 block). Every limit, departure and award may give way at its price. With --whole, volumes are nothing or at least the
 minimum, in whole steps. Answers {"objective": ..., "seconds": ...}.
 
@@ -92,6 +92,7 @@ def build(p, whole):
     down = [[[] for _ in range(T)] for _ in sites]
     pool = [[] for _ in range(T)]                      # terms of all vehicles
     held = {}                                          # (product, way, t) -> [(column, vehicle)]
+    stays = []                                         # what each vehicle does, for what may be dimmed
 
     for number, vehicle in enumerate(p["vehicles"]):
         s, keep = vehicle["session"], vehicle["keep_kwh"]
@@ -112,7 +113,7 @@ def build(p, whole):
                 level[j] = max(F, min(keep, C, reach))
                 if j:
                     m.row([(e[j], 1), (miss, 1)], low=level[j])
-        own = []
+        own, loads = [], []
         for j in range(n):
             t = first + j
             c = m.var(D / 1000 * (p["import_price"][t] + carbon[t]), high=f[j] * Pc)
@@ -121,6 +122,7 @@ def build(p, whole):
             if Pc > 0 and Pd > 0:
                 m.row([(c, 1 / Pc), (d, 1 / Pd)], high=f[j])
             load = [(c, 1), (d, -1)]
+            loads.append(load)
             pool[t] += load
             if s["site"] is not None:
                 net[s["site"]][t] += load
@@ -157,9 +159,11 @@ def build(p, whole):
                 down[s["site"]][t] += downs
             own.append(parts)
         activation(m, p, s, e, own, level, miss)
+        downs = [[(k, parts[k][2]) for k in parts if parts[k][2] is not None] for parts in own]
+        stays.append((s, e, loads, downs))
 
-    sell(m, p, held, whole)
-    limits(m, p, net, up, down)
+    rooms = limits(m, p, net, up, down)
+    sell(m, p, held, whole, dimmed(m, p, stays, rooms))
     position(m, p, pool)
     return m
 
@@ -219,7 +223,7 @@ def activation(m, p, s, e, own, level, miss):
             rows(t, drain, fill)
 
 
-def sell(m, p, held, whole):
+def sell(m, p, held, whole, remaining):
     D = p["step_hours"]
     everybody = [set()] + [set(g["vehicles"]) for g in p["groups"]]
     for k, product in enumerate(p["products"]):
@@ -244,6 +248,10 @@ def sell(m, p, held, whole):
                     for lost in everybody:
                         terms = [(x, 1) for x, v in held.get((k, way, t), []) if v not in lost]
                         m.row(terms + [(short, 1), (volume, -want)], low=owed)
+                    for lost, left in remaining if way == "down" else []:
+                        terms = [(x, 1) for x, v in held.get((k, way, t), []) if v not in lost]
+                        terms += [(x, 1) for x in left.get((k, t), [])]
+                        m.row(terms + [(short, 1), (volume, -want)], low=owed)
 
 
 def limits(m, p, net, up, down):
@@ -261,10 +269,13 @@ def limits(m, p, net, up, down):
         if most_out is not None:
             over = m.var(price * D)
             m.row(load + [(c, -v) for s in members for c, v in up[s][t]] + [(over, 1)], low=-most_out - total)
+        return None if most_in is None else max(0.0, most_in - total), price * D
 
+    found = []                                         # (sites, t, room for vehicles, price of a kW more)
     for s, site in enumerate(p["sites"]):
         for t in range(T):
-            limit([s], t, site["import_kw"], site["export_kw"], p["elastic"]["site_per_kwh"])
+            room = limit([s], t, site["import_kw"], site["export_kw"], p["elastic"]["site_per_kwh"])
+            found.append(({s}, t, *room))
         for charge in site["demand"]:
             peak = m.var(charge["per_kw"], low=max(charge["to_date_kw"], charge["ratchet_kw"], 0.0))
             for t in charge["steps"]:
@@ -273,7 +284,68 @@ def limits(m, p, net, up, down):
         for t in range(T):
             most_in = area["import_kw"][t] if area["import_kw"] else None
             most_out = area["export_kw"][t] if area["export_kw"] else None
-            limit(area["sites"], t, most_in, most_out, p["elastic"]["area_per_kwh"])
+            room = limit(area["sites"], t, most_in, most_out, p["elastic"]["area_per_kwh"])
+            found.append((set(area["sites"]), t, *room))
+    return found
+
+
+def dimmed(m, p, stays, rooms):
+    """Draw that may be cut to what is left, from any boundary on and for so long; then back, within the limits.
+
+    Gives for each dimming under which Down is held the vehicles and what they hold while it lasts: {(product, t): columns}.
+    """
+    D = p["step_hours"]
+    remaining = []
+    for dimming in p["dimmings"]:
+        length = max(1, math.ceil(dimming["hours"] / D - 1e-9))
+        members = {v for left in dimming["left"] for v in left["vehicles"]}
+        back, held = {}, {}
+        for left in dimming["left"]:
+            together = {}
+            for v in left["vehicles"]:
+                s, e, _, downs = stays[v]
+                f, n = s["share"], len(s["share"])
+                low = [m.var(high=f[j] * s["charge_kw"]) for j in range(n)]
+                high = [m.var(high=f[j] * s["charge_kw"]) for j in range(n)]
+                for j in range(n):
+                    t = s["first"] + j
+                    m.row([(low[j], 1), (high[j], -1)], high=0)
+                    drawn = [(low[j], 1)]
+                    if dimming["holds_down"] and downs[j]:
+                        for k, dn in downs[j]:
+                            kept = m.var()
+                            m.row([(kept, 1), (dn, -1)], high=0)
+                            drawn.append((kept, 1))
+                            held.setdefault((k, t), []).append(kept)
+                        m.row([(high[j], 1)] + [(dn, 1) for _, dn in downs[j]], high=f[j] * s["charge_kw"])
+                    m.row(drawn, high=f[j] * min(left["kw"], s["charge_kw"]))
+                    if f[j] > 0:
+                        together.setdefault(t, []).extend((x, w / f[j]) for x, w in drawn)
+                    back[v, t] = high[j]
+                miss = m.var(p["elastic"]["dimming_per_kwh"])
+                for b in range(n):
+                    # A step in which the vehicle comes or goes is dimmed as a whole.
+                    end = b + length + (f[b] < 1)
+                    end += end < n and f[end] < 1
+                    gain = [(low[j] if j < end else high[j], D * s["charge_efficiency"]) for j in range(b, n)]
+                    m.row([(e[b], 1), (miss, 1)] + gain, low=s["goal"])
+            for terms in together.values():
+                m.row(terms, high=left["kw"])
+        for sites, t, room, price in rooms:
+            here = [v for v, stay in enumerate(stays) if stay[0]["site"] in sites and 0 <= t - stay[0]["first"] < len(stay[2])]
+            if room is None or not members.intersection(here):
+                continue
+            terms = []
+            for v in here:
+                s, _, loads, downs = stays[v]
+                j = t - s["first"]
+                terms += [(back[v, t], 1)] if v in members else loads[j]
+                if v not in members or dimming["holds_down"]:
+                    terms += [(dn, 1) for _, dn in downs[j]]
+            m.row(terms + [(m.var(price), -1)], high=room)
+        if dimming["holds_down"]:
+            remaining.append((members, held))
+    return remaining
 
 
 def position(m, p, pool):

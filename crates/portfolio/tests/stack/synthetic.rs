@@ -234,6 +234,7 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
         orders: Vec::new(),
         imbalance: None,
         groups: Vec::new(),
+        dimmings: Vec::new(),
         headroom: kind.headroom,
     }
 }

@@ -4,15 +4,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use chrono::{DateTime, Datelike as _, Days, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use frames::scenario::Scenario;
-use market::Holdings;
-use portfolio::case::{Case, Grid};
+use portfolio::case::Case;
 use portfolio::policy::Policy;
-use portfolio::stack::{self, Answer, Block, Group, NetworkArea, Problem, Product};
+use portfolio::stack::{self, Answer, Problem};
 use serde::Serialize;
 
-use super::convert;
+use super::{convert, extend};
 use crate::cli::CliError;
 
 /// Programmes that a search for whole volumes may solve.
@@ -88,30 +87,6 @@ struct Relaxed {
     sentence: String,
 }
 
-/// Refuses what only this plan knows, for policies that do not.
-pub(super) fn refuse_extras(scenario: &Scenario) -> Result<(), CliError> {
-    let extras = &scenario.extras;
-    let key = if !extras.products.is_empty() {
-        "product"
-    } else if !extras.areas.is_empty() {
-        "dso_area"
-    } else if !extras.groups.is_empty() {
-        "group"
-    } else if scenario.prices.carbon.is_some() {
-        "prices.carbon"
-    } else if scenario.fleet.keep_fraction > 0.0 {
-        "fleet.keep_fraction"
-    } else if scenario.sites.iter().any(|s| s.peak_to_date_kw > 0.0) {
-        "site.peak_to_date_kw"
-    } else {
-        return Ok(());
-    };
-    Err(CliError::Input(format!(
-        "{}: {key}: only `shoal plan --policy v1g-perfect` or `v2g-perfect` plans with it, expected a scenario without",
-        scenario.file.display()
-    )))
-}
-
 /// Plans the day.
 pub(super) fn plan(
     scenario: &Scenario,
@@ -130,7 +105,7 @@ pub(super) fn plan(
     case.sessions
         .retain(|s| s.steps().start < days.1 && days.0 < s.steps().end);
     let mut problem = Problem::of(&case, policy.discharges());
-    extend(&mut problem, scenario, &case)?;
+    extend::extend(&mut problem, scenario, &case)?;
     let refused =
         |e: stack::StackError| CliError::Input(format!("{}: {e}", scenario.file.display()));
     let (answer, relaxation) = if whole {
@@ -164,102 +139,6 @@ pub(super) fn plan(
         reasons: told.reasons(),
         relaxed: told.relaxed(),
     })
-}
-
-/// What the scenario adds to its case: products, areas, groups, carbon, levels kept, peaks.
-fn extend(problem: &mut Problem, scenario: &Scenario, case: &Case) -> Result<(), CliError> {
-    let grid = case.grid;
-    let offset = convert::offset(scenario, grid);
-    let extras = &scenario.extras;
-    if let Some(carbon) = &scenario.prices.carbon {
-        problem.carbon_price = carbon.values[offset..offset + grid.steps].to_vec();
-    }
-    for vehicle in &mut problem.vehicles {
-        vehicle.keep_kwh = scenario.fleet.keep_fraction * vehicle.session.capacity;
-    }
-    let month = |at: DateTime<Utc>| {
-        let local = at.with_timezone(&scenario.zone());
-        (local.year(), local.month())
-    };
-    if month(grid.start) == month(scenario.start) {
-        for (site, known) in problem.sites.iter_mut().zip(&scenario.sites) {
-            if let Some(charge) = site.demand.first_mut() {
-                charge.to_date_kw = known.peak_to_date_kw;
-            }
-        }
-    }
-    problem.areas = extras
-        .areas
-        .iter()
-        .map(|area| NetworkArea {
-            name: area.id.clone(),
-            sites: area.sites.clone(),
-            import_kw: (0..grid.steps)
-                .map(|t| area.import.at(offset + t))
-                .collect(),
-            export_kw: (0..grid.steps)
-                .map(|t| area.export.at(offset + t))
-                .collect(),
-        })
-        .collect();
-    problem.groups = extras
-        .groups
-        .iter()
-        .map(|group| Group {
-            name: group.name.clone(),
-            vehicles: (0..case.sessions.len())
-                .filter(|v| {
-                    case.sessions[*v]
-                        .site
-                        .is_some_and(|s| group.sites.contains(&s))
-                })
-                .collect(),
-        })
-        .collect();
-    // What the two reserves of [markets] come in; an area without a record sells any volume.
-    for product in &mut problem.products {
-        if let Some(holding) = Holdings::built_in().at(scenario.area, &product.name, grid.start) {
-            let volumes = Product::of(holding, Vec::new());
-            (product.minimum_mw, product.step_mw) = (volumes.minimum_mw, volumes.step_mw);
-        }
-    }
-    for offer in &extras.products {
-        problem.products.push(product(offer, scenario, grid)?);
-    }
-    Ok(())
-}
-
-fn product(
-    offer: &frames::scenario::ProductOffer,
-    scenario: &Scenario,
-    grid: Grid,
-) -> Result<Product, CliError> {
-    let blocks: Vec<Block> = offer
-        .price
-        .blocks
-        .iter()
-        .filter_map(|b| {
-            Some(Block {
-                steps: grid.whole(b.start, b.end)?,
-                price: b.price_per_mw(),
-                most_mw: offer.qualified_mw,
-                awarded_mw: 0.0,
-                open: true,
-            })
-        })
-        .collect();
-    let holding = Holdings::built_in()
-        .at(scenario.area, &offer.name, grid.start)
-        .ok_or_else(|| {
-            CliError::Input(format!(
-                "{}: product {}: not bought in {} on {}",
-                scenario.file.display(),
-                offer.name,
-                scenario.area.code(),
-                grid.start.with_timezone(&scenario.zone()).date_naive()
-            ))
-        })?;
-    Ok(Product::of(holding, blocks))
 }
 
 /// The answer in instants and names.

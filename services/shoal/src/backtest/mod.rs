@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 mod days;
+mod extend;
 mod html;
 mod known;
 pub(crate) mod plan;
@@ -73,7 +74,7 @@ impl Data {
 /// Plays the policies over a scenario and writes what came of it.
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
     let scenario = args.data.scenario(&args.scenario)?;
-    known::refuse_extras(&scenario)?;
+    extend::refuse_extras(&scenario)?;
     let case = convert::case(&scenario, args.from, args.to)?;
     let (played, unsolved) = play(&case, &chosen(&args.policies));
     let report = make_report(&scenario, &case, args, &played, unsolved);

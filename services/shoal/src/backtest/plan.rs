@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use portfolio::policy::{self, DayPlan, Policy};
 use serde::Serialize;
 
-use super::{Data, convert, known, parse_policy};
+use super::{Data, convert, extend, known, parse_policy};
 use crate::cli::CliError;
 use crate::output::Output;
 
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), CliError> {
         write(&dir, &plan)?;
         return output.result(&plan, || plan.table(&dir, scenario.zone()));
     }
-    known::refuse_extras(&scenario)?;
+    extend::refuse_extras(&scenario)?;
     let case = convert::case(&scenario, None, None)?;
     let plan = policy::plan_day(&case, args.policy, args.day).ok_or_else(outside)?;
     let document = Document {
