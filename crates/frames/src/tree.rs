@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -235,6 +235,18 @@ impl<'a> Leaf<'a> {
         let date = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok();
         date.filter(|d| (1900..2200).contains(&chrono::Datelike::year(d)))
             .ok_or_else(|| self.met("a local date, as in 2024-01-31"))
+    }
+
+    /// An instant with its offset from UTC, bare or quoted.
+    pub(crate) fn instant(&self) -> Result<DateTime<Utc>, InputError> {
+        let text = match self.value {
+            DeValue::Datetime(d) => d.to_string(),
+            DeValue::String(s) => s.to_string(),
+            _ => String::new(),
+        };
+        DateTime::parse_from_rfc3339(&text)
+            .map(|at| at.with_timezone(&Utc))
+            .map_err(|_| self.met("an instant with its offset, as in 2024-01-31T17:00:00+01:00"))
     }
 
     /// Whether it is a table.

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use portfolio::reference::Headroom;
 use portfolio::stack::{
-    Dimming, Group, Imbalance, Left, Order, Problem, check, solve, solve_whole,
+    Dimming, Group, Imbalance, Left, Order, Problem, Request, check, offers, solve, solve_whole,
 };
 use synthetic::{Draw, Kind, day, problem};
 
@@ -234,6 +234,61 @@ fn dimmed(seed: u64) -> Problem {
 fn plans_that_stand_dimming_agree_with_highs() {
     let problems: Vec<Problem> = (0..8).map(dimmed).collect();
     compare("dimmed", &problems);
+}
+
+#[test]
+fn offers_to_an_operator_cost_what_highs_says() {
+    const NOTICE: usize = 30;
+    for seed in 0..4 {
+        let problem = stacked(seed, 8);
+        let plan = solve(&problem).expect("a problem").schedule;
+        // What is sold is held, what was done is done, and the draw of the first area is bounded.
+        let ordered = |bound: Option<f64>| {
+            let mut ordered = problem.clone();
+            for (product, sold) in ordered.products.iter_mut().zip(&plan.sold_mw) {
+                for (block, sold) in product.blocks.iter_mut().zip(sold) {
+                    (block.awarded_mw, block.open) = (block.awarded_mw + sold, false);
+                }
+            }
+            for (vehicle, done) in ordered.vehicles.iter_mut().zip(&plan.vehicles) {
+                let before = NOTICE.saturating_sub(vehicle.session.first);
+                let powers = done.charge_kw.iter().zip(&done.discharge_kw);
+                vehicle.fixed_kw = powers.take(before).map(|(c, d)| (*c, *d)).collect();
+            }
+            for limit in &mut ordered.areas[0].import_kw[40..64] {
+                let known = limit.unwrap_or(f64::INFINITY);
+                *limit = bound.map(|bound| bound.min(known)).or(*limit);
+            }
+            ordered
+        };
+        let bounds = [20.0, 10.0, 5.0, 0.0];
+        let cases: Vec<Problem> = std::iter::once(None)
+            .chain(bounds.map(Some))
+            .map(ordered)
+            .collect();
+        let Some(theirs) = highs(&cases, false) else {
+            return;
+        };
+        let request = Request {
+            name: "midday".to_owned(),
+            area: 0,
+            steps: 40..64,
+            bounds_kw: bounds.to_vec(),
+            rebound_per_mwh: 0.0,
+            margin_share: 0.0,
+        };
+        let offers = offers(&problem, &plan, &[request], NOTICE).expect("a request");
+        for (choice, (with, _)) in offers[0].choices.iter().zip(&theirs[1..]) {
+            let cost = with - theirs[0].0;
+            eprintln!(
+                "offer {seed}: below {} kW costs {:.6}, HiGHS {cost:.6}, {}",
+                choice.bound_kw,
+                choice.cost,
+                choice.price.map_or("not kept", |_| "kept")
+            );
+            assert!((choice.cost - cost).abs() <= 1e-5 * with.abs().max(1.0));
+        }
+    }
 }
 
 /// A small pool of large groups whose blocks come in whole MW.

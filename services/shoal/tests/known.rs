@@ -231,6 +231,27 @@ fn a_plan_stands_dimming_and_sells_down_that_stays() {
 }
 
 #[test]
+fn bounds_that_an_operator_may_order_are_offered_at_a_price() {
+    let offer = "[[constraint_offer]]\nname = \"evening\"\narea = \"north\"\nfrom = 2026-01-15T18:00:00+02:00\nto = 2026-01-15T23:00:00+02:00\nbounds_kw = [200.0, 20.0, -1000.0]\nmargin_share = 0.1\n";
+    let dir = case(&format!("{SCENARIO}{offer}"), 6, 1);
+    let plan = plan(&dir, &[]);
+    let offers = plan["constraint_offers"].as_array().unwrap();
+    assert_eq!(offers.len(), 1);
+    assert_eq!(offers[0]["answered"], "2026-01-15T16:00:00Z");
+    let choices = offers[0]["choices"].as_array().unwrap();
+    let cost = |c: &Value| c["cost"].as_f64().unwrap();
+    // Six cars of 20 kW: 200 kW are no bound, 20 kW are one, and nobody feeds back a megawatt.
+    assert_eq!(
+        (cost(&choices[0]), &choices[0]["price"]),
+        (0.0, &Value::from(0.0))
+    );
+    let asked = choices[1]["price"].as_f64().unwrap();
+    assert!((asked - 1.1 * cost(&choices[1])).abs() < 1e-9 && cost(&choices[1]) >= 0.0);
+    assert!(choices[2]["price"].is_null());
+    assert!(!choices[2]["gives_way"].as_array().unwrap().is_empty());
+}
+
+#[test]
 fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
     let dir = case(SCENARIO, 2, 1);
     for arguments in [
@@ -267,6 +288,21 @@ fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
             "import_limit_kw = 150.0",
             "limit_kw = 150.0",
             "dso_area[0].limit_kw: unknown key",
+        ),
+        (
+            "[[group]]",
+            "[[constraint_offer]]\nname = \"n\"\narea = \"south\"\n[[group]]",
+            "constraint_offer[0].area: \"south\"",
+        ),
+        (
+            "[[group]]",
+            "[[constraint_offer]]\nname = \"n\"\narea = \"north\"\nfrom = 2026-01-15T10:07:00Z\nto = 2026-01-15T11:00:00Z\nbounds_kw = 1\n[[group]]",
+            "constraint_offer[0].from: 2026-01-15 10:07:00 UTC",
+        ),
+        (
+            "[[group]]",
+            "[[constraint_offer]]\nname = \"n\"\narea = \"north\"\nfrom = 2026-01-15T10:00:00Z\nto = 2026-01-15T11:00:00Z\nbounds_kw = [1, 2]\n[[group]]",
+            "constraint_offer[0].bounds_kw[1]: 2",
         ),
         (
             "[[group]]",

@@ -10,6 +10,7 @@ mod types;
 pub use load::{load, load_with_data};
 
 pub use types::{
-    Afrr, AreaLimit, Costs, Dimming, Extras, Fcr, FleetParameters, Headroom, Imbalance, LossGroup,
-    Markets, NetworkArea, Planning, Prices, ProductOffer, Risk, Scenario, Site,
+    Afrr, AreaLimit, ConstraintOffer, Costs, Dimming, Extras, Fcr, FleetParameters, Headroom,
+    Imbalance, LossGroup, Markets, NetworkArea, Planning, Prices, ProductOffer, Risk, Scenario,
+    Site,
 };

@@ -1,5 +1,5 @@
 //! What a pool may sell and must respect beyond the two reserves of `[markets]`: further products, network areas, groups,
-//! draw that may be dimmed.
+//! draw that may be dimmed, bounds offered to operators.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,16 @@ use market::{Area, Holdings, dimming::DEVICE};
 
 use super::load::{ANY, MINUTES_OF_A_DAY, NOT_NEGATIVE, Reading};
 use super::prices::{base_load, reserve};
-use super::types::{AreaLimit, Dimming, Extras, LossGroup, NetworkArea, ProductOffer, Site};
+use super::types::{
+    AreaLimit, ConstraintOffer, Dimming, Extras, LossGroup, NetworkArea, ProductOffer, Site,
+};
 use crate::InputError;
-use crate::series::Per;
+use crate::series::{Per, Window};
 use crate::tree::{Branch, Leaf};
 
 const SITES: &str = "site ids, as in [\"garage-1\"]";
 
-/// Reads `[[product]]`, `[[dso_area]]`, `[[group]]` and `[[dimming]]`.
+/// Reads `[[product]]`, `[[dso_area]]`, `[[group]]`, `[[dimming]]` and `[[constraint_offer]]`.
 pub(super) fn extras(
     root: &mut Branch<'_>,
     area: Area,
@@ -26,11 +28,16 @@ pub(super) fn extras(
     let areas = each(dso_area.as_ref(), |leaf| network_area(leaf, sites, reading))?;
     let groups = each(group.as_ref(), |leaf| loss_group(leaf, sites))?;
     let dimmings = dimmings(root.get("dimming").as_ref(), sites)?;
+    let asked = root.get("constraint_offer");
+    let offers = each(asked.as_ref(), |leaf| {
+        constraint(leaf, &areas, reading.window)
+    })?;
     Ok(Extras {
         products,
         areas,
         groups,
         dimmings,
+        offers,
     })
 }
 
@@ -157,6 +164,67 @@ fn dimmings(list: Option<&Leaf<'_>>, sites: &[Site]) -> Result<Vec<Dimming>, Inp
         table.finish()?;
         Ok((name, dimming))
     })
+}
+
+fn constraint(
+    leaf: &Leaf<'_>,
+    areas: &[NetworkArea],
+    window: Window,
+) -> Result<(String, ConstraintOffer), InputError> {
+    let mut table = leaf.branch("a table [[constraint_offer]]")?;
+    let name = table.need("name", "a name")?.text("a name")?.to_owned();
+    let place = table.need("area", "the id of a dso_area")?;
+    let id = place.text("the id of a dso_area")?;
+    let area = areas.iter().position(|a| a.id == id).ok_or_else(|| {
+        place.error(format!(
+            "{id:?}, expected the id of a [[dso_area]] of this file"
+        ))
+    })?;
+    let on_grid = |leaf: &Leaf<'_>| {
+        let at = leaf.instant()?;
+        let whole = (at - window.start).num_seconds() % window.step.num_seconds() == 0;
+        if at < window.start || at > window.end || !whole {
+            return Err(leaf.error(format!(
+                "{at}, expected the beginning of a step of the period"
+            )));
+        }
+        Ok(at)
+    };
+    let (from, to) = (
+        table.need("from", "an instant")?,
+        table.need("to", "an instant")?,
+    );
+    let (begin, end) = (on_grid(&from)?, on_grid(&to)?);
+    if begin >= end {
+        return Err(to.error(format!(
+            "{end} is not after from, {begin}, expected a later instant"
+        )));
+    }
+    let answered = table.get("answered").map(|l| on_grid(&l)).transpose()?;
+    let bounds = table.need("bounds_kw", "a list of kW, the widest first")?;
+    let mut bounds_kw: Vec<f64> = Vec::new();
+    for bound in bounds.list() {
+        let kw = bound.number(ANY)?;
+        if bounds_kw.last().is_some_and(|last| kw >= *last) {
+            return Err(bound.error(format!("{kw}, expected less than the bound before it")));
+        }
+        bounds_kw.push(kw);
+    }
+    if bounds_kw.is_empty() {
+        return Err(bounds.error("an empty list, expected kW, the widest first"));
+    }
+    let offer = ConstraintOffer {
+        name: name.clone(),
+        area,
+        from: begin,
+        to: end,
+        answered,
+        bounds_kw,
+        rebound_per_mwh: table.number("rebound_per_mwh", 0.0, NOT_NEGATIVE)?,
+        margin_share: table.number("margin_share", 0.0, NOT_NEGATIVE)?,
+    };
+    table.finish()?;
+    Ok((name, offer))
 }
 
 /// Indices of sites that have an entry of their own, each once.

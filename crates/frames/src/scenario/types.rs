@@ -129,6 +129,8 @@ pub struct Extras {
     pub groups: Vec<LossGroup>,
     /// Draw that an operator may dim, in the order of the file.
     pub dimmings: Vec<Dimming>,
+    /// What operators may ask of areas, in the order of the file.
+    pub offers: Vec<ConstraintOffer>,
 }
 
 /// A reserve product of the market's table of holdings with its prices.
@@ -202,6 +204,27 @@ pub struct Dimming {
     pub energy_manager: bool,
     /// Whether no more Down is sold than is held while dimmed and after.
     pub hold_down: bool,
+}
+
+/// Bounds on the draw of an area that its operator may order.
+#[derive(Debug, Clone)]
+pub struct ConstraintOffer {
+    /// Name.
+    pub name: String,
+    /// Index into [`Extras::areas`].
+    pub area: usize,
+    /// First instant of the bound, on a step of the grid.
+    pub from: DateTime<Utc>,
+    /// First instant after the bound, on a step of the grid.
+    pub to: DateTime<Utc>,
+    /// When the operator will have answered, on a step of the grid; `None` for the beginning of the earliest bound of all offers.
+    pub answered: Option<DateTime<Utc>>,
+    /// Bounds on the area's draw, kW, the widest first.
+    pub bounds_kw: Vec<f64>,
+    /// Paid per `MWh` that an order moves out of the window.
+    pub rebound_per_mwh: f64,
+    /// Asked on top, as a share of all costs.
+    pub margin_share: f64,
 }
 
 /// Per `MWh` through the meter, on top of the market price.

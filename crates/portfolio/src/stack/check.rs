@@ -111,6 +111,14 @@ fn energy(
         ] {
             at_most("power", index, value, limit);
         }
+        if let Some((charge, discharge)) = problem.vehicles[index].fixed_kw.get(j) {
+            at_most(
+                "fixed",
+                index,
+                (c - charge).abs().max((d - discharge).abs()),
+                0.0,
+            );
+        }
         if session.discharge_kw > 0.0 && session.charge_kw > 0.0 {
             let both = c + d * session.charge_kw / session.discharge_kw;
             at_most("power", index, both, share * session.charge_kw);

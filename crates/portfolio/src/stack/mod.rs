@@ -11,6 +11,7 @@ mod check;
 mod dimming;
 mod model;
 mod money;
+mod offer;
 mod origin;
 mod prices;
 mod problem;
@@ -26,6 +27,7 @@ mod whole;
 pub use check::{Broken, check};
 pub use dimming::{Dimmed, Dimming, Left};
 pub use money::{net_cost, objective, owner_name};
+pub use offer::{Choice, Offer, Request, offers};
 pub use problem::{
     Answer, Block, DemandCharge, Elastic, Group, Held, Imbalance, NetworkArea, Order, Owner,
     Prices, Problem, Product, Relaxation, Relaxed, Schedule, Session, Site, Vehicle, VehiclePrices,

@@ -31,6 +31,7 @@ impl From<&reference::Problem> for Problem {
                     name: index.to_string(),
                     session: session.clone(),
                     keep_kwh: 0.0,
+                    fixed_kw: Vec::new(),
                 })
                 .collect(),
             sites: r

@@ -88,6 +88,9 @@ pub struct Vehicle {
     pub session: Session,
     /// Level kept for emergencies from the moment it can be reached at full power, kWh; zero for none.
     pub keep_kwh: f64,
+    /// Charge and discharge of the first steps of the stay that are decided already, kW; empty for none.
+    #[serde(default)]
+    pub fixed_kw: Vec<(f64, f64)>,
 }
 
 /// A connection point.

@@ -81,7 +81,7 @@ fn answer(problem: &Problem, schedule: Schedule) -> Answer {
     }
 }
 
-/// Full power from plug-in until the goal or the level kept is reached; nothing sold beyond awards.
+/// What is fixed, then full power until the goal or the level kept is reached; nothing sold beyond awards.
 fn unmanaged(problem: &Problem) -> Schedule {
     let mut schedule = Schedule {
         vehicles: problem
@@ -120,10 +120,12 @@ fn charge_now(problem: &Problem, vehicle: &Vehicle) -> VehicleSchedule {
         session.arrival,
         problem.step_hours * session.charge_efficiency,
     );
-    for share in &session.share {
-        let power = ((wanted - energy) / per_kw).clamp(0.0, share * session.charge_kw);
-        energy += per_kw * power;
+    for (j, share) in session.share.iter().enumerate() {
+        let now = ((wanted - energy) / per_kw).clamp(0.0, share * session.charge_kw);
+        let (power, back) = vehicle.fixed_kw.get(j).copied().unwrap_or((now, 0.0));
+        energy += per_kw * power - problem.step_hours * back / session.discharge_efficiency;
         done.charge_kw.push(power);
+        done.discharge_kw[j] = back;
         done.energy_kwh.push(energy);
     }
     done

@@ -7,6 +7,7 @@
 )]
 
 mod dimming;
+mod offer;
 
 use super::*;
 use crate::reference::{self, Headroom};
@@ -29,6 +30,7 @@ fn car(steps: usize) -> Vehicle {
             discharge_efficiency: 0.9,
         },
         keep_kwh: 0.0,
+        fixed_kw: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a stacked problem must look like before it is solved.
 
-use super::problem::{Block, Problem, Product};
+use super::problem::{Block, Problem, Product, Vehicle};
 use crate::reference::{self, Headroom, ProblemError};
 
 /// Why a problem cannot be solved as it stands.
@@ -44,6 +44,9 @@ pub enum StackError {
     },
 }
 
+/// By how much a fixed power may exceed its charger's for rounding, kW.
+const ROUNDING: f64 = 1e-6;
+
 /// Where a number may lie.
 #[derive(Clone, Copy)]
 enum Range {
@@ -83,6 +86,7 @@ impl Problem {
         for (index, vehicle) in self.vehicles.iter().enumerate() {
             let name = format!("vehicle {index}");
             number("level kept", &name, vehicle.keep_kwh, Range::NotNegative)?;
+            check_fixed(&name, vehicle)?;
         }
         self.check_places(steps)?;
         self.products
@@ -244,6 +248,35 @@ impl Problem {
         }
         Ok(())
     }
+}
+
+/// Powers decided already are within the charger's, over steps of the stay.
+fn check_fixed(name: &str, vehicle: &Vehicle) -> Result<(), StackError> {
+    let session = &vehicle.session;
+    let (fixed, steps) = (vehicle.fixed_kw.len(), session.share.len());
+    if fixed > steps {
+        return Err(StackError::Index {
+            what: "number of fixed powers",
+            name: name.to_owned(),
+            value: fixed,
+            expected: format!("at most one per step of the stay, {steps}"),
+        });
+    }
+    for ((charge, discharge), share) in vehicle.fixed_kw.iter().zip(&session.share) {
+        for (fixed, most) in [
+            (charge, session.charge_kw),
+            (discharge, session.discharge_kw),
+        ] {
+            number("fixed power", name, *fixed, Range::NotNegative)?;
+            number(
+                "room above a fixed power",
+                name,
+                share * most - fixed + ROUNDING,
+                Range::NotNegative,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn check_product(product: &Product, steps: usize) -> Result<(), StackError> {

@@ -143,7 +143,16 @@ impl Builder<'_> {
             let (most_c, most_d) = (can * session.charge_kw, can * session.discharge_kw);
             low = (low - most_d / session.discharge_efficiency).max(floor);
             high = (high + most_c * session.charge_efficiency).min(capacity);
-            let (charge, discharge, next) = self.step(energy, (most_c, most_d), (low, high));
+            let fixed = self.vehicle.fixed_kw.get(j).copied();
+            let (charge, discharge, next) = if let Some((charge, discharge)) = fixed {
+                let (ec, ed) = (session.charge_efficiency, session.discharge_efficiency);
+                let next = energy.constant + ec * charge - discharge / ed;
+                (low, high) = (next, next);
+                let constant = Expression::constant;
+                (constant(charge), constant(discharge), constant(next))
+            } else {
+                self.step(energy, (most_c, most_d), (low, high))
+            };
             self.charge_for(step, charge, discharge);
             if !next.is_constant() {
                 if most_c > NOTHING && high >= capacity - NOTHING {
@@ -152,9 +161,10 @@ impl Builder<'_> {
                 if most_d > NOTHING && low <= floor + NOTHING {
                     self.program.above(next, floor);
                 }
-                if let Some(short) = self.columns.kept_short {
-                    self.program.above(next.add(1.0, short), self.keep[j + 1]);
-                }
+            }
+            let moved = fixed.is_some() || !next.is_constant();
+            if let Some(short) = self.columns.kept_short.filter(|_| moved) {
+                self.program.above(next.add(1.0, short), self.keep[j + 1]);
             }
             self.columns.charge.push(charge);
             self.columns.discharge.push(discharge);
@@ -297,11 +307,13 @@ impl Builder<'_> {
             self.program.above(column, 0.0);
             column
         };
+        let charge = self.columns.charge[j];
         let cancel = part(
-            !self.columns.charge[j].is_constant(),
+            !charge.is_constant() || charge.constant > NOTHING,
             session.charge_kw.max(most),
         );
-        let battery = part(!self.columns.discharge[j].is_constant(), most);
+        let fixed = j < self.vehicle.fixed_kw.len() && session.discharge_kw > NOTHING;
+        let battery = part(fixed || !self.columns.discharge[j].is_constant(), most);
         if cancel.is_constant() && battery.is_constant() {
             return None;
         }

@@ -119,6 +119,9 @@ def build(p, whole):
             c = m.var(D / 1000 * (p["import_price"][t] + carbon[t]), high=f[j] * Pc)
             d = m.var(D / 1000 * (p["wear"] - p["export_price"][t] - carbon[t]), high=f[j] * Pd)
             m.row([(e[j + 1], 1), (e[j], -1), (c, -D * ec), (d, D / ed)], 0, 0)
+            if j < len(vehicle["fixed_kw"]):
+                m.row([(c, 1)], *[vehicle["fixed_kw"][j][0]] * 2)
+                m.row([(d, 1)], *[vehicle["fixed_kw"][j][1]] * 2)
             if Pc > 0 and Pd > 0:
                 m.row([(c, 1 / Pc), (d, 1 / Pd)], high=f[j])
             load = [(c, 1), (d, -1)]

@@ -159,6 +159,7 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
             name: index.to_string(),
             session: session(&mut draw, kind, index % count),
             keep_kwh: 0.0,
+            fixed_kw: Vec::new(),
         })
         .collect();
     let power_at = |site: usize| -> f64 {

@@ -25,6 +25,8 @@ pub(super) fn refuse_extras(scenario: &Scenario) -> Result<(), CliError> {
         "group"
     } else if !extras.dimmings.is_empty() {
         "dimming"
+    } else if !extras.offers.is_empty() {
+        "constraint_offer"
     } else if scenario.prices.carbon.is_some() {
         "prices.carbon"
     } else if scenario.fleet.keep_fraction > 0.0 {

@@ -11,6 +11,7 @@ use portfolio::policy::Policy;
 use portfolio::stack::{self, Answer, Problem};
 use serde::Serialize;
 
+use super::constraint::{self, Offered};
 use super::{convert, extend};
 use crate::cli::CliError;
 
@@ -38,6 +39,8 @@ pub(super) struct KnownPlan {
     objective_of_any_volume: Option<f64>,
     positions: Vec<Position>,
     reserves: Vec<Sold>,
+    /// What is offered to network operators on top of the plan.
+    constraint_offers: Vec<Offered>,
     reasons: Vec<Why>,
     relaxed: Vec<Relaxed>,
 }
@@ -114,6 +117,12 @@ pub(super) fn plan(
     } else {
         (stack::solve(&problem).map_err(refused)?, None)
     };
+    let constraint_offers = constraint::offers(
+        scenario,
+        (case.grid, days.0..days.1),
+        &problem,
+        &answer.schedule,
+    )?;
     let told = Told {
         scenario,
         case: &case,
@@ -136,6 +145,7 @@ pub(super) fn plan(
         objective_of_any_volume: relaxation,
         positions: told.positions(),
         reserves: told.reserves(),
+        constraint_offers,
         reasons: told.reasons(),
         relaxed: told.relaxed(),
     })
@@ -281,6 +291,9 @@ impl KnownPlan {
                 sold.price,
                 self.currency
             );
+        }
+        for offer in &self.constraint_offers {
+            offer.tell(&mut text, &self.currency, zone);
         }
         let mut dearest: Vec<&Why> = self.reasons.iter().collect();
         dearest.sort_by(|a, b| b.price.abs().total_cmp(&a.price.abs()));

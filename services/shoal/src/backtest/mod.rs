@@ -1,5 +1,6 @@
 //! `shoal backtest` and `shoal plan`: thin verbs around `portfolio::policy`.
 
+mod constraint;
 pub(crate) mod convert;
 mod days;
 mod extend;
