@@ -1,6 +1,6 @@
 //! What a network operator must leave of the draw of controllable devices that it dims: Germany, EnWG 14a.
 //!
-//! Source: BNetzA, decision BK6-22-300 of 27 November 2023, annex 1, on the least net power while dimmed. It holds
+//! Source: Bundesnetzagentur, decision BK6-22-300 of 27 November 2023, annex 1, on the least net power while dimmed. It holds
 //! for draw alone; what is fed back is not limited.
 
 use units::Power;

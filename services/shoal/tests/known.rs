@@ -232,7 +232,7 @@ fn a_plan_stands_dimming_and_sells_down_that_stays() {
 
 #[test]
 fn bounds_that_an_operator_may_order_are_offered_at_a_price() {
-    let offer = "[[constraint_offer]]\nname = \"evening\"\narea = \"north\"\nfrom = 2026-01-15T18:00:00+02:00\nto = 2026-01-15T23:00:00+02:00\nbounds_kw = [200.0, 20.0, -1000.0]\nmargin_share = 0.1\n";
+    let offer = "[[constraint_offer]]\nname = \"evening\"\narea = \"north\"\nfrom = 2026-01-15T18:00:00+02:00\nto = 2026-01-15T23:00:00+02:00\nbounds_kw = [200.0, 110.0, -1000.0]\nmargin_share = 0.1\n";
     let dir = case(&format!("{SCENARIO}{offer}"), 6, 1);
     let plan = plan(&dir, &[]);
     let offers = plan["constraint_offers"].as_array().unwrap();
@@ -240,7 +240,7 @@ fn bounds_that_an_operator_may_order_are_offered_at_a_price() {
     assert_eq!(offers[0]["answered"], "2026-01-15T16:00:00Z");
     let choices = offers[0]["choices"].as_array().unwrap();
     let cost = |c: &Value| c["cost"].as_f64().unwrap();
-    // Six cars of 20 kW: 200 kW are no bound, 20 kW are one, and nobody feeds back a megawatt.
+    // Six cars of 20 kW: 200 kW are no bound, 110 kW leave room for what is sold, and nobody feeds back a megawatt.
     assert_eq!(
         (cost(&choices[0]), &choices[0]["price"]),
         (0.0, &Value::from(0.0))

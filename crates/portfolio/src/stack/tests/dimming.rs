@@ -198,10 +198,9 @@ fn whenever_a_dimming_begins_nobody_leaves_shorter_than_said() {
             let said = said.map(|r| r.amount).fold(2e-3, f64::max);
             let session = &problem.vehicles[v].session;
             kept += usize::from(said < 3e-3);
-            let longest = 60 * 3 / 2;
+            let longest = [60, 45, 90][seed as usize % 3];
             for begin in (0..15 * session.share.len()).step_by(5) {
-                for minutes in [10, 25, 45, longest] {
-                    let minutes = minutes.min((60.0 * problem.dimmings[0].hours) as usize);
+                for minutes in [10, 25, longest] {
                     let energy = leaves_with(&problem, &answer, v, (begin, minutes));
                     assert!(
                         energy >= session.goal - said - 1e-6,
