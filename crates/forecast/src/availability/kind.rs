@@ -15,7 +15,10 @@ const SUNDAY: usize = 12;
 
 /// Days of each phase, and Student's t above which a fortnight is believed rather than chance where there are as many: seven
 /// weekdays are tried at every origin. Two days of each say little of their spread, so they must differ more.
-const RHYTHM: [(usize, f64); 2] = [(4, 4.0), (2, 6.0)];
+const RHYTHM: [(usize, f64); 2] = [(4, 4.0), (2, 5.0)];
+/// Effective number of days of a kind below which it may still be like its class: fewer do not tell how much its days differ among
+/// themselves.
+const FEW_DAYS: f64 = 2.5;
 /// Days after which the first day, which may have begun before the data do, is left out.
 const FIRST_COUNTS: i32 = 14;
 
@@ -198,7 +201,12 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
             } else if na > 0.0 && nb > 0.0 {
                 let far: f64 = (0..24).map(|h| (mean[a][h] - mean[b][h]).powi(2)).sum();
                 let chance = 1.0 / na + 1.0 / nb;
-                (-SHARPNESS * (far / 24.0 / spread - chance).max(0.0)).exp()
+                let measured = (-SHARPNESS * (far / 24.0 / spread - chance).max(0.0)).exp();
+                if na.min(nb) < FEW_DAYS {
+                    measured.max(unseen(a, b))
+                } else {
+                    measured
+                }
             } else {
                 unseen(a, b)
             };
@@ -207,7 +215,7 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
     alike
 }
 
-/// Likeness where one kind was never seen: a day off is like a Sunday, a new phase like its weekday.
+/// Likeness where one kind was hardly ever seen: a day off is like a Sunday, a work day like the others, a new phase like its weekday.
 fn unseen(a: usize, b: usize) -> f64 {
     let class = |k: usize| match k {
         OFF | SUNDAY | 13 => 2,
