@@ -225,8 +225,18 @@ fn every_second_friday_is_found_by_the_data_and_forecast_so() {
 #[test]
 fn two_fridays_of_each_kind_that_differ_by_far_are_told_apart() {
     let first = date("2019-06-03");
+    let cars = |day: NaiveDate| match day.weekday() {
+        Weekday::Sat | Weekday::Sun => 1,
+        Weekday::Fri if (day.num_days_from_ce() - 1) / 7 % 2 == 0 => 5,
+        _ => 30 + day.day() % 3,
+    };
     let rhythm = |weeks: i64| {
-        let visits = workplace(first, 7 * weeks);
+        let days = (0..7 * weeks).map(|back| first + TimeDelta::days(back));
+        let come = |day| (0..cars(day)).map(move |car| (day, car));
+        let visits: Vec<Visit> = days
+            .flat_map(come)
+            .map(|(day, car)| visit(local(day, 420 + 5 * i64::from(car)), 480, 10.0, car))
+            .collect();
         forecast(&visits, local(first + TimeDelta::weeks(weeks), 0)).rhythm
     };
     assert_eq!(rhythm(3), [false; 7], "one Friday of a kind says nothing");
