@@ -228,7 +228,9 @@ fn two_fridays_of_each_kind_that_differ_by_far_are_told_apart() {
     let cars = |day: NaiveDate| match day.weekday() {
         Weekday::Sat | Weekday::Sun => 1,
         Weekday::Fri if (day.num_days_from_ce() - 1) / 7 % 2 == 0 => 5,
-        _ => 30 + day.day() % 3,
+        Weekday::Mon | Weekday::Tue | Weekday::Wed | Weekday::Thu | Weekday::Fri => {
+            30 + day.day() % 3
+        }
     };
     let rhythm = |weeks: i64| {
         let days = (0..7 * weeks).map(|back| first + TimeDelta::days(back));

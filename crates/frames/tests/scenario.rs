@@ -759,6 +759,11 @@ fn bad_keys_are_named_by_line_and_key() {
             ],
         ),
         (
+            "sessions.csv\"",
+            "sessions.csv\"\n[costs]\nimport_per_mwh = 10\nexport_per_mwh = -40.5\nwear_per_mwh = 30",
+            ["scenario.toml:11: costs: ", "-0.5", "expected 0 or more"],
+        ),
+        (
             "[fleet]",
             "[fleet",
             ["scenario.toml:9: ", "not valid TOML", "expected"],

@@ -292,6 +292,13 @@ fn costs(leaf: Option<Leaf<'_>>) -> Result<Costs, InputError> {
         wear_per_mwh: table.number("wear_per_mwh", 0.0, NOT_NEGATIVE)?,
         demand_per_kw_month: table.number("demand_per_kw_month", 0.0, NOT_NEGATIVE)?,
     };
+    let round = costs.import_per_mwh + costs.export_per_mwh + costs.wear_per_mwh;
+    if round < 0.0 {
+        return Err(table.error(format!(
+            "import_per_mwh, export_per_mwh and wear_per_mwh add up to {round}: charging and discharging at once would earn that; \
+             expected 0 or more, a refund no larger than what is paid"
+        )));
+    }
     table.finish()?;
     Ok(costs)
 }

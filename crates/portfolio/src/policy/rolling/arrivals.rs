@@ -17,9 +17,10 @@ const PART_HOURS: u32 = 6;
 
 /// Ways the time ahead may go that are planned for, likeliest first, and how many are drawn to choose them from.
 const WAYS: usize = 10;
-/// The likeliest of them, for whose vehicles room is kept behind limited sites.
-const LIKELIEST: usize = 4;
 const DRAWN: usize = 100;
+
+/// The likeliest of the ways planned for, for whose vehicles room is kept behind limited sites.
+const LIKELIEST: usize = 4;
 
 impl Rolling<'_> {
     /// When a vehicle whose departure is not known may leave: an early guess from stays at the same site that are over
