@@ -103,7 +103,9 @@ impl Rolling<'_> {
                     beta: *beta,
                     ..self.case.risk
                 };
-                (*beta, group(risk))
+                let same = beta.to_bits() == self.case.risk.beta.to_bits();
+                let group = if same { profiles.clone() } else { group(risk) };
+                (*beta, group)
             })
             .collect();
         self.pending.push(Offer {
@@ -139,15 +141,17 @@ impl Rolling<'_> {
             ..risk
         };
         let dear = risk::weighed(dear, &costs, pool.odds());
+        let ends: Vec<(f64, f64)> = steps
+            .clone()
+            .map(|t| {
+                let sold = |odds: &[f64]| self.sold_ahead(pool.loads(t), odds);
+                (sold(pool.odds()), sold(&dear))
+            })
+            .collect();
         let mut best: Option<(f64, Vec<f64>)> = None;
         for lean in LEANS {
-            let kw: Vec<f64> = steps
-                .clone()
-                .map(|t| {
-                    let usual = self.sold_ahead(pool.loads(t), pool.odds());
-                    usual + lean * (self.sold_ahead(pool.loads(t), &dear) - usual)
-                })
-                .collect();
+            let leaning = |(usual, dear): &(f64, f64)| usual + lean * (dear - usual);
+            let kw: Vec<f64> = ends.iter().map(leaning).collect();
             for (t, kw) in steps.clone().zip(&kw) {
                 market.sold[t] = Some(*kw);
             }

@@ -157,12 +157,13 @@ impl Rolling<'_> {
                 players: there,
             }];
         }
+        let steps = case.grid.first_from(day.start())..case.grid.first_from(day.end());
         let day_of = |way: Way| {
             let mut players: Vec<Player> = real().chain(way.players).collect();
             for player in &mut players {
                 player.release_holds();
             }
-            self.hold_what_is_sold(&mut players, day);
+            self.hold_awards(&mut players, known, &steps, 1);
             Day {
                 odds: way.odds,
                 players,
@@ -170,25 +171,6 @@ impl Rolling<'_> {
         };
         let ways = self.past.ways(case, (now, day.end()), (DAYS, DAYS), 0);
         ways.into_iter().map(day_of).collect()
-    }
-
-    /// Shares out among `players` what is sold of all products on `day`.
-    fn hold_what_is_sold(&self, players: &mut [Player], day: DeliveryDay) {
-        for (product, reserve) in self.case.reserves.iter().enumerate() {
-            for ((block, steps), mw) in reserve.on_sale().zip(&self.sold_mw[product]) {
-                if *mw > 0.0 && block.start >= day.start() && block.start < day.end() {
-                    let share = Share {
-                        product,
-                        steps,
-                        kw: mw * 1000.0,
-                        sure_until: 0,
-                        pictures: 1,
-                    };
-                    let terms = &self.pool.terms;
-                    share_out(self.case, terms, players, &share, self.discharges());
-                }
-            }
-        }
     }
 
     /// What each of `days` could hold of a product in each of `steps` beside what it holds of others.

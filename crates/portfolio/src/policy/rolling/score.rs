@@ -9,10 +9,11 @@ use std::ops::Range;
 
 use super::Rolling;
 use super::ahead::{Offer, Profile, cheapest};
-use super::hold::{Hold, Share, share_out};
+use super::hold::Hold;
 use super::known::Known;
 use super::player::Player;
 use super::pool::{self, Market, Pool};
+use super::sold::Award;
 use crate::policy::outcome::weighed_tail;
 use crate::policy::penalty::Penalty;
 
@@ -63,7 +64,7 @@ impl Rolling<'_> {
             let come = way.players.into_iter();
             players.extend(come.map(|player| player.expected(picture, way.odds, 1.0)));
         }
-        self.hold_awards(&pool, &mut players, known, &steps);
+        self.hold_awards(&mut players, known, &steps, pool.odds().len());
         let scored = |(beta, profiles): &(f64, Vec<Profile>)| {
             let taken = cheapest(profiles, &self.market.price[steps.clone()], mwh)?;
             let mut market = self.market.clone();
@@ -109,56 +110,20 @@ impl Rolling<'_> {
         }
     }
 
-    /// Shares out what is sold among those there and those who come.
-    fn hold_awards(
-        &self,
-        pool: &Pool,
-        players: &mut [Player],
-        known: &Known<'_>,
-        steps: &Range<usize>,
-    ) {
-        for (product, block, mw) in self.awards(steps) {
-            let share = Share {
-                product,
-                steps: block.start.max(known.now)..block.end,
-                kw: mw * 1000.0,
-                sure_until: known.now,
-                pictures: pool.odds().len(),
-            };
-            share_out(self.case, &pool.terms, players, &share, self.discharges());
-        }
-    }
-
-    /// Reserve sold that is delivered within `steps`: product, steps of its block, MW.
-    fn awards(&self, steps: &Range<usize>) -> Vec<(usize, Range<usize>, f64)> {
-        let products = self.case.reserves.iter().zip(&self.sold_mw).enumerate();
-        products
-            .flat_map(|(product, (reserve, sold))| {
-                let blocks = reserve.on_sale().zip(sold);
-                blocks.map(move |((_, block), mw)| (product, block, *mw))
-            })
-            .filter(|(_, block, mw)| *mw > 0.0 && steps.contains(&block.start))
-            .collect()
-    }
-
     /// Takes off what awards within `steps` pay, and adds what is taken for what is not held in each picture.
     fn add_reserve(&self, costs: &mut [f64], players: &[Player], steps: &Range<usize>) {
         let hours = self.case.grid.hours();
-        for (product, block, mw) in self.awards(steps) {
+        for award in self.awards(steps) {
+            let Award { product, mw, .. } = award;
             let reserve = &self.case.reserves[product];
-            let Some((paid, published)) =
-                reserve
-                    .on_sale()
-                    .zip(&self.paid[product])
-                    .find_map(|((b, s), paid)| {
-                        (s == block).then(|| (paid / b.hours(), b.price / b.hours()))
-                    })
-            else {
+            let Some((block, _)) = reserve.on_sale().nth(award.block) else {
                 continue;
             };
-            let start = self.case.grid.at(block.start);
+            let paid = self.paid[product][award.block] / block.hours();
+            let published = block.price / block.hours();
+            let start = self.case.grid.at(award.steps.start);
             let rule = Penalty::of(self.case.area, reserve.product, start);
-            for t in block {
+            for t in award.steps {
                 let rate = rule.per_mw_h(paid, published, self.market.price[t], true);
                 let missing = self.missing(players, product, t, mw, costs.len());
                 for (cost, missing) in costs.iter_mut().zip(missing) {

@@ -1,8 +1,11 @@
 //! Reserve sold: which bids were awarded, who holds it, and what is missing of it.
 
+use std::ops::Range;
+
 use super::Rolling;
 use super::hold::{Hold, Share, nothing, share_out};
 use super::known::Known;
+use super::player::Player;
 use crate::policy::{penalty, qualify};
 
 /// Times that what some refuse is shared out among the others before it is missing: each time the refusers are out, so
@@ -11,6 +14,18 @@ const SHARINGS: usize = 4;
 
 /// What counts as missing, kW: more than sums of floating point numbers are off by.
 const LEAST_MISSING: f64 = 1e-6;
+
+/// Reserve sold in one block.
+pub(super) struct Award {
+    /// Index into [`Case::reserves`](crate::case::Case::reserves).
+    pub(super) product: usize,
+    /// Index among the blocks on sale.
+    pub(super) block: usize,
+    /// Steps of the period.
+    pub(super) steps: Range<usize>,
+    /// MW.
+    pub(super) mw: f64,
+}
 
 impl Rolling<'_> {
     /// Takes in results that are out: a bid is won if the marginal price covers it.
@@ -80,6 +95,44 @@ impl Rolling<'_> {
                     share_out(self.case, terms, &mut self.players, &share, discharge);
                 }
             }
+        }
+    }
+
+    /// Reserve sold in blocks that begin within `steps`.
+    pub(super) fn awards(&self, steps: &Range<usize>) -> Vec<Award> {
+        let products = self.case.reserves.iter().zip(&self.sold_mw).enumerate();
+        products
+            .flat_map(|(product, (reserve, sold))| {
+                let blocks = reserve.on_sale().zip(sold).enumerate();
+                blocks.map(move |(block, ((_, steps), mw))| Award {
+                    product,
+                    block,
+                    steps,
+                    mw: *mw,
+                })
+            })
+            .filter(|award| award.mw > 0.0 && steps.contains(&award.steps.start))
+            .collect()
+    }
+
+    /// Shares out what is sold in blocks that begin within `steps` among `players`, those expected in so many pictures.
+    pub(super) fn hold_awards(
+        &self,
+        players: &mut [Player],
+        known: &Known<'_>,
+        steps: &Range<usize>,
+        pictures: usize,
+    ) {
+        for award in self.awards(steps) {
+            let share = Share {
+                product: award.product,
+                steps: award.steps.start.max(known.now)..award.steps.end,
+                kw: award.mw * 1000.0,
+                sure_until: known.now,
+                pictures,
+            };
+            let terms = &self.pool.terms;
+            share_out(self.case, terms, players, &share, self.discharges());
         }
     }
 
