@@ -20,24 +20,22 @@ use std::time::Instant;
 
 use portfolio::reference::Headroom;
 use portfolio::stack::{
-    Dimming, Group, Imbalance, Left, Order, Problem, Request, check, offers, solve, solve_whole,
+    Dimming, Exclusive, Group, Imbalance, Left, Order, Problem, Reactive, ReactiveCharge, Refund,
+    Request, alternatives, check, offers, solve, solve_whole,
 };
 use synthetic::{Draw, Kind, day, problem};
 
 const WINDOW: Headroom = Headroom::Window { recovery_steps: 2 };
 
 /// HiGHS's objectives and CPU seconds; `None` without an interpreter that has it.
-fn highs(problems: &[Problem], whole: bool) -> Option<Vec<(f64, f64)>> {
+fn highs(problems: &[Problem], flags: &[&str]) -> Option<Vec<(f64, f64)>> {
     let Some(python) = std::env::var_os("SHOAL_PYTHON") else {
         eprintln!("skipped: SHOAL_PYTHON is not set");
         return None;
     };
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack/highs.py");
     let mut command = Command::new(python);
-    command.arg(program);
-    if whole {
-        command.arg("--whole");
-    }
+    command.arg(program).args(flags);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -69,7 +67,7 @@ fn highs(problems: &[Problem], whole: bool) -> Option<Vec<(f64, f64)>> {
 
 /// Solves ours, checks it on its own and compares; says what it met.
 fn compare(name: &str, problems: &[Problem]) {
-    let Some(theirs) = highs(problems, false) else {
+    let Some(theirs) = highs(problems, &[]) else {
         return;
     };
     let mut worst = 0.0_f64;
@@ -266,7 +264,7 @@ fn offers_to_an_operator_cost_what_highs_says() {
             .chain(bounds.map(Some))
             .map(ordered)
             .collect();
-        let Some(theirs) = highs(&cases, false) else {
+        let Some(theirs) = highs(&cases, &[]) else {
             return;
         };
         let request = Request {
@@ -288,6 +286,118 @@ fn offers_to_an_operator_cost_what_highs_says() {
             );
             assert!((choice.cost - cost).abs() <= 1e-5 * with.abs().max(1.0));
         }
+    }
+}
+
+/// Chargers with reactive power at points that ask for some, limit it or charge for it, by the seed's bits.
+fn shifted(seed: u64) -> Problem {
+    let mut problem = stacked(seed, 8);
+    let mut draw = Draw(seed + 2000);
+    let steps = problem.import_price.len();
+    for vehicle in problem.vehicles.iter_mut().step_by(2) {
+        let session = &vehicle.session;
+        let active = session.charge_kw.max(session.discharge_kw);
+        vehicle.rating_kva = Some(active * draw.within(1.0, 1.2));
+    }
+    for site in &mut problem.sites {
+        let power = site.import_kw.unwrap_or(0.0);
+        let base_kvar = (0..steps).map(|_| power * draw.within(0.1, 0.5));
+        site.reactive = Some(Reactive {
+            base_kvar: base_kvar.collect(),
+            rating_kva: (seed & 1 == 0).then_some(0.8 * power),
+            low_kvar: (seed & 2 == 2).then_some(-0.1 * power),
+            high_kvar: (seed & 2 == 2).then_some(0.2 * power),
+            charges: vec![ReactiveCharge {
+                steps: (36..80).collect(),
+                per_kvar: draw.within(0.1, 0.5),
+                free_kvar: 0.1 * power,
+                to_date_kvar: 0.15 * power,
+            }],
+        });
+    }
+    problem
+}
+
+#[test]
+fn reactive_power_lies_between_the_polygons_of_highs() {
+    let problems: Vec<Problem> = (0..6).map(shifted).collect();
+    let about = highs(&problems, &["--sides", "128"]);
+    let within = highs(&problems, &["--sides", "128", "--inside"]);
+    let (Some(about), Some(within)) = (about, within) else {
+        return;
+    };
+    for (seed, (problem, ((least, _), (most, _)))) in problems
+        .iter()
+        .zip(about.into_iter().zip(within))
+        .enumerate()
+    {
+        let answer = solve(problem).expect("a problem that makes sense");
+        let broken = check(problem, &answer.schedule);
+        assert!(broken.is_empty(), "{seed}: {broken:?}");
+        let moved = |v: &portfolio::stack::VehicleSchedule| {
+            v.reactive_kvar
+                .iter()
+                .fold(0.0, |most: f64, kvar| most.max(kvar.abs()))
+        };
+        let moved = answer
+            .schedule
+            .vehicles
+            .iter()
+            .map(moved)
+            .fold(0.0, f64::max);
+        let none = solve(&Problem {
+            vehicles: problem
+                .vehicles
+                .iter()
+                .map(|v| portfolio::stack::Vehicle {
+                    rating_kva: None,
+                    ..v.clone()
+                })
+                .collect(),
+            ..problem.clone()
+        })
+        .expect("a problem without it");
+        eprintln!(
+            "reactive {seed}: ours {:.6}, HiGHS {least:.6} to {most:.6}, without {:.6}, up to {moved:.2} kvar, gap {:.1e}",
+            answer.objective, none.objective, answer.relative_gap
+        );
+        let slack = 1e-5 * most.abs().max(1.0);
+        assert!(answer.objective >= least - slack && answer.objective <= most + slack);
+        assert!(answer.lower_bound <= most + slack && answer.relative_gap <= 1e-4);
+        assert!(moved > 1.0 && answer.objective < none.objective - 0.01);
+    }
+}
+
+#[test]
+fn refunds_out_of_a_ledger_agree_with_highs() {
+    let refunded = |seed: u64| {
+        let mut problem = stacked(seed, 8);
+        for price in &mut problem.import_price {
+            *price += 60.0;
+        }
+        for (index, site) in problem.sites.iter_mut().enumerate() {
+            let drawn_per_returned = if seed & 1 == 1 {
+                1.0 / (0.94 * 0.94)
+            } else {
+                1.0
+            };
+            site.refund = (index as u64 != seed % 3).then_some(Refund {
+                per_mwh: 60.0 * drawn_per_returned,
+                drawn_per_returned,
+                ledger_kwh: if seed & 2 == 2 { 12.0 } else { 0.0 },
+            });
+        }
+        problem
+    };
+    let problems: Vec<Problem> = (0..6).map(refunded).collect();
+    compare("refund", &problems);
+    for problem in &problems {
+        let answer = solve(problem).expect("a problem that makes sense");
+        let kwh = portfolio::stack::refunded(problem, &answer.schedule);
+        assert!(
+            kwh.iter().flatten().sum::<f64>() > 1.0,
+            "something is refunded"
+        );
     }
 }
 
@@ -324,9 +434,81 @@ fn whole_volumes_of_fifty_cases_equal_the_integer_optimum_of_highs() {
     compare_whole(50);
 }
 
+#[test]
+fn exclusive_products_equal_the_integer_optimum_of_highs() {
+    let grouped = |seed: u64| {
+        let mut problem = lumpy(seed);
+        problem.exclusive = vec![Exclusive {
+            name: "one of both".to_owned(),
+            products: vec![1, (2 * seed as usize) % 4],
+        }];
+        if seed & 1 == 1 {
+            for product in &mut problem.products {
+                (product.minimum_mw, product.step_mw) = (0.0, 0.0);
+            }
+        }
+        problem
+    };
+    let problems: Vec<Problem> = (0..10).map(grouped).collect();
+    let Some(theirs) = highs(&problems, &["--whole"]) else {
+        return;
+    };
+    let mut kept_apart = 0;
+    for (seed, (problem, (theirs, _))) in problems.iter().zip(theirs).enumerate() {
+        let whole = solve_whole(problem, 3000).expect("a problem that makes sense");
+        let broken = check(problem, &whole.answer.schedule);
+        assert!(broken.is_empty(), "{seed}: {broken:?}");
+        let off = (whole.answer.objective - theirs).abs() / theirs.abs().max(1e-9);
+        eprintln!(
+            "exclusive {seed}: ours {:.6}, HiGHS {theirs:.6}, off {off:.1e}, relaxed {:.6}, {} programmes",
+            whole.answer.objective, whole.relaxation, whole.programmes
+        );
+        assert!(off <= 1e-4, "seed {seed}: off by {off:e}");
+        kept_apart += usize::from(whole.programmes > 1);
+        let sold = &whole.answer.schedule.sold_mw;
+        let [one, other] = problem.exclusive[0].products[..] else {
+            panic!("a group of two");
+        };
+        for (block, mw) in problem.products[one].blocks.iter().zip(&sold[one]) {
+            for (beside, more) in problem.products[other].blocks.iter().zip(&sold[other]) {
+                let touch =
+                    block.steps.start < beside.steps.end && beside.steps.start < block.steps.end;
+                assert!(
+                    !touch || *mw == 0.0 || *more == 0.0,
+                    "seed {seed}: {mw} beside {more} MW"
+                );
+            }
+        }
+        let offered = alternatives(problem, &whole.answer.schedule, 300).expect("groups");
+        for choice in &offered[0].choices {
+            // The plan takes the better of both in each block, so that no alternative gains more than it does.
+            assert!(
+                choice.gain <= offered_gain(problem, &whole.answer.schedule) + 1e-3 * theirs.abs()
+            );
+        }
+    }
+    assert!(kept_apart >= 8, "{kept_apart} had to branch");
+}
+
+/// What the plan gains by selling products of its first exclusive group, everything else as it is sold.
+fn offered_gain(problem: &Problem, plan: &portfolio::stack::Schedule) -> f64 {
+    let with = |held: bool| {
+        let mut problem = problem.clone();
+        for (index, (product, sold)) in problem.products.iter_mut().zip(&plan.sold_mw).enumerate() {
+            let inside = problem.exclusive[0].products.contains(&index);
+            for (block, sold) in product.blocks.iter_mut().zip(sold) {
+                block.awarded_mw += if held || !inside { *sold } else { 0.0 };
+                block.open = false;
+            }
+        }
+        solve(&problem).expect("a plan that is sold").objective
+    };
+    with(false) - with(true)
+}
+
 fn compare_whole(cases: u64) {
     let problems: Vec<Problem> = (0..cases).map(lumpy).collect();
-    let Some(theirs) = highs(&problems, true) else {
+    let Some(theirs) = highs(&problems, &["--whole"]) else {
         return;
     };
     let (mut fractional, mut most) = (0, 0);

@@ -3,7 +3,7 @@
 use clarabel::algebra::CscMatrix;
 use clarabel::solver::{
     DefaultSettings, DefaultSettingsBuilder, DefaultSolver, IPSolver, SolverStatus,
-    SupportedConeT::NonnegativeConeT,
+    SupportedConeT::{self, NonnegativeConeT, SecondOrderConeT},
 };
 
 use super::program::Program;
@@ -67,9 +67,9 @@ fn settings(attempt: usize) -> Option<DefaultSettings<f64>> {
 
 /// Minimises a programme.
 pub(crate) fn minimise(program: &Program, attempt: usize) -> Iterate {
-    let (columns, rows) = (program.cost.len(), program.limit.len());
+    let columns = program.cost.len();
     let matrix = by_column(program);
-    let cones = [NonnegativeConeT(rows)];
+    let cones = cones(program);
     let failed = |word: String| Iterate {
         x: Vec::new(),
         prices: Vec::new(),
@@ -82,7 +82,12 @@ pub(crate) fn minimise(program: &Program, attempt: usize) -> Iterate {
     };
     let quadratic = CscMatrix::zeros((columns, columns));
     let opened = OPENED.get(attempt).copied().unwrap_or(0.0);
-    let limits: Vec<f64> = program.limit.iter().map(|limit| limit + opened).collect();
+    let mut limits: Vec<f64> = program.limit.iter().map(|limit| limit + opened).collect();
+    for cone in &program.cones {
+        // A cone is opened by its head alone.
+        limits[cone + 1] -= opened;
+        limits[cone + 2] -= opened;
+    }
     match DefaultSolver::new(
         &quadratic,
         &program.cost,
@@ -105,6 +110,23 @@ pub(crate) fn minimise(program: &Program, attempt: usize) -> Iterate {
             }
         }
     }
+}
+
+/// The rows in order: runs of inequalities, and cones of three between them.
+fn cones(program: &Program) -> Vec<SupportedConeT<f64>> {
+    let mut found = Vec::new();
+    let mut next = 0;
+    for cone in &program.cones {
+        if *cone > next {
+            found.push(NonnegativeConeT(cone - next));
+        }
+        found.push(SecondOrderConeT(3));
+        next = cone + 3;
+    }
+    if program.limit.len() > next {
+        found.push(NonnegativeConeT(program.limit.len() - next));
+    }
+    found
 }
 
 fn verdict(status: SolverStatus, finite: bool) -> Verdict {

@@ -1,10 +1,11 @@
-//! A linear programme in inequality form, and the lower bound any prices on its rows give.
+//! A convex programme of inequalities and second-order cones, and the lower bound any prices on its rows give.
 
 use crate::storage::Sum;
 
-/// `min cost'x` subject to `rows x <= limit`; every feasible `x` lies within `low..=high`.
+/// `min cost'x` subject to `rows x <= limit`, some rows in threes as cones; every feasible `x` lies within `low..=high`.
 ///
-/// The box is not imposed: it is what the rows imply, known beforehand, and serves the bound.
+/// The box is not imposed: it is what the rows imply, known beforehand, and serves the bound. With `s = limit - rows x`, the
+/// rows of a cone keep `|(s[k+1], s[k+2])| <= s[k]` in place of `s >= 0`.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
     pub(crate) cost: Vec<f64>,
@@ -19,6 +20,8 @@ pub(crate) struct Program {
     pub(crate) limit: Vec<f64>,
     /// Rows that are tighter than they need be, and by how much; bounds and proofs use the rows as they should be.
     pub(crate) margins: Vec<(usize, f64)>,
+    /// First rows of the cones, rising.
+    pub(crate) cones: Vec<usize>,
 }
 
 /// A short affine expression in the columns.
@@ -65,6 +68,11 @@ impl Expression {
         self
     }
 
+    /// `factor * self`.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        Self::default().add(factor, self)
+    }
+
     pub(crate) fn terms(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
         self.terms[..self.len].iter().copied()
     }
@@ -91,6 +99,14 @@ impl Row {
         self.terms
             .extend(expression.terms().map(|(column, by)| (column, factor * by)));
     }
+
+    /// Adds `factor` times another row.
+    pub(crate) fn add_row(&mut self, factor: f64, other: &Self) {
+        self.constant += factor * other.constant;
+        let terms = other.terms.iter();
+        self.terms
+            .extend(terms.map(|(column, by)| (*column, factor * by)));
+    }
 }
 
 impl Program {
@@ -112,6 +128,25 @@ impl Program {
 
     /// Adds `row <= limit` and empties the row; returns its index unless no column is in it.
     pub(crate) fn at_most(&mut self, row: &mut Row, limit: f64) -> Option<usize> {
+        if row.terms.is_empty() {
+            row.constant = 0.0;
+            return None;
+        }
+        Some(self.push(row, 1.0, limit))
+    }
+
+    /// Adds `|(first, second)| <= head` and returns the index of the head's row.
+    pub(crate) fn cone(&mut self, mut head: Row, parts: [Row; 2]) -> usize {
+        let index = self.push(&mut head, -1.0, 0.0);
+        self.cones.push(index);
+        for mut part in parts {
+            self.push(&mut part, -1.0, 0.0);
+        }
+        index
+    }
+
+    /// Adds `sign * row` with its limit, less what is constant in it, and empties the row.
+    fn push(&mut self, row: &mut Row, sign: f64, limit: f64) -> usize {
         if self.starts.is_empty() {
             self.starts.push(0);
         }
@@ -119,17 +154,14 @@ impl Program {
         let begin = self.terms.len();
         for (column, by) in row.terms.drain(..) {
             match self.terms[begin..].last_mut() {
-                Some((last, known)) if *last == column => *known += by,
-                _ => self.terms.push((column, by)),
+                Some((last, known)) if *last == column => *known += sign * by,
+                _ => self.terms.push((column, sign * by)),
             }
         }
-        let limit = limit - std::mem::take(&mut row.constant);
-        if self.terms.len() == begin {
-            return None;
-        }
-        self.limit.push(limit);
+        self.limit
+            .push(limit - sign * std::mem::take(&mut row.constant));
         self.starts.push(self.terms.len());
-        Some(self.limit.len() - 1)
+        self.limit.len() - 1
     }
 
     /// Adds `expression <= limit`.
@@ -152,8 +184,8 @@ impl Program {
 
     /// Least cost over the box when every row is charged its price (`solver-study.md` 5).
     ///
-    /// Valid for any prices: those below zero count as zero, and what rounding may have done to a reduced cost is
-    /// charged against the bound over the width of the box.
+    /// Valid for any prices: they are moved to where they may be ([`Self::multipliers`]), and what rounding may have done to
+    /// a reduced cost is charged against the bound over the width of the box.
     pub(crate) fn bound(&self, prices: &[f64]) -> f64 {
         self.least(self.cost.clone(), self.offset, prices)
     }
@@ -163,24 +195,36 @@ impl Program {
         self.least(vec![0.0; self.cost.len()], 0.0, weights) > 0.0
     }
 
+    /// The prices nearest at hand with which no feasible point's rows cost anything: at least zero, those of a cone in the
+    /// cone itself (it is its own dual); what is not finite counts as zero.
+    pub(crate) fn multipliers(&self, prices: &[f64]) -> Vec<f64> {
+        let finite = |row: usize| prices.get(row).copied().filter(|price| price.is_finite());
+        let mut found: Vec<f64> = (0..self.limit.len())
+            .map(|row| finite(row).unwrap_or(0.0).max(0.0))
+            .collect();
+        for cone in &self.cones {
+            let rows = [finite(*cone), finite(cone + 1), finite(cone + 2)];
+            found[*cone..cone + 3].fill(0.0);
+            if let [Some(head), Some(first), Some(second)] = rows {
+                let norm = first.hypot(second) * (1.0 + 4.0 * f64::EPSILON);
+                if norm.is_finite() {
+                    found[*cone..cone + 3].copy_from_slice(&[head.max(norm), first, second]);
+                }
+            }
+        }
+        found
+    }
+
     fn least(&self, mut reduced: Vec<f64>, offset: f64, prices: &[f64]) -> f64 {
         let mut size: Vec<f64> = reduced.iter().map(|cost| cost.abs()).collect();
         let mut sum = Sum::default();
         sum.add(offset);
-        let usable = |row: usize| {
-            prices
-                .get(row)
-                .copied()
-                .filter(|price| price.is_finite())
-                .unwrap_or(0.0)
-                .max(0.0)
-        };
+        let prices = self.multipliers(prices);
         for (row, margin) in &self.margins {
-            sum.add(-usable(*row) * margin);
+            sum.add(-prices[*row] * margin);
         }
-        for (index, limit) in self.limit.iter().enumerate() {
-            let price = usable(index);
-            if price > 0.0 {
+        for (index, (limit, price)) in self.limit.iter().zip(&prices).enumerate() {
+            if *price != 0.0 {
                 sum.add(-price * limit);
                 for (column, by) in self.row(index) {
                     reduced[*column] += by * price;
@@ -239,6 +283,34 @@ mod tests {
         assert!(!program.excludes(&[1.0, 0.0, 0.5]));
         program.margins.push((1, 4.0));
         assert!(!program.excludes(&[0.0, 1.0, 3.0]));
+    }
+
+    /// min -x - 2y in the disc of radius 5 about zero: optimum -5 * sqrt(5) where the gradient leaves the disc.
+    #[test]
+    fn the_prices_of_a_cone_meet_the_optimum_and_wrong_ones_stay_below() {
+        let mut program = Program::default();
+        let (x, y) = (
+            program.column(-1.0, -5.0, 5.0),
+            program.column(-2.0, -5.0, 5.0),
+        );
+        let mut rows = [Row::default(), Row::default(), Row::default()];
+        rows[0].add(1.0, Expression::constant(5.0));
+        rows[1].add(1.0, Expression::column(x));
+        rows[2].add(1.0, Expression::column(y));
+        let [head, first, second] = rows;
+        assert_eq!(program.cone(head, [first, second]), 0);
+        let best = -5.0 * 5.0_f64.sqrt();
+        let norm = 5.0_f64.sqrt();
+        assert!((program.bound(&[norm, -1.0, -2.0]) - best).abs() < 1e-12);
+        for prices in [
+            [0.0, 0.0, 0.0],
+            [0.0, -1.0, -2.0],
+            [3.0, -1.0, -2.0],
+            [norm, 1.0, -2.0],
+            [norm, f64::NAN, -2.0],
+        ] {
+            assert!(program.bound(&prices) <= best + 1e-12, "{prices:?}");
+        }
     }
 
     #[test]

@@ -26,6 +26,25 @@ pub fn check(problem: &Problem, schedule: &Schedule) -> Vec<Broken> {
     for (index, done) in schedule.vehicles.iter().enumerate() {
         energy(problem, index, done, &mut at_most);
         reserve(problem, index, done, &mut at_most);
+        for (j, kvar) in done.reactive_kvar.iter().enumerate() {
+            let (share, vehicle) = (
+                problem.vehicles[index].session.share[j],
+                &problem.vehicles[index],
+            );
+            let net = done.charge_kw[j] - done.discharge_kw[j];
+            let (up, down) = done.held.iter().fold((0.0, 0.0), |(up, down), held| {
+                (up + held.up_kw[j], down + held.down_kw[j])
+            });
+            let most = share * vehicle.rating_kva.unwrap_or(0.0);
+            for active in [net + down, net - up] {
+                let apparent = if *kvar == 0.0 {
+                    0.0
+                } else {
+                    active.hypot(*kvar)
+                };
+                at_most("apparent power", index, apparent, most);
+            }
+        }
     }
     dimmed(problem, schedule, &mut at_most);
     for (index, product) in problem.products.iter().enumerate() {
@@ -65,6 +84,7 @@ fn shaped(problem: &Problem, schedule: &Schedule) -> bool {
                 && done.discharge_kw.len() == steps
                 && done.energy_kwh.len() == steps + 1
                 && done.held.len() == problem.products.len()
+                && (done.reactive_kvar.is_empty() || done.reactive_kvar.len() == steps)
                 && done.dimmed.as_ref().is_none_or(|made| {
                     made.down_kw.len() == problem.products.len()
                         && [&made.during_kw, &made.after_kw]

@@ -9,13 +9,16 @@
 
 mod check;
 mod dimming;
+mod exclusive;
 mod model;
 mod money;
 mod offer;
 mod origin;
 mod prices;
 mod problem;
+mod reactive;
 mod reasons;
+mod refund;
 mod repair;
 mod solve;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod whole;
 
 pub use check::{Broken, check};
 pub use dimming::{Dimmed, Dimming, Left};
+pub use exclusive::{Alternative, Alternatives, Exclusive, alternatives};
 pub use money::{net_cost, objective, owner_name};
 pub use offer::{Choice, Offer, Request, offers};
 pub use problem::{
@@ -33,7 +37,9 @@ pub use problem::{
     Prices, Problem, Product, Relaxation, Relaxed, Schedule, Session, Site, Vehicle, VehiclePrices,
     VehicleSchedule, Way,
 };
+pub use reactive::{Reactive, ReactiveCharge, site_kvar};
 pub use reasons::{Reason, reasons};
+pub use refund::{Refund, refunded};
 pub use solve::solve;
 pub use valid::StackError;
 pub use whole::{Whole, solve_whole};

@@ -3,6 +3,7 @@
 use super::dimming::{self, Place};
 use super::problem::{Order, Problem};
 use super::vehicle::{self, Columns};
+use super::{reactive, refund};
 use crate::reference::program::{Expression, Program, Row};
 
 /// Power below which a limit is out of reach, kW.
@@ -40,6 +41,8 @@ pub(super) struct Rows {
     pub(super) demand: Vec<(usize, usize, usize)>,
     /// `[step]`: load less orders.
     pub(super) position: Vec<Option<usize>>,
+    pub(super) reactive: reactive::Rows,
+    pub(super) refund: refund::Rows,
 }
 
 /// Builds the programme of a problem that passed its check.
@@ -59,6 +62,8 @@ pub(super) fn build(problem: &Problem) -> Model {
         limits(problem, &here, &mut model, sites, Some(area));
     }
     dimming::shared(problem, &here, &mut model);
+    reactive::shared(problem, &here, &mut model);
+    refund::shared(problem, &here, &mut model);
     demand(problem, &here, &mut model);
     position(problem, &here, &mut model);
     model
@@ -80,7 +85,8 @@ impl Plugged {
         Self { steps }
     }
 
-    fn at<'a>(
+    /// Who is plugged in at `sites` in a step, and in which step of its stay.
+    pub(super) fn at<'a>(
         &'a self,
         problem: &'a Problem,
         sites: &'a [usize],
@@ -353,15 +359,12 @@ fn net_row(
     for (v, j) in here.at(problem, sites, step) {
         let columns = &model.vehicles[v];
         row.add(sign, columns.net(j));
-        if sign > 0.0 {
-            for kept in columns.down.iter().filter_map(|product| product[j]) {
-                row.add(1.0, kept);
-            }
+        let kept = if sign > 0.0 {
+            columns.down_kept(j)
         } else {
-            for up in columns.up.iter().filter_map(|product| product[j]) {
-                row.add(1.0, up.kept);
-            }
-        }
+            columns.up_kept(j)
+        };
+        kept.into_iter().for_each(|kept| row.add(1.0, kept));
     }
     row
 }

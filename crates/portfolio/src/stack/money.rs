@@ -3,6 +3,7 @@
 use super::dimming::{self, Place, recovery};
 use super::problem::{Owner, Problem, Relaxation, Relaxed, Schedule, VehicleSchedule, Way};
 use super::vehicle::keep_levels;
+use super::{reactive, refund};
 use crate::reference::Headroom;
 
 /// Excess up to which nothing is said to be relaxed, kW or kWh: a watt, a watt-hour.
@@ -220,7 +221,8 @@ fn kept_short(problem: &Problem, index: usize, done: &VehicleSchedule) -> f64 {
 
 /// Everything that gives way, however little.
 pub(super) fn gives(problem: &Problem, schedule: &Schedule) -> Vec<Gives> {
-    let mut all = Vec::new();
+    let loads = site_loads(problem, schedule);
+    let mut all = reactive::gives(problem, schedule, &loads);
     let elastic = &problem.elastic;
     let mut push = |owner, what, step, amount: f64, price| {
         if amount > 0.0 {
@@ -262,7 +264,6 @@ pub(super) fn gives(problem: &Problem, schedule: &Schedule) -> Vec<Gives> {
             );
         }
     }
-    let loads = site_loads(problem, schedule);
     let steps = problem.import_price.len();
     for (index, (site, load)) in problem.sites.iter().zip(&loads).enumerate() {
         let price = elastic.site_per_kwh * problem.step_hours;
@@ -385,6 +386,7 @@ pub fn net_cost(problem: &Problem, schedule: &Schedule) -> f64 {
             total += charge.per_kw * peak;
         }
     }
+    total += reactive::peak_cost(problem, schedule) - refund::earned(problem, schedule);
     if let Some(imbalance) = &problem.imbalance {
         for (order, more) in problem.orders.iter().zip(&schedule.ordered_kw) {
             for step in order.steps.clone() {
@@ -477,6 +479,13 @@ fn sentence(problem: &Problem, r: &Relaxation, last: usize) -> String {
             )
         }
         Relaxed::Export => format!("{name} feeds back up to {amount:.2} kW above its limit {when}"),
+        Relaxed::Rating => format!("{name} carries up to {amount:.2} kVA above its rating {when}"),
+        Relaxed::ReactiveLow => {
+            format!("{name} draws up to {amount:.2} kvar less than it should {when}")
+        }
+        Relaxed::ReactiveHigh => {
+            format!("{name} draws up to {amount:.2} kvar more than it should {when}")
+        }
         Relaxed::AwardUp => {
             format!("up to {amount:.2} kW of the Up power awarded for {name} are not held {when}")
         }

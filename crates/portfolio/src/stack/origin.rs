@@ -32,6 +32,7 @@ impl From<&reference::Problem> for Problem {
                     session: session.clone(),
                     keep_kwh: 0.0,
                     fixed_kw: Vec::new(),
+                    rating_kva: None,
                 })
                 .collect(),
             sites: r
@@ -44,6 +45,8 @@ impl From<&reference::Problem> for Problem {
                     export_kw: limit(site.export_kw),
                     base_kw: site.base_kw.clone(),
                     demand: Vec::new(),
+                    reactive: None,
+                    refund: None,
                 })
                 .collect(),
             areas: Vec::new(),
@@ -52,6 +55,7 @@ impl From<&reference::Problem> for Problem {
             imbalance: None,
             groups: Vec::new(),
             dimmings: Vec::new(),
+            exclusive: Vec::new(),
             headroom: r.headroom,
         }
     }

@@ -22,6 +22,9 @@ pub(super) fn none(problem: &Problem) -> Prices {
         site_export: table(problem.sites.len()),
         area_import: table(problem.areas.len()),
         area_export: table(problem.areas.len()),
+        site_rating: table(problem.sites.len()),
+        site_reactive: table(problem.sites.len()),
+        site_ledger: vec![0.0; problem.sites.len()],
         hold_up: table(problem.products.len()),
         hold_down: table(problem.products.len()),
         block: problem
@@ -35,7 +38,8 @@ pub(super) fn none(problem: &Problem) -> Prices {
 
 /// All prices of an iterate.
 pub(super) fn prices(problem: &Problem, model: &Model, x: &[f64], duals: &[f64]) -> Prices {
-    let price = |row: usize| duals.get(row).copied().unwrap_or(0.0).max(0.0);
+    let duals = &model.program.multipliers(duals)[..];
+    let price = |row: usize| duals[row];
     let table = |rows: &[Vec<Option<usize>>]| -> Vec<Vec<f64>> {
         rows.iter()
             .map(|row| row.iter().map(|r| r.map_or(0.0, price)).collect())
@@ -59,12 +63,15 @@ pub(super) fn prices(problem: &Problem, model: &Model, x: &[f64], duals: &[f64])
         site_export: table(&rows.site_export),
         area_import: table(&rows.area_import),
         area_export: table(&rows.area_export),
+        site_rating: Vec::new(),
+        site_reactive: Vec::new(),
+        site_ledger: vec![0.0; problem.sites.len()],
         hold_up: held(&rows.hold_up, &|p| problem.products[p].up),
         hold_down: held(&rows.hold_down, &|p| problem.products[p].down),
         block: table(&rows.block),
         vehicles: Vec::new(),
     };
-    let net = net_prices(problem, model, &found, &price);
+    let outside = Outside::new(problem, model, &found, &price);
     for (place, step, _, row) in &model.rows.recovery {
         // The limit is the same in the plan and after a dimming, where base load alone does not exceed it.
         if place.room(problem, *step).is_none_or(|room| room <= 0.0) {
@@ -75,15 +82,78 @@ pub(super) fn prices(problem: &Problem, model: &Model, x: &[f64], duals: &[f64])
             Place::Area(area) => found.area_import[*area][*step] += price(*row),
         }
     }
-    found.vehicles = net
-        .iter()
-        .enumerate()
-        .map(|(index, net)| vehicle_prices(problem, model, index, net, (x, duals)))
+    found.vehicles = (0..problem.vehicles.len())
+        .map(|index| vehicle_prices(problem, model, index, &outside, (x, duals)))
         .collect();
+    points(problem, model, &mut found, &price);
     found
 }
 
-/// What a kW of net load costs in rows outside the vehicle: `[vehicle][step of the stay]`.
+/// Prices of ratings, reactive power and ledgers.
+fn points(problem: &Problem, model: &Model, found: &mut Prices, price: &dyn Fn(usize) -> f64) {
+    let steps = problem.import_price.len();
+    let rows = &model.rows.reactive;
+    for site in 0..problem.sites.len() {
+        let at = |rows: &[Vec<Option<usize>>], step: usize| {
+            let row = rows[site].get(step).copied().flatten();
+            row.map_or(0.0, price)
+        };
+        let (mut rating, mut reactive) = (vec![0.0; steps], vec![0.0; steps]);
+        for step in 0..steps {
+            reactive[step] = at(&rows.high, step) - at(&rows.low, step);
+            for head in rows.rating[site].get(step).into_iter().flatten() {
+                rating[step] += price(*head);
+                reactive[step] -= price(head + 2);
+            }
+        }
+        found.site_rating.push(rating);
+        found.site_reactive.push(reactive);
+    }
+    for (site, step, row) in &rows.charged {
+        found.site_reactive[*site][*step] += price(*row);
+    }
+    for (site, row) in &model.rows.refund.opening {
+        found.site_ledger[*site] += price(*row) / problem.step_hours;
+    }
+}
+
+/// What a kW costs in rows outside the vehicle: `[vehicle][step of the stay]`.
+struct Outside {
+    net: Vec<Vec<f64>>,
+    /// Of charging beyond its part of the net load.
+    charge: Vec<Vec<f64>>,
+    /// Of discharging beyond its part of the net load.
+    discharge: Vec<Vec<f64>>,
+}
+
+impl Outside {
+    fn new(problem: &Problem, model: &Model, found: &Prices, price: &dyn Fn(usize) -> f64) -> Self {
+        let net = net_prices(problem, model, found, price);
+        let none: Vec<Vec<f64>> = net.iter().map(|steps| vec![0.0; steps.len()]).collect();
+        let mut outside = Self {
+            charge: none.clone(),
+            discharge: none,
+            net,
+        };
+        let rows = &model.rows.refund;
+        for (prices, rows) in [
+            (&mut outside.charge, &rows.ledger),
+            (&mut outside.discharge, &rows.returned),
+        ] {
+            for (site, step, row) in rows {
+                for (vehicle, prices) in problem.vehicles.iter().zip(prices.iter_mut()) {
+                    let session = &vehicle.session;
+                    if session.site == Some(*site) && session.steps().contains(step) {
+                        prices[step - session.first] -= price(*row);
+                    }
+                }
+            }
+        }
+        outside
+    }
+}
+
+/// What a kW of net load costs there.
 fn net_prices(
     problem: &Problem,
     model: &Model,
@@ -121,6 +191,13 @@ fn net_prices(
     for (site, step, row) in &model.rows.demand {
         sites[*site][*step] += price(*row);
     }
+    for (site, steps) in model.rows.reactive.rating.iter().enumerate() {
+        for (step, heads) in steps.iter().enumerate() {
+            for head in heads {
+                sites[site][step] -= price(head + 1);
+            }
+        }
+    }
     let mut net: Vec<Vec<f64>> = problem
         .vehicles
         .iter()
@@ -146,7 +223,7 @@ fn vehicle_prices(
     problem: &Problem,
     model: &Model,
     index: usize,
-    net: &[f64],
+    outside: &Outside,
     (x, duals): (&[f64], &[f64]),
 ) -> VehiclePrices {
     let columns = &model.vehicles[index];
@@ -159,7 +236,7 @@ fn vehicle_prices(
     let part = Part {
         problem,
         index,
-        net,
+        outside,
         x,
         duals,
     };
@@ -189,8 +266,13 @@ fn vehicle_prices(
         goal_kwh: part.saving(NUDGE, &|v, by| v.session.goal -= by),
         dimming_kwh: columns.contingency.as_ref().map(|made| {
             let first = columns.rows.start;
-            let price = |row: &usize| duals[row - first].max(0.0);
+            let price = |row: &usize| duals[row - first];
             made.rows.iter().map(price).sum::<f64>() / problem.step_hours
+        }),
+        rating_kva: columns.reactive.first().and_then(|_| {
+            part.saving(NUDGE, &|v, by| {
+                v.rating_kva = v.rating_kva.map(|kva| kva + by)
+            })
         }),
         earlier_hour: partly((steps > 0).then_some(0)).and_then(hour),
         later_hour: partly(steps.checked_sub(1).filter(|j| *j > 0)).and_then(hour),
@@ -201,7 +283,7 @@ fn vehicle_prices(
 struct Part<'a> {
     problem: &'a Problem,
     index: usize,
-    net: &'a [f64],
+    outside: &'a Outside,
     x: &'a [f64],
     duals: &'a [f64],
 }
@@ -239,10 +321,17 @@ impl Part<'_> {
                 .iter()
                 .map(|(column, by)| by * self.x[*column])
                 .sum();
-            total += price.max(0.0) * (value - program.limit[row]);
+            total += price * (value - program.limit[row]);
         }
-        for (j, price) in self.net.iter().enumerate() {
-            total += price * columns.net(j).value(self.x);
+        let outside = self.outside;
+        for j in 0..columns.charge.len() {
+            let (charge, discharge) = (
+                columns.charge[j].value(self.x),
+                columns.discharge[j].value(self.x),
+            );
+            total += outside.net[self.index][j] * (charge - discharge)
+                + outside.charge[self.index][j] * charge
+                + outside.discharge[self.index][j] * discharge;
         }
         Some(total)
     }

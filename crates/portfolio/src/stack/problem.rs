@@ -8,6 +8,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::dimming::{Dimmed, Dimming};
+use super::exclusive::Exclusive;
+use super::reactive::Reactive;
+use super::refund::Refund;
 pub use crate::reference::Session;
 use crate::reference::{Headroom, window_steps};
 
@@ -46,6 +49,10 @@ pub struct Problem {
     /// Draw that an operator may dim at any time; the plan is such that nobody leaves short for it.
     #[serde(default)]
     pub dimmings: Vec<Dimming>,
+    /// Products of which at most one is sold at a time; [`solve_whole`](super::solve_whole) keeps it, the relaxation that
+    /// [`solve`](super::solve) solves does not.
+    #[serde(default)]
+    pub exclusive: Vec<Exclusive>,
     /// How energy is kept for the reserves held.
     pub headroom: Headroom,
 }
@@ -63,11 +70,14 @@ pub struct Elastic {
     pub award_per_kw_hour: f64,
     /// Per kWh that would be missing at departure after the dimming that begins at the worst moment.
     pub dimming_per_kwh: f64,
+    /// Per kvarh outside the band of reactive power that a network operator asks for.
+    pub reactive_per_kvarh: f64,
 }
 
 impl Default for Elastic {
     /// 2 per kWh missing at departure (contract 6); a fuse or a network limit weighs more than any departure, and an
-    /// award less than a limit. What is missing only if the draw is dimmed weighs half of what is missing for certain.
+    /// award less than a limit. What is missing only if the draw is dimmed weighs half of what is missing for certain, and a kvar
+    /// less than a kW that a departure needs.
     fn default() -> Self {
         Self {
             energy_per_kwh: 2.0,
@@ -75,6 +85,7 @@ impl Default for Elastic {
             area_per_kwh: 10.0,
             award_per_kw_hour: 5.0,
             dimming_per_kwh: 1.0,
+            reactive_per_kvarh: 1.0,
         }
     }
 }
@@ -91,6 +102,9 @@ pub struct Vehicle {
     /// Charge and discharge of the first steps of the stay that are decided already, kW; empty for none.
     #[serde(default)]
     pub fixed_kw: Vec<(f64, f64)>,
+    /// Most apparent power of the charger, kVA, at least its active power either way; `None` where it draws no reactive power.
+    #[serde(default)]
+    pub rating_kva: Option<f64>,
 }
 
 /// A connection point.
@@ -106,6 +120,12 @@ pub struct Site {
     pub base_kw: Vec<f64>,
     /// Charge on the highest draw of each billing period; empty for none.
     pub demand: Vec<DemandCharge>,
+    /// What is known and asked of reactive power there; `None` where nobody looks at it.
+    #[serde(default)]
+    pub reactive: Option<Reactive>,
+    /// What is given back for energy fed in; `None` for nothing.
+    #[serde(default)]
+    pub refund: Option<Refund>,
 }
 
 impl Site {
@@ -253,6 +273,9 @@ pub struct VehicleSchedule {
     pub held: Vec<Held>,
     /// What it does if it is dimmed; `None` where nobody may dim it.
     pub dimmed: Option<Dimmed>,
+    /// Reactive power, kvar, positive draws; empty where the charger has none to give or nobody asks for it.
+    #[serde(default)]
+    pub reactive_kvar: Vec<f64>,
 }
 
 /// What one vehicle holds for one product, kW per step.
@@ -279,6 +302,12 @@ pub struct Prices {
     pub area_import: Vec<Vec<f64>>,
     /// Per kW of an area's export limit: `[area][step]`.
     pub area_export: Vec<Vec<f64>>,
+    /// Per kVA of a site's rating: `[site][step]`.
+    pub site_rating: Vec<Vec<f64>>,
+    /// Per kvar that everything else at a site draws less: `[site][step]`; below zero where more of it would save.
+    pub site_reactive: Vec<Vec<f64>>,
+    /// Per kWh more on the ledger of a site's refund before the horizon.
+    pub site_ledger: Vec<f64>,
     /// Per MW and step that the pool need not hold Up: `[product][step]`.
     pub hold_up: Vec<Vec<f64>>,
     /// Per MW and step that the pool need not hold Down: `[product][step]`.
@@ -305,6 +334,8 @@ pub struct VehiclePrices {
     pub goal_kwh: Option<f64>,
     /// Per kWh less to be in the battery after a dimming; `None` where nobody may dim it.
     pub dimming_kwh: Option<f64>,
+    /// Per kVA of the charger's rating; `None` where its reactive power is of no use.
+    pub rating_kva: Option<f64>,
     /// Per hour of plug-in before arrival, within the first step; `None` where the stay begins with a whole step.
     pub earlier_hour: Option<f64>,
     /// Per hour of plug-in after departure, within the last step; `None` where the stay ends with a whole step.
@@ -360,6 +391,12 @@ pub enum Relaxed {
     ImportAfter,
     /// Export limit, kW.
     Export,
+    /// Rating of a connection point, kVA.
+    Rating,
+    /// Least reactive draw, kvar.
+    ReactiveLow,
+    /// Most reactive draw, kvar.
+    ReactiveHigh,
     /// Award, Up, kW of the power to be kept.
     AwardUp,
     /// Award, Down, kW of the power to be kept.

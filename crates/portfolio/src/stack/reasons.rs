@@ -17,7 +17,7 @@ pub struct Reason {
     pub product: Option<String>,
     /// What binds.
     pub limit: String,
-    /// Unit of the price: `kW`, `kWh`, `MW`, `h`.
+    /// Unit of the price: `kW`, `kWh`, `kVA`, `kvar`, `MW`, `h`.
     pub unit: &'static str,
     /// What one more unit would earn over the horizon, currency.
     pub price: f64,
@@ -30,6 +30,7 @@ pub struct Reason {
 pub fn reasons(problem: &Problem, answer: &Answer, currency: &str) -> Vec<Reason> {
     let mut found = Vec::new();
     limits(problem, answer, currency, &mut found);
+    points(problem, answer, currency, &mut found);
     products(problem, answer, currency, &mut found);
     found.sort_by_key(|reason| reason.step);
     vehicles(problem, answer, currency, &mut found);
@@ -70,6 +71,54 @@ fn limits(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<Re
                     sentence,
                 });
             }
+        }
+    }
+}
+
+/// Ratings, reactive power and refunds of connection points.
+fn points(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<Reason>) {
+    let prices = &answer.prices;
+    for (index, site) in problem.sites.iter().enumerate() {
+        let name = owner_name(problem, Owner::Site(index));
+        let mut push = |step, limit: String, unit, price: f64, what: &str| {
+            if price.abs() > CHEAP {
+                let sentence = format!(
+                    "the {limit} binds: {what} would earn {:.4} {currency}",
+                    price.abs()
+                );
+                found.push(Reason {
+                    step,
+                    product: None,
+                    limit,
+                    unit,
+                    price,
+                    sentence,
+                });
+            }
+        };
+        for (step, price) in prices.site_rating[index].iter().enumerate() {
+            let limit = format!("rating of {name}");
+            push(
+                Some(step),
+                limit,
+                "kVA",
+                *price,
+                "one more kVA in this interval",
+            );
+        }
+        for (step, price) in prices.site_reactive[index].iter().enumerate() {
+            let limit = format!("reactive power at {name}");
+            let what = if *price > 0.0 {
+                "one kvar less of base load in this interval"
+            } else {
+                "one kvar more of base load in this interval"
+            };
+            push(Some(step), limit, "kvar", *price, what);
+        }
+        if site.refund.is_some() {
+            let limit = format!("ledger of refunds at {name}");
+            let what = "one more kWh drawn before";
+            push(None, limit, "kWh", prices.site_ledger[index], what);
         }
     }
 }
@@ -157,6 +206,12 @@ fn vehicles(problem: &Problem, answer: &Answer, currency: &str, found: &mut Vec<
                 "energy to be there after a dimming",
                 "kWh",
                 "one kWh less to be there after a dimming",
+            ),
+            (
+                prices.rating_kva,
+                "apparent power",
+                "kVA",
+                "one more kVA of charger",
             ),
             (
                 prices.earlier_hour,

@@ -1,10 +1,10 @@
 //! A schedule that keeps every row that may not give way, from an iterate that nearly does.
 
-use super::dimming;
 use super::model::Model;
 use super::money::{activations, kept_for_certain};
 use super::problem::{Held, Problem, Schedule, VehicleSchedule};
 use super::vehicle::{Columns, keep_levels};
+use super::{dimming, reactive};
 use crate::reference::program::Expression;
 
 /// Reads the iterate and repairs it: powers and energies in order of time, then reserve scaled down wherever a row
@@ -19,6 +19,8 @@ pub(super) fn schedule(problem: &Problem, model: &Model, x: &[f64]) -> Schedule 
         hold(problem, index, columns, x, &mut done);
         scale(problem, index, short * problem.step_hours, &mut done);
         done.dimmed = dimming::read(columns, x);
+        let wanted = columns.reactive.iter().map(|kvar| kvar.value(x));
+        done.reactive_kvar = reactive::fit(problem, index, &done, wanted);
         schedule.vehicles.push(done);
     }
     schedule.sold_mw = model

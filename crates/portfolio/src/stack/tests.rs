@@ -7,7 +7,10 @@
 )]
 
 mod dimming;
+mod exclusive;
 mod offer;
+mod reactive;
+mod refund;
 
 use super::*;
 use crate::reference::{self, Headroom};
@@ -31,6 +34,7 @@ fn car(steps: usize) -> Vehicle {
         },
         keep_kwh: 0.0,
         fixed_kw: Vec::new(),
+        rating_kva: None,
     }
 }
 
@@ -41,6 +45,8 @@ fn site() -> Site {
         export_kw: None,
         base_kw: Vec::new(),
         demand: Vec::new(),
+        reactive: None,
+        refund: None,
     }
 }
 
@@ -60,6 +66,7 @@ fn plain(steps: usize, vehicles: Vec<Vehicle>) -> Problem {
         imbalance: None,
         groups: Vec::new(),
         dimmings: Vec::new(),
+        exclusive: Vec::new(),
         headroom: Headroom::Snapshot,
     }
 }
@@ -528,7 +535,7 @@ fn reported(problem: &Problem, answer: &Answer) -> Vec<(String, f64, Change)> {
                 q.sites[s].base_kw.resize(q.import_price.len(), 0.0);
                 q.sites[s].base_kw[t] -= by;
             });
-            if !(2..9).contains(&t) {
+            if !(2..9).contains(&t) && problem.sites[s].reactive.is_none() {
                 let price = prices.site_import[s][t] - prices.site_export[s][t]
                     + prices.area_import[0][t]
                     - prices.area_export[0][t];

@@ -70,6 +70,7 @@ impl Problem {
             self.elastic.area_per_kwh,
             self.elastic.award_per_kw_hour,
             self.elastic.dimming_per_kwh,
+            self.elastic.reactive_per_kvarh,
         ] {
             number("price of giving way", "the problem", value, Range::Positive)?;
         }
@@ -87,6 +88,12 @@ impl Problem {
             let name = format!("vehicle {index}");
             number("level kept", &name, vehicle.keep_kwh, Range::NotNegative)?;
             check_fixed(&name, vehicle)?;
+            if let Some(kva) = vehicle.rating_kva {
+                let active = vehicle.session.charge_kw.max(vehicle.session.discharge_kw);
+                number("rating", &name, kva, Range::NotNegative)?;
+                let room = kva - active + ROUNDING;
+                number("rating less active power", &name, room, Range::NotNegative)?;
+            }
         }
         self.check_places(steps)?;
         self.products
@@ -98,7 +105,88 @@ impl Problem {
                 index("vehicle", &group.name, *vehicle, self.vehicles.len())?;
             }
         }
-        self.check_dimmings()
+        self.check_dimmings()?;
+        self.check_reactive(steps)?;
+        self.check_exclusive()
+    }
+
+    fn check_reactive(&self, steps: usize) -> Result<(), StackError> {
+        for site in &self.sites {
+            let name = &site.name;
+            if let Some(refund) = &site.refund {
+                number("refund", name, refund.per_mwh, Range::NotNegative)?;
+                number(
+                    "energy drawn per energy returned",
+                    name,
+                    refund.drawn_per_returned,
+                    Range::Positive,
+                )?;
+                number("ledger", name, refund.ledger_kwh, Range::NotNegative)?;
+            }
+            let Some(reactive) = &site.reactive else {
+                continue;
+            };
+            length(
+                "reactive base load",
+                name,
+                reactive.base_kvar.len(),
+                steps,
+                true,
+            )?;
+            for kvar in &reactive.base_kvar {
+                number("reactive base load", name, *kvar, Range::Any)?;
+            }
+            let kva = reactive.rating_kva.unwrap_or(0.0);
+            number("rating", name, kva, Range::NotNegative)?;
+            let (low, high) = (reactive.low_kvar, reactive.high_kvar);
+            for kvar in low.iter().chain(&high) {
+                number("asked reactive power", name, *kvar, Range::Any)?;
+            }
+            let width = high.zip(low).map_or(0.0, |(high, low)| high - low);
+            number(
+                "width of the asked reactive power",
+                name,
+                width,
+                Range::NotNegative,
+            )?;
+            for charge in &reactive.charges {
+                number("reactive charge", name, charge.per_kvar, Range::NotNegative)?;
+                number(
+                    "free reactive power",
+                    name,
+                    charge.free_kvar,
+                    Range::NotNegative,
+                )?;
+                number(
+                    "reactive peak to date",
+                    name,
+                    charge.to_date_kvar,
+                    Range::Any,
+                )?;
+                for step in &charge.steps {
+                    index("charged step", name, *step, steps)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_exclusive(&self) -> Result<(), StackError> {
+        let mut taken = vec![false; self.products.len()];
+        for group in &self.exclusive {
+            for product in &group.products {
+                index("product", &group.name, *product, self.products.len())?;
+                if std::mem::replace(&mut taken[*product], true) {
+                    return Err(StackError::Index {
+                        what: "product",
+                        name: group.name.clone(),
+                        value: *product,
+                        expected: "every product once in all exclusive groups".to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_dimmings(&self) -> Result<(), StackError> {

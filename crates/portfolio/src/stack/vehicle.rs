@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::dimming::{self, Contingency};
 use super::problem::{Problem, Vehicle, Way};
+use super::{reactive, refund};
 use crate::reference::Headroom;
 use crate::reference::program::{Expression, Program, Row};
 
@@ -27,6 +28,10 @@ pub(super) struct Columns {
     pub(super) kept_short: Option<Expression>,
     /// What it does if it is dimmed; `None` where nobody may dim it.
     pub(super) contingency: Option<Contingency>,
+    /// Reactive power, kvar; empty where the charger has none to give or nobody asks for it.
+    pub(super) reactive: Vec<Expression>,
+    /// What it drives away of what was drawn for it, kW-steps at the grid side; `None` where no refund depends on it.
+    pub(super) driven: Option<Expression>,
     pub(super) columns: Range<usize>,
     pub(super) rows: Range<usize>,
 }
@@ -46,6 +51,17 @@ impl Columns {
     /// Net power in the stay's step `j`.
     pub(super) fn net(&self, j: usize) -> Expression {
         self.charge[j].add(-1.0, self.discharge[j])
+    }
+
+    /// Power kept for Up in the stay's step `j`, product by product.
+    pub(super) fn up_kept(&self, j: usize) -> Vec<Expression> {
+        let held = self.up.iter().filter_map(|product| product[j]);
+        held.map(|up| up.kept).collect()
+    }
+
+    /// Power kept for Down in the stay's step `j`, product by product.
+    pub(super) fn down_kept(&self, j: usize) -> Vec<Expression> {
+        self.down.iter().filter_map(|product| product[j]).collect()
     }
 }
 
@@ -100,6 +116,8 @@ pub(super) fn build(
     builder.departure();
     builder.reserve();
     let mut columns = builder.columns;
+    reactive::build(problem, vehicle, program, &mut columns);
+    refund::build(problem, vehicle, program, &mut columns);
     if let Some(exposed) = dimming::exposed(problem, index) {
         let made = dimming::build(problem, (vehicle, exposed), program, &columns);
         columns.contingency = Some(made);

@@ -1,4 +1,5 @@
-//! Volumes as a market takes them: nothing or at least the smallest, in whole steps. Branch and bound over the blocks.
+//! Volumes as a market takes them: nothing or at least the smallest, in whole steps, one product of an exclusive group at a
+//! time. Branch and bound over the blocks.
 
 use super::problem::{Answer, Block, Problem};
 use super::solve::solve;
@@ -35,7 +36,41 @@ struct Node {
     bound: f64,
 }
 
-/// Solves a problem with whole volumes, within `programmes` programmes: the best found by then, with the bound proven.
+/// Where a node's answer is not what the market takes.
+#[derive(Debug, Clone, Copy)]
+enum Broken {
+    /// Product, block and a volume that is not whole, MW.
+    Fraction(usize, usize, f64),
+    /// Two blocks of one exclusive group, both sold at the same time.
+    Together((usize, usize), (usize, usize)),
+}
+
+/// Blocks that must not be sold beside a block: `[product][block]`.
+type Rivals = Vec<Vec<Vec<(usize, usize)>>>;
+
+fn rivals(problem: &Problem) -> Rivals {
+    let of = |p: usize, block: &Block| -> Vec<(usize, usize)> {
+        let group = problem.exclusive.iter().find(|g| g.products.contains(&p));
+        let others = group.into_iter().flat_map(|group| &group.products);
+        others
+            .filter(|q| **q != p)
+            .flat_map(|q| {
+                let blocks = problem.products[*q].blocks.iter().enumerate();
+                blocks.map(move |(c, other)| (*q, c, other))
+            })
+            .filter(|(_, _, other)| {
+                other.steps.start < block.steps.end && block.steps.start < other.steps.end
+            })
+            .map(|(q, c, _)| (q, c))
+            .collect()
+    };
+    let products = problem.products.iter().enumerate();
+    products
+        .map(|(p, product)| product.blocks.iter().map(|block| of(p, block)).collect())
+        .collect()
+}
+
+/// Solves a problem with whole volumes and exclusive groups kept, within `programmes` programmes: the best found by then, with the bound proven.
 ///
 /// A volume that must be at least so much counts as awarded, so that every node has an answer; one that is not held
 /// gives way at the price of an award and is never better than selling less.
@@ -47,17 +82,22 @@ pub fn solve_whole(problem: &Problem, programmes: usize) -> Result<Whole, StackE
         low: 0.0,
         high: None,
     };
+    problem.check()?;
+    let rivals = rivals(problem);
+    let awarded = |(q, c): &(usize, usize)| problem.products[*q].blocks[*c].awarded_mw > 0.0;
     let spans: Vec<Vec<Span>> = problem
         .products
         .iter()
-        .map(|p| {
+        .zip(&rivals)
+        .map(|(p, rivals)| {
             // What is qualified below the least a bid may be cannot be sold at all.
             let shut = |most: f64| most < p.minimum_mw.max(p.step_mw) - WHOLE;
-            let span = |block: &Block| Span {
-                high: block.most_mw.filter(|most| shut(*most)).map(|_| 0.0),
+            let span = |(block, rivals): (&Block, &Vec<(usize, usize)>)| Span {
+                high: (block.most_mw.is_some_and(shut) || rivals.iter().any(awarded))
+                    .then_some(0.0),
                 ..free
             };
-            p.blocks.iter().map(span).collect()
+            p.blocks.iter().zip(rivals).map(span).collect()
         })
         .collect();
     let relaxed = solve(problem)?;
@@ -82,7 +122,7 @@ pub fn solve_whole(problem: &Problem, programmes: usize) -> Result<Whole, StackE
             closed = closed.min(node.bound);
             continue;
         }
-        let Some((p, b, volume)) = most_broken(problem, &node, &answer) else {
+        let Some(broken) = most_broken(problem, &rivals, &node, &answer) else {
             closed = closed.min(node.bound);
             keep(&mut best, &node, answer);
             continue;
@@ -92,15 +132,17 @@ pub fn solve_whole(problem: &Problem, programmes: usize) -> Result<Whole, StackE
             break;
         }
         if solved >= next_dive {
-            let (spans, known, took) = dive(problem, &node, &answer)?;
+            let (spans, known, took) = dive(problem, &rivals, &node, &answer)?;
             solved += took;
             let bound = known.lower_bound;
-            keep(&mut best, &Node { spans, bound }, known);
+            let found = Node { spans, bound };
+            if most_broken(problem, &rivals, &found, &known).is_none() {
+                keep(&mut best, &found, known);
+            }
             next_dive = solved + DIVE;
         }
-        let (below, above) = sides(problem, p, volume, node.spans[p][b]);
         let mut children = Vec::new();
-        for span in [below, above].into_iter().flatten() {
+        for (p, b, span) in branches(problem, &node, broken) {
             let mut spans = node.spans.clone();
             spans[p][b] = span;
             let answer = solve(&within(problem, &spans))?;
@@ -162,8 +204,10 @@ fn finish(
             let volume = answer.schedule.sold_mw[p][b] + span.low;
             answer.schedule.sold_mw[p][b] = if step > 0.0 {
                 (volume / step).round() * step
-            } else {
+            } else if volume > WHOLE {
                 volume
+            } else {
+                0.0
             };
         }
     }
@@ -197,19 +241,35 @@ fn within(problem: &Problem, spans: &[Vec<Span>]) -> Problem {
     narrowed
 }
 
-/// The volume farthest from whole: product, block and volume, MW.
-fn most_broken(problem: &Problem, node: &Node, answer: &Answer) -> Option<(usize, usize, f64)> {
-    let mut worst: Option<(usize, usize, f64)> = None;
+/// Blocks of an exclusive group that are sold together, those of the most volume first; else the volume farthest from whole.
+fn most_broken(problem: &Problem, rivals: &Rivals, node: &Node, answer: &Answer) -> Option<Broken> {
+    let sold = |p: usize, b: usize| answer.schedule.sold_mw[p][b] + node.spans[p][b].low;
+    let mut together: Option<((usize, usize), (usize, usize))> = None;
+    let mut least = WHOLE;
+    for (p, blocks) in rivals.iter().enumerate() {
+        for (b, others) in blocks.iter().enumerate() {
+            for (q, c) in others {
+                let both = sold(p, b).min(sold(*q, *c));
+                if both > least {
+                    (least, together) = (both, Some(((p, b), (*q, *c))));
+                }
+            }
+        }
+    }
+    if let Some((one, other)) = together {
+        return Some(Broken::Together(one, other));
+    }
+    let mut worst = None;
     let mut far = WHOLE;
     for (p, product) in problem.products.iter().enumerate() {
         for b in 0..product.blocks.len() {
-            let volume = answer.schedule.sold_mw[p][b] + node.spans[p][b].low;
+            let volume = sold(p, b);
             let (below, above) = neighbours(product.minimum_mw, product.step_mw, volume);
             let unit = product.step_mw.max(product.minimum_mw);
             let distance = (volume - below).min(above - volume);
             if unit > 0.0 && distance / unit > far {
                 far = distance / unit;
-                worst = Some((p, b, volume));
+                worst = Some(Broken::Fraction(p, b, volume));
             }
         }
     }
@@ -233,6 +293,26 @@ fn neighbours(minimum: f64, step: f64, volume: f64) -> (f64, f64) {
             below + step
         },
     )
+}
+
+/// The blocks and spans that a node is divided by.
+fn branches(problem: &Problem, node: &Node, broken: Broken) -> Vec<(usize, usize, Span)> {
+    match broken {
+        Broken::Fraction(p, b, volume) => {
+            let (below, above) = sides(problem, p, volume, node.spans[p][b]);
+            let spans = [below, above].into_iter().flatten();
+            spans.map(|span| (p, b, span)).collect()
+        }
+        Broken::Together(one, other) => {
+            // One of both is not sold.
+            let shut = |(p, b): (usize, usize)| {
+                let span = node.spans[p][b];
+                let high = Some(0.0);
+                (span.low <= 0.0).then_some((p, b, Span { high, ..span }))
+            };
+            [one, other].into_iter().filter_map(shut).collect()
+        }
+    }
 }
 
 /// What remains of a span below and above a volume that is not whole.
@@ -259,9 +339,10 @@ fn sides(
 }
 
 /// Volumes fixed at the whole ones below them, one product after the other from the one that earns most, so that the next
-/// takes up what rounding has left. Gives the programmes it took.
+/// takes up what rounding has left; what is sold shuts its rivals. Gives the programmes it took.
 fn dive(
     problem: &Problem,
+    rivals: &Rivals,
     node: &Node,
     answer: &Answer,
 ) -> Result<(Vec<Vec<Span>>, Answer, usize), StackError> {
@@ -281,14 +362,27 @@ fn dive(
     order.sort_by(|a, b| earned(*b).total_cmp(&earned(*a)));
     for p in &order {
         let record = &problem.products[*p];
-        for (b, span) in spans[*p].iter_mut().enumerate() {
+        let any = record.step_mw <= 0.0 && record.minimum_mw <= 0.0;
+        for b in 0..record.blocks.len() {
+            let span = spans[*p][b];
             let volume = current.schedule.sold_mw[*p][b] + span.low;
             let below = neighbours(record.minimum_mw, record.step_mw, volume).0;
-            let fixed = below.max(span.low);
-            *span = Span {
-                low: fixed,
-                high: Some(fixed),
-            };
+            let shut = span.high == Some(0.0);
+            let fixed = if shut { 0.0 } else { below.max(span.low) };
+            if !any || shut {
+                spans[*p][b] = Span {
+                    low: fixed,
+                    high: Some(fixed),
+                };
+            }
+            if fixed > WHOLE {
+                for (q, c) in &rivals[*p][b] {
+                    let rival = &mut spans[*q][*c];
+                    if rival.low <= 0.0 {
+                        rival.high = Some(0.0);
+                    }
+                }
+            }
         }
         current = solve(&within(problem, &spans))?;
     }

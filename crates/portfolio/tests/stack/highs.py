@@ -1,10 +1,11 @@
 """Solves a stacked portfolio problem with HiGHS, from the mathematics alone.
 
-    highs.py [--whole] [--method ipm|simplex]   < lines of JSON, one problem each   > one line of JSON each
+    highs.py [--whole] [--sides N] [--inside] [--method ipm|simplex]   < lines of JSON, one problem each   > one line of JSON each
 
 A problem is vehicles, sites, areas, products, orders, dimmings and prices as numbers (kW, kWh, currency per MWh; capacity per MW and
 block). Every limit, departure and award may give way at its price. With --whole, volumes are nothing or at least the
-minimum, in whole steps. Answers {"objective": ..., "seconds": ...}.
+minimum, in whole steps, one product of an exclusive group at a time. Circles of apparent power become polygons of N sides about them, with
+--inside those within them, so that the optimum lies between both answers. Answers {"objective": ..., "seconds": ...}.
 
 Knows nothing of the program it checks. Needs highspy and numpy besides the standard library.
 """
@@ -30,6 +31,7 @@ class Model:
         self.row_low, self.row_high = [], []
         self.rows, self.columns, self.values = [], [], []
         self.constant = 0.0
+        self.volumes = []                              # sold, by product and block
 
     def var(self, cost=0.0, low=0.0, high=INF, integer=False):
         self.cost.append(cost)
@@ -79,7 +81,7 @@ class Model:
         return solver.getInfo().objective_function_value
 
 
-def build(p, whole):
+def build(p, whole, circle):
     m = Model()
     D, T = p["step_hours"], len(p["import_price"])
     carbon = p["carbon_price"] or [0.0] * T
@@ -93,6 +95,8 @@ def build(p, whole):
     pool = [[] for _ in range(T)]                      # terms of all vehicles
     held = {}                                          # (product, way, t) -> [(column, vehicle)]
     stays = []                                         # what each vehicle does, for what may be dimmed
+    shifted = [[[] for _ in range(T)] for _ in sites]  # reactive power behind each site
+    flows = [[([], [], []) for _ in range(T)] for _ in sites]  # charged, discharged and driven away from each site
 
     for number, vehicle in enumerate(p["vehicles"]):
         s, keep = vehicle["session"], vehicle["keep_kwh"]
@@ -160,7 +164,18 @@ def build(p, whole):
             if s["site"] is not None:
                 up[s["site"]][t] += ups
                 down[s["site"]][t] += downs
+                flows[s["site"]][t][0].append((c, D))
+                flows[s["site"]][t][1].append((d, D))
+                if vehicle["rating_kva"] is not None and sites[s["site"]]["reactive"]:
+                    q = m.var(low=-INF)
+                    shifted[s["site"]][t].append((q, 1))
+                    for reserve in (downs, [(x, -1) for x, _ in ups]):
+                        circle(m, load + reserve, 0.0, [(q, 1)], 0.0, f[j] * vehicle["rating_kva"])
             own.append(parts)
+        if s["site"] is not None and n:
+            driven = m.var()
+            m.row([(driven, ec), (e[n], -1), (e[0], 1)], low=0)
+            flows[s["site"]][first + n - 1][2].append((driven, 1))
         activation(m, p, s, e, own, level, miss)
         downs = [[(k, parts[k][2]) for k in parts if parts[k][2] is not None] for parts in own]
         stays.append((s, e, loads, downs))
@@ -168,7 +183,83 @@ def build(p, whole):
     rooms = limits(m, p, net, up, down)
     sell(m, p, held, whole, dimmed(m, p, stays, rooms))
     position(m, p, pool)
+    for number, site in enumerate(sites):
+        if site["reactive"]:
+            reactive(m, p, site, (net[number], up[number], down[number], shifted[number]), circle)
+        if site["refund"]:
+            refund(m, site["refund"], flows[number])
+    if whole:
+        exclusive(m, p)
     return m
+
+
+def polygon(sides, inside):
+    """Rows for |(a + a0, b + b0)| <= radius + slack."""
+    shrink = math.cos(math.pi / sides) if inside else 1.0
+
+    def circle(m, a, a0, b, b0, radius, slack=None):
+        for i in range(sides):
+            cos, sin = math.cos(2 * math.pi * i / sides), math.sin(2 * math.pi * i / sides)
+            terms = [(x, w * cos) for x, w in a] + [(x, w * sin) for x, w in b]
+            if slack is not None:
+                terms.append((slack, -shrink))
+            m.row(terms, high=shrink * radius - a0 * cos - b0 * sin)
+
+    return circle
+
+
+def reactive(m, p, site, terms, circle):
+    D, r, elastic = p["step_hours"], site["reactive"], p["elastic"]
+    T = len(p["import_price"])
+    base = site["base_kw"] or [0.0] * T
+    kvar = r["base_kvar"] or [0.0] * T
+    net, up, down, shifted = terms
+    for t in range(T):
+        if r["rating_kva"] is not None:
+            over = m.var(elastic["site_per_kwh"] * D)
+            for reserve in (down[t], [(x, -w) for x, w in up[t]]):
+                circle(m, net[t] + reserve, base[t], shifted[t], kvar[t], r["rating_kva"], over)
+        price = elastic["reactive_per_kvarh"] * D
+        if r["low_kvar"] is not None:
+            m.row(shifted[t] + [(m.var(price), 1)], low=r["low_kvar"] - kvar[t])
+        if r["high_kvar"] is not None:
+            m.row(shifted[t] + [(m.var(price), -1)], high=r["high_kvar"] - kvar[t])
+    for charge in r["charges"]:
+        above = m.var(charge["per_kvar"], low=max(0.0, charge["to_date_kvar"] - charge["free_kvar"]))
+        for t in charge["steps"]:
+            m.row(shifted[t] + [(above, -1)], high=charge["free_kvar"] - kvar[t])
+
+
+def refund(m, r, flows):
+    """A ledger in kWh drawn; what returns is refunded out of what was drawn before."""
+    ledger = m.var(low=r["ledger_kwh"], high=r["ledger_kwh"])
+    for charged, discharged, driven in flows:
+        back = m.var(-r["per_mwh"] / 1000)
+        m.row([(back, 1)] + [(x, -w) for x, w in discharged], high=0)
+        m.row([(back, r["drawn_per_returned"]), (ledger, -1)], high=0)
+        after = m.var()
+        m.row(
+            [(after, 1), (ledger, -1), (back, r["drawn_per_returned"])] + [(x, -w) for x, w in charged] + driven,
+            high=0,
+        )
+        ledger = after
+
+
+def exclusive(m, p):
+    """Of the blocks of a group that touch, one is sold."""
+    for group in p["exclusive"]:
+        members = []
+        for k in group["products"]:
+            for volume, block in zip(m.volumes[k], p["products"][k]["blocks"]):
+                on = m.var(high=1, integer=True)
+                m.row([(volume, 1), (on, -500.0)], high=0)
+                if block["awarded_mw"] > 0:
+                    m.row([(on, 1)], low=1)
+                members.append((k, block["steps"], on))
+        for k, one, first in members:
+            for other, two, second in members:
+                if k < other and one["start"] < two["end"] and two["start"] < one["end"]:
+                    m.row([(first, 1), (second, 1)], high=1)
 
 
 def activation(m, p, s, e, own, level, miss):
@@ -230,10 +321,12 @@ def sell(m, p, held, whole, remaining):
     D = p["step_hours"]
     everybody = [set()] + [set(g["vehicles"]) for g in p["groups"]]
     for k, product in enumerate(p["products"]):
+        m.volumes.append([])
         for block in product["blocks"]:
             m.constant -= block["price"] * block["awarded_mw"]
             most = block["most_mw"] if block["most_mw"] is not None else INF
             volume = m.var(-block["price"], high=most if block["open"] else 0.0)
+            m.volumes[k].append(volume)
             if whole and product["step_mw"] > 0:
                 count = m.var(integer=True, high=10000)
                 m.row([(volume, 1), (count, -product["step_mw"])], 0, 0)
@@ -376,6 +469,8 @@ def position(m, p, pool):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--sides", type=int, default=64)
+    parser.add_argument("--inside", action="store_true")
     parser.add_argument("--method", default="ipm", choices=("ipm", "simplex", "choose"))
     args = parser.parse_args()
     # The solver writes to standard output on its own; the answers go where it cannot reach.
@@ -383,7 +478,7 @@ def main():
     os.dup2(2, 1)
     for line in sys.stdin:
         begun = time.process_time()
-        objective = build(json.loads(line), args.whole).solve(args.method)
+        objective = build(json.loads(line), args.whole, polygon(args.sides, args.inside)).solve(args.method)
         print(json.dumps({"objective": objective, "seconds": time.process_time() - begun}), file=answers, flush=True)
 
 

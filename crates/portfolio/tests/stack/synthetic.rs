@@ -160,6 +160,7 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
             session: session(&mut draw, kind, index % count),
             keep_kwh: 0.0,
             fixed_kw: Vec::new(),
+            rating_kva: None,
         })
         .collect();
     let power_at = |site: usize| -> f64 {
@@ -180,6 +181,8 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
                     to_date_kw: 0.1 * power,
                     ratchet_kw: 0.0,
                 }],
+                reactive: None,
+                refund: None,
             }
         })
         .collect();
@@ -236,6 +239,7 @@ pub(crate) fn problem(seed: u64, kind: Kind) -> Problem {
         imbalance: None,
         groups: Vec::new(),
         dimmings: Vec::new(),
+        exclusive: Vec::new(),
         headroom: kind.headroom,
     }
 }
