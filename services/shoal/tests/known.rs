@@ -252,6 +252,112 @@ fn bounds_that_an_operator_may_order_are_offered_at_a_price() {
 }
 
 #[test]
+fn chargers_draw_the_reactive_power_that_is_asked_and_spare_the_transformer() {
+    let reactive = |site: &str| {
+        SCENARIO
+            .replace(
+                "keep_fraction = 0.25",
+                "keep_fraction = 0.25\nkva_per_kw = 1.0",
+            )
+            .replace(
+                "peak_to_date_kw = 40.0",
+                &format!("peak_to_date_kw = 40.0\n{site}"),
+            )
+    };
+    let none = plan(&case(SCENARIO, 8, 1), &[]);
+    assert!(none["points"].as_array().unwrap().is_empty());
+    let banded = reactive("reactive_low_kvar = 40.0\nrating_kva = 60.0");
+    let banded = plan(&case(&banded, 8, 1), &[]);
+    assert!(banded["relative_gap"].as_f64().unwrap() < 1e-4);
+    let points = banded["points"].as_array().unwrap();
+    assert_eq!((points.len(), &points[0]["site"]), (1, &Value::from("a")));
+    let loads = points[0]["intervals"].as_array().unwrap();
+    // Four chargers of 20 kVA are there from six in the evening, Helsinki time; before, nobody can draw what is asked.
+    let mut there = 0;
+    for load in loads {
+        let (kw, kvar) = (
+            load["active_kw"].as_f64().unwrap(),
+            load["reactive_kvar"].as_f64().unwrap(),
+        );
+        assert!(kw.hypot(kvar) <= 60.0 + 1e-3, "{kw} kW, {kvar} kvar");
+        there += usize::from((kvar - 40.0).abs() < 1e-3);
+    }
+    assert!(there >= 4 * 12, "{there} quarter hours with what is asked");
+    let relaxed = banded["relaxed"].as_array().unwrap();
+    let said = |r: &Value| {
+        r["sentence"]
+            .as_str()
+            .unwrap()
+            .contains("kvar less than it should")
+    };
+    assert!(
+        !relaxed.is_empty() && relaxed.iter().all(said),
+        "{relaxed:?}"
+    );
+}
+
+#[test]
+fn a_refund_is_told_with_the_energy_it_is_for() {
+    let fees = "wear_per_mwh = 20.0\nimport_per_mwh = 60.0\n";
+    let without = SCENARIO.replace("wear_per_mwh = 20.0\n", fees);
+    let with = without.replace(
+        fees,
+        &format!("{fees}refund_per_mwh = 60.0\nrefund_basis = \"drawn\"\n"),
+    );
+    let (without, with) = (
+        plan(&case(&without, 8, 1), &[]),
+        plan(&case(&with, 8, 1), &[]),
+    );
+    let money = |plan: &Value| plan["objective"].as_f64().unwrap();
+    assert!(money(&with) < money(&without) - 0.01);
+    let fed_in = |plan: &Value| -> f64 {
+        let steps = plan["positions"].as_array().unwrap();
+        steps
+            .iter()
+            .map(|p| p["discharge_kw"].as_f64().unwrap() / 4.0)
+            .sum()
+    };
+    assert!(fed_in(&with) > fed_in(&without) + 1.0);
+    let mut refunded = 0.0;
+    for point in with["points"].as_array().unwrap() {
+        let (kwh, money) = (
+            point["refunded_kwh"].as_f64().unwrap(),
+            point["refund"].as_f64().unwrap(),
+        );
+        // Losses are exempt too: 60 a MWh over an efficiency of 0.94 twice.
+        assert!((money - kwh * 0.06 / (0.94 * 0.94)).abs() < 1e-9);
+        refunded += kwh;
+    }
+    assert!(refunded > 1.0 && refunded <= fed_in(&with) + 1e-3);
+}
+
+#[test]
+fn products_that_exclude_each_other_are_sold_one_at_a_time() {
+    let group = "[[exclusive]]\nname = \"one of both\"\nproducts = [\"fcr_n\", \"fcr_d_up\"]\n";
+    let both = plan(&case(SCENARIO, 6, 1), &[]);
+    let one = plan(&case(&format!("{SCENARIO}{group}"), 6, 1), &[]);
+    let beside = |plan: &Value| {
+        volumes(plan, "fcr_n")
+            .zip(volumes(plan, "fcr_d_up"))
+            .filter(|(a, b)| *a > 1e-5 && *b > 1e-5)
+            .count()
+    };
+    assert!(beside(&both) > 0);
+    assert_eq!(beside(&one), 0);
+    let offers = one["exclusive_offers"].as_array().unwrap();
+    let choices = offers[0]["alternatives"].as_array().unwrap();
+    assert_eq!(
+        (offers[0]["name"].as_str(), choices.len()),
+        (Some("one of both"), 2)
+    );
+    for choice in choices {
+        let price = choice["average_price"].as_f64().unwrap();
+        assert!(price >= 0.0 && choice["gain"].as_f64().unwrap() > 0.0);
+        assert!(!choice["blocks"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
     let dir = case(SCENARIO, 2, 1);
     for arguments in [
@@ -303,6 +409,36 @@ fn what_only_this_plan_knows_is_refused_elsewhere_by_its_key() {
             "[[group]]",
             "[[constraint_offer]]\nname = \"n\"\narea = \"north\"\nfrom = 2026-01-15T10:00:00Z\nto = 2026-01-15T11:00:00Z\nbounds_kw = [1, 2]\n[[group]]",
             "constraint_offer[0].bounds_kw[1]: 2",
+        ),
+        (
+            "[[group]]",
+            "[[exclusive]]\nname = \"n\"\nproducts = [\"fcr_n\", \"ffr\"]\n[[group]]",
+            "exclusive[0].products[1]: \"ffr\" is not on sale",
+        ),
+        (
+            "[[group]]",
+            "[[exclusive]]\nname = \"n\"\nproducts = [\"fcr_n\"]\n[[group]]",
+            "exclusive[0].products: fewer than two",
+        ),
+        (
+            "wear_per_mwh = 20.0",
+            "wear_per_mwh = 20.0\nrefund_per_mwh = 10.0",
+            "costs.refund_per_mwh: 10 is more than import_per_mwh, 0",
+        ),
+        (
+            "wear_per_mwh = 20.0",
+            "import_per_mwh = 20.0\nrefund_basis = \"all\"",
+            "costs.refund_basis: \"all\", expected \"returned\" or \"drawn\"",
+        ),
+        (
+            "peak_to_date_kw = 40.0",
+            "reactive_low_kvar = 3\nreactive_high_kvar = 2",
+            "site[0].reactive_high_kvar: 2 is below reactive_low_kvar, 3",
+        ),
+        (
+            "keep_fraction = 0.25",
+            "kva_per_kw = 0.9",
+            "fleet.kva_per_kw: 0.9",
         ),
         (
             "[[group]]",

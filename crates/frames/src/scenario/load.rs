@@ -10,10 +10,12 @@ use units::DeliveryDay;
 
 use super::depot;
 use super::offers::extras;
-use super::prices::{base_load, prices};
+use super::points::{optional, sites};
+use super::prices::prices;
 use super::stays::stays;
 use super::types::{
-    Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Planning, Risk, Scenario, Site,
+    Afrr, Costs, Fcr, FleetParameters, Headroom, Markets, Planning, RefundBasis, Risk, Scenario,
+    Site,
 };
 use crate::InputError;
 use crate::records::read_text;
@@ -103,8 +105,9 @@ fn read(file: &Path, data: Option<&Path>) -> Result<Scenario, InputError> {
         &mut reading,
     )?;
     let sites = sites(root.get("site").as_ref(), &mut reading)?;
-    let extras = extras(&mut root, area, &sites, &mut reading)?;
+    let extras = extras(&mut root, (area, &markets), &sites, &mut reading)?;
     let costs = costs(root.get("costs"))?;
+    require_ledgers(&root, &costs, &fleet, &sites)?;
     let (from, to) = period;
     root.finish()?;
     Ok(Scenario {
@@ -178,6 +181,24 @@ fn require_series(
     Ok(())
 }
 
+/// A refund is earned where energy was drawn, so that every site needs its ledger.
+fn require_ledgers(
+    root: &Branch<'_>,
+    costs: &Costs,
+    fleet: &FleetParameters,
+    sites: &[Site],
+) -> Result<(), InputError> {
+    let known = |id: &str| sites.iter().any(|site| site.id == id);
+    let missing = fleet.sessions.iter().find(|s| !known(&s.site_id));
+    match missing.filter(|_| costs.refund_per_mwh > 0.0) {
+        Some(session) => Err(root.error(format!(
+            "costs.refund_per_mwh with sessions at {:?}, expected a [[site]] for every site: a refund has a ledger at each",
+            session.site_id
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn fleet(
     leaf: &Leaf<'_>,
     period: (NaiveDate, NaiveDate),
@@ -226,6 +247,7 @@ fn fleet(
         v2g_share: table.number("v2g_share", 1.0, SHARE)?,
         departure_known: table.flag("departure_known", false)?,
         keep_fraction: table.number("keep_fraction", 0.0, SHARE)?,
+        kva_per_kw: optional(&mut table, "kva_per_kw", (1.0, 10.0))?,
         days_off: match table.get("days_off") {
             Some(leaf) => leaf
                 .list()
@@ -251,52 +273,46 @@ pub(super) fn existing(leaf: &Leaf<'_>, folder: &Path) -> Result<std::path::Path
     )))
 }
 
-fn sites(leaf: Option<&Leaf<'_>>, reading: &mut Reading<'_>) -> Result<Vec<Site>, InputError> {
-    let mut sites = Vec::new();
-    let mut seen = BTreeSet::new();
-    for leaf in leaf.into_iter().flat_map(Leaf::list) {
-        let mut table = leaf.branch("a table [[site]]")?;
-        let id = table.need("id", "the site_id of its sessions")?;
-        let name = id.text("the site_id of its sessions")?.to_owned();
-        if !seen.insert(name.clone()) {
-            return Err(id.error(format!("site {name:?} again, expected a name of its own")));
-        }
-        let mut limit = |key| table.get(key).map(|l| l.number(NOT_NEGATIVE)).transpose();
-        let (import_limit_kw, export_limit_kw) =
-            (limit("import_limit_kw")?, limit("export_limit_kw")?);
-        let base_load = table
-            .get("base_load")
-            .map(|l| base_load(&l, reading))
-            .transpose()?;
-        let peak_to_date_kw = table.number("peak_to_date_kw", 0.0, NOT_NEGATIVE)?;
-        table.finish()?;
-        sites.push(Site {
-            id: name,
-            import_limit_kw,
-            export_limit_kw,
-            base_load,
-            peak_to_date_kw,
-        });
-    }
-    Ok(sites)
-}
-
 fn costs(leaf: Option<Leaf<'_>>) -> Result<Costs, InputError> {
     let Some(leaf) = leaf else {
         return Ok(Costs::default());
     };
     let mut table = leaf.branch("a table [costs]")?;
+    let refund = table.get("refund_per_mwh");
     let costs = Costs {
         import_per_mwh: table.number("import_per_mwh", 0.0, ANY)?,
         export_per_mwh: table.number("export_per_mwh", 0.0, ANY)?,
         wear_per_mwh: table.number("wear_per_mwh", 0.0, NOT_NEGATIVE)?,
         demand_per_kw_month: table.number("demand_per_kw_month", 0.0, NOT_NEGATIVE)?,
+        reactive_per_kvar_month: table.number("reactive_per_kvar_month", 0.0, NOT_NEGATIVE)?,
+        reactive_free_share: table.number("reactive_free_share", 0.0, NOT_NEGATIVE)?,
+        refund_per_mwh: refund
+            .as_ref()
+            .map_or(Ok(0.0), |l| l.number(NOT_NEGATIVE))?,
+        refund_basis: match table.get("refund_basis") {
+            None => RefundBasis::default(),
+            Some(leaf) => match leaf.text("\"returned\" or \"drawn\"")? {
+                "returned" => RefundBasis::Returned,
+                "drawn" => RefundBasis::Drawn,
+                other => {
+                    return Err(
+                        leaf.error(format!("{other:?}, expected \"returned\" or \"drawn\""))
+                    );
+                }
+            },
+        },
     };
     let round = costs.import_per_mwh + costs.export_per_mwh + costs.wear_per_mwh;
     if round < 0.0 {
         return Err(table.error(format!(
             "import_per_mwh, export_per_mwh and wear_per_mwh add up to {round}: charging and discharging at once would earn that; \
              expected 0 or more, a refund no larger than what is paid"
+        )));
+    }
+    if let Some(leaf) = refund.filter(|_| costs.refund_per_mwh > costs.import_per_mwh) {
+        return Err(leaf.error(format!(
+            "{} is more than import_per_mwh, {}, expected at most what is paid on what is drawn",
+            costs.refund_per_mwh, costs.import_per_mwh
         )));
     }
     table.finish()?;

@@ -3,6 +3,7 @@
 mod depot;
 mod load;
 mod offers;
+mod points;
 mod prices;
 mod stays;
 mod types;
@@ -10,7 +11,7 @@ mod types;
 pub use load::{load, load_with_data};
 
 pub use types::{
-    Afrr, AreaLimit, ConstraintOffer, Costs, Dimming, Extras, Fcr, FleetParameters, Headroom,
-    Imbalance, LossGroup, Markets, NetworkArea, Planning, Prices, ProductOffer, Risk, Scenario,
-    Site,
+    Afrr, AreaLimit, ConstraintOffer, Costs, Dimming, ExclusiveGroup, Extras, Fcr, FleetParameters,
+    Headroom, Imbalance, LossGroup, Markets, NetworkArea, Planning, Prices, ProductOffer,
+    ReactivePoint, RefundBasis, Risk, Scenario, Site,
 };

@@ -1,5 +1,5 @@
 //! What a pool may sell and must respect beyond the two reserves of `[markets]`: further products, network areas, groups,
-//! draw that may be dimmed, bounds offered to operators.
+//! draw that may be dimmed, bounds offered to operators, products that exclude each other.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,8 @@ use market::{Area, Holdings, dimming::DEVICE};
 use super::load::{ANY, MINUTES_OF_A_DAY, NOT_NEGATIVE, Reading};
 use super::prices::{base_load, reserve};
 use super::types::{
-    AreaLimit, ConstraintOffer, Dimming, Extras, LossGroup, NetworkArea, ProductOffer, Site,
+    AreaLimit, ConstraintOffer, Dimming, ExclusiveGroup, Extras, LossGroup, Markets, NetworkArea,
+    ProductOffer, Site,
 };
 use crate::InputError;
 use crate::series::{Per, Window};
@@ -16,10 +17,10 @@ use crate::tree::{Branch, Leaf};
 
 const SITES: &str = "site ids, as in [\"garage-1\"]";
 
-/// Reads `[[product]]`, `[[dso_area]]`, `[[group]]`, `[[dimming]]` and `[[constraint_offer]]`.
+/// Reads `[[product]]`, `[[dso_area]]`, `[[group]]`, `[[dimming]]`, `[[constraint_offer]]` and `[[exclusive]]`.
 pub(super) fn extras(
     root: &mut Branch<'_>,
-    area: Area,
+    (area, markets): (Area, &Markets),
     sites: &[Site],
     reading: &mut Reading<'_>,
 ) -> Result<Extras, InputError> {
@@ -32,12 +33,21 @@ pub(super) fn extras(
     let offers = each(asked.as_ref(), |leaf| {
         constraint(leaf, &areas, reading.window)
     })?;
+    let mut known: Vec<&str> = products.iter().map(|p| p.name.as_str()).collect();
+    if markets.fcr.enabled {
+        known.push("fcr");
+    }
+    if markets.afrr.enabled {
+        known.extend(["afrr_up", "afrr_down"]);
+    }
+    let exclusive = exclusives(root.get("exclusive").as_ref(), &known)?;
     Ok(Extras {
         products,
         areas,
         groups,
         dimmings,
         offers,
+        exclusive,
     })
 }
 
@@ -163,6 +173,44 @@ fn dimmings(list: Option<&Leaf<'_>>, sites: &[Site]) -> Result<Vec<Dimming>, Inp
         };
         table.finish()?;
         Ok((name, dimming))
+    })
+}
+
+/// Every `[[exclusive]]`: two products and more that are on sale, none of them in two groups.
+fn exclusives(list: Option<&Leaf<'_>>, known: &[&str]) -> Result<Vec<ExclusiveGroup>, InputError> {
+    const PRODUCTS: &str = "names of products, as in [\"ffr\", \"fcr_d_up\"]";
+    let mut taken = BTreeSet::new();
+    each(list, |leaf| {
+        let mut table = leaf.branch("a table [[exclusive]]")?;
+        let name = table.need("name", "a name")?.text("a name")?.to_owned();
+        let members = table.need("products", PRODUCTS)?;
+        let mut products = Vec::new();
+        for entry in members.list() {
+            let product = entry.text(PRODUCTS)?;
+            if !known.contains(&product) {
+                return Err(entry.error(format!(
+                    "{product:?} is not on sale in this file, expected one of {}",
+                    known.join(", ")
+                )));
+            }
+            if !taken.insert(product.to_owned()) {
+                return Err(entry.error(format!(
+                    "{product:?} again, expected every product in one group"
+                )));
+            }
+            products.push(product.to_owned());
+        }
+        if products.len() < 2 {
+            return Err(
+                members.error("fewer than two products, expected those that exclude each other")
+            );
+        }
+        table.finish()?;
+        let group = ExclusiveGroup {
+            name: name.clone(),
+            products,
+        };
+        Ok((name, group))
     })
 }
 

@@ -99,6 +99,9 @@ pub struct FleetParameters {
     pub departure_known: bool,
     /// Share of capacity kept for emergencies from the moment it can be reached, 0 to 1.
     pub keep_fraction: f64,
+    /// Rating of every charger's converter per kW of its greater power, kVA, at least 1; `None` where chargers draw no reactive
+    /// power of their own choice.
+    pub kva_per_kw: Option<f64>,
     /// Local dates known beforehand on which it is as on a Sunday: holidays, closed days.
     pub days_off: BTreeSet<NaiveDate>,
 }
@@ -116,6 +119,25 @@ pub struct Site {
     pub base_load: Option<GridSeries>,
     /// Highest draw of the month before the period begins, kW: a demand charge is owed on it already.
     pub peak_to_date_kw: f64,
+    /// Reactive power there; `None` where the file says nothing of it.
+    pub reactive: Option<ReactivePoint>,
+    /// Drawn before the period and neither refunded nor driven away yet, kWh at the grid side.
+    pub refund_ledger_kwh: f64,
+}
+
+/// Reactive power at a grid connection point; positive is drawn (inductive).
+#[derive(Debug, Clone, Default)]
+pub struct ReactivePoint {
+    /// Most apparent power through the point, kVA; `None` for no limit.
+    pub rating_kva: Option<f64>,
+    /// Reactive draw of everything else behind the point, kvar per step; `None` for zero.
+    pub base: Option<GridSeries>,
+    /// Least reactive draw that the network operator asks for, kvar; `None` for none.
+    pub low_kvar: Option<f64>,
+    /// Most reactive draw that the network operator asks for, kvar; `None` for none.
+    pub high_kvar: Option<f64>,
+    /// Highest reactive draw of the month before the period begins, kvar.
+    pub peak_to_date_kvar: f64,
 }
 
 /// What is sold and respected beyond the two reserves of `[markets]`.
@@ -131,6 +153,17 @@ pub struct Extras {
     pub dimmings: Vec<Dimming>,
     /// What operators may ask of areas, in the order of the file.
     pub offers: Vec<ConstraintOffer>,
+    /// Products of which one at a time is sold, in the order of the file.
+    pub exclusive: Vec<ExclusiveGroup>,
+}
+
+/// Reserve products of which one at a time is sold.
+#[derive(Debug, Clone)]
+pub struct ExclusiveGroup {
+    /// Name.
+    pub name: String,
+    /// Names of products of `[markets]` or `[[product]]`, each in one group at most.
+    pub products: Vec<String>,
 }
 
 /// A reserve product of the market's table of holdings with its prices.
@@ -238,6 +271,24 @@ pub struct Costs {
     pub wear_per_mwh: f64,
     /// Per kW of the highest draw of each month.
     pub demand_per_kw_month: f64,
+    /// Per kvar of the highest reactive draw of each month above what is free.
+    pub reactive_per_kvar_month: f64,
+    /// Share of the month's highest active draw that is free of reactive draw, kvar per kW.
+    pub reactive_free_share: f64,
+    /// Given back per `MWh` exempted of energy that returns to the grid where it was drawn; at most what is paid on import.
+    pub refund_per_mwh: f64,
+    /// Which energy a refund exempts.
+    pub refund_basis: RefundBasis,
+}
+
+/// Which energy a refund exempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RefundBasis {
+    /// What returns to the grid; losses stay charged.
+    #[default]
+    Returned,
+    /// What was drawn for it, storage losses included.
+    Drawn,
 }
 
 /// Markets a policy may use.

@@ -2,7 +2,7 @@
 
 use super::dimming::{Place, recovery};
 use super::money::{activations, kept_for_certain};
-use super::problem::{Problem, Schedule, VehicleSchedule};
+use super::problem::{Held, Problem, Schedule, VehicleSchedule};
 
 /// Excess up to which a row counts as kept: a milliwatt, or the energy of a milliwatt over an hour.
 const TOLERANCE: f64 = 1e-6;
@@ -26,25 +26,7 @@ pub fn check(problem: &Problem, schedule: &Schedule) -> Vec<Broken> {
     for (index, done) in schedule.vehicles.iter().enumerate() {
         energy(problem, index, done, &mut at_most);
         reserve(problem, index, done, &mut at_most);
-        for (j, kvar) in done.reactive_kvar.iter().enumerate() {
-            let (share, vehicle) = (
-                problem.vehicles[index].session.share[j],
-                &problem.vehicles[index],
-            );
-            let net = done.charge_kw[j] - done.discharge_kw[j];
-            let (up, down) = done.held.iter().fold((0.0, 0.0), |(up, down), held| {
-                (up + held.up_kw[j], down + held.down_kw[j])
-            });
-            let most = share * vehicle.rating_kva.unwrap_or(0.0);
-            for active in [net + down, net - up] {
-                let apparent = if *kvar == 0.0 {
-                    0.0
-                } else {
-                    active.hypot(*kvar)
-                };
-                at_most("apparent power", index, apparent, most);
-            }
-        }
+        apparent(problem, index, done, &mut at_most);
     }
     dimmed(problem, schedule, &mut at_most);
     for (index, product) in problem.products.iter().enumerate() {
@@ -203,6 +185,32 @@ fn reserve(
         );
         at_most("energy head-room", index, energy + fill, session.capacity);
     });
+}
+
+/// Active and reactive power within the charger's rating, with all Down and with all Up activated.
+fn apparent(
+    problem: &Problem,
+    index: usize,
+    done: &VehicleSchedule,
+    at_most: &mut impl FnMut(&'static str, usize, f64, f64),
+) {
+    let vehicle = &problem.vehicles[index];
+    let sum = |kept: fn(&Held) -> &[f64], j: usize| -> f64 {
+        done.held.iter().map(|held| kept(held)[j]).sum()
+    };
+    for (j, kvar) in done.reactive_kvar.iter().enumerate() {
+        let net = done.charge_kw[j] - done.discharge_kw[j];
+        let (up, down) = (sum(|held| &held.up_kw, j), sum(|held| &held.down_kw, j));
+        let most = vehicle.session.share[j] * vehicle.rating_kva.unwrap_or(0.0);
+        for active in [net + down, net - up] {
+            let apparent = if *kvar == 0.0 {
+                0.0
+            } else {
+                active.hypot(*kvar)
+            };
+            at_most("apparent power", index, apparent, most);
+        }
+    }
 }
 
 /// What is done when dimmed keeps what is left of the draw, the charger and, after it, import limits. How far the plan

@@ -10,6 +10,7 @@
 mod check;
 mod dimming;
 mod exclusive;
+mod gives;
 mod model;
 mod money;
 mod offer;
@@ -30,8 +31,10 @@ mod whole;
 pub use check::{Broken, check};
 pub use dimming::{Dimmed, Dimming, Left};
 pub use exclusive::{Alternative, Alternatives, Exclusive, alternatives};
-pub use money::{net_cost, objective, owner_name};
+pub use gives::owner_name;
+pub use money::{net_cost, objective, site_kw};
 pub use offer::{Choice, Offer, Request, offers};
+pub use origin::months;
 pub use problem::{
     Answer, Block, DemandCharge, Elastic, Group, Held, Imbalance, NetworkArea, Order, Owner,
     Prices, Problem, Product, Relaxation, Relaxed, Schedule, Session, Site, Vehicle, VehiclePrices,

@@ -147,7 +147,8 @@ impl Problem {
 }
 
 /// Steps of each local month of the period.
-fn months(case: &Case) -> Vec<Vec<usize>> {
+#[must_use]
+pub fn months(case: &Case) -> Vec<Vec<usize>> {
     let month = |step: usize| {
         let local = case.grid.at(step).with_timezone(&case.area.zone());
         (local.year(), local.month())

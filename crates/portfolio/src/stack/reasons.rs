@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::money::owner_name;
+use super::gives::owner_name;
 use super::problem::{Answer, Owner, Problem};
 
 /// Price below which a limit does not count as binding, currency per unit.

@@ -1,7 +1,8 @@
 //! From a problem to a schedule with a proven bound.
 
 use super::check::check;
-use super::money::{objective, relaxed};
+use super::gives::relaxed;
+use super::money::objective;
 use super::problem::{Answer, Held, Problem, Schedule, Vehicle, VehicleSchedule};
 use super::valid::StackError;
 use super::{dimming, model, prices, repair};

@@ -1,5 +1,5 @@
 //! What a scenario adds to its case for the plan that knows everything: products, areas, groups, dimming, carbon, levels
-//! kept, peaks.
+//! kept, peaks; what its connection points add is in [`super::points`].
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use frames::scenario::{self, Scenario};
 use market::Holdings;
 use market::dimming::behind_manager;
 use portfolio::case::{Case, Grid};
-use portfolio::stack::{Block, Dimming, Group, Left, NetworkArea, Problem, Product};
+use portfolio::stack::{Block, Dimming, Exclusive, Group, Left, NetworkArea, Problem, Product};
 use units::Power;
 
-use super::convert;
+use super::{convert, points};
 use crate::cli::CliError;
 
 /// Refuses what only this plan knows, for policies that do not.
@@ -27,6 +27,10 @@ pub(super) fn refuse_extras(scenario: &Scenario) -> Result<(), CliError> {
         "dimming"
     } else if !extras.offers.is_empty() {
         "constraint_offer"
+    } else if !extras.exclusive.is_empty() {
+        "exclusive"
+    } else if let Some(key) = points::key(scenario) {
+        key
     } else if scenario.prices.carbon.is_some() {
         "prices.carbon"
     } else if scenario.fleet.keep_fraction > 0.0 {
@@ -58,6 +62,7 @@ pub(super) fn extend(
         vehicle.keep_kwh = scenario.fleet.keep_fraction * vehicle.session.capacity;
     }
     peaks(problem, scenario, grid);
+    points::extend(problem, scenario, case);
     problem.areas = extras
         .areas
         .iter()
@@ -95,6 +100,13 @@ pub(super) fn extend(
     for offer in &extras.products {
         problem.products.push(product(offer, scenario, grid)?);
     }
+    let named = |name: &String| problem.products.iter().position(|p| p.name == *name);
+    let groups = extras.exclusive.iter().map(|group| Exclusive {
+        name: group.name.clone(),
+        // A product without blocks in what is planned together is in no plan.
+        products: group.products.iter().filter_map(named).collect(),
+    });
+    problem.exclusive = groups.collect();
     Ok(())
 }
 
@@ -133,17 +145,22 @@ fn product(
 
 /// Peaks of the month before the period, where the plan begins in its first month.
 fn peaks(problem: &mut Problem, scenario: &Scenario, grid: Grid) {
-    let month = |at: DateTime<Utc>| {
-        let local = at.with_timezone(&scenario.zone());
-        (local.year(), local.month())
-    };
-    if month(grid.start) == month(scenario.start) {
+    if begins_in_first_month(scenario, grid) {
         for (site, known) in problem.sites.iter_mut().zip(&scenario.sites) {
             if let Some(charge) = site.demand.first_mut() {
                 charge.to_date_kw = known.peak_to_date_kw;
             }
         }
     }
+}
+
+/// Whether what is planned together begins in the month in which the scenario does: only then are its peaks known.
+pub(super) fn begins_in_first_month(scenario: &Scenario, grid: Grid) -> bool {
+    let month = |at: DateTime<Utc>| {
+        let local = at.with_timezone(&scenario.zone());
+        (local.year(), local.month())
+    };
+    month(grid.start) == month(scenario.start)
 }
 
 /// Indices of the sessions at some sites.

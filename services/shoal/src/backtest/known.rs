@@ -12,7 +12,8 @@ use portfolio::stack::{self, Answer, Problem};
 use serde::Serialize;
 
 use super::constraint::{self, Offered};
-use super::{convert, extend};
+use super::points::{self, Point};
+use super::{convert, exclusive, extend};
 use crate::cli::CliError;
 
 /// Programmes that a search for whole volumes may solve.
@@ -41,6 +42,10 @@ pub(super) struct KnownPlan {
     reserves: Vec<Sold>,
     /// What is offered to network operators on top of the plan.
     constraint_offers: Vec<Offered>,
+    /// Products that exclude each other, each alternative on top of the plan.
+    exclusive_offers: Vec<exclusive::Offered>,
+    /// Connection points with reactive power or a refund.
+    points: Vec<Point>,
     reasons: Vec<Why>,
     relaxed: Vec<Relaxed>,
 }
@@ -111,18 +116,24 @@ pub(super) fn plan(
     extend::extend(&mut problem, scenario, &case)?;
     let refused =
         |e: stack::StackError| CliError::Input(format!("{}: {e}", scenario.file.display()));
-    let (answer, relaxation) = if whole {
-        let whole = stack::solve_whole(&problem, PROGRAMMES).map_err(refused)?;
-        (whole.answer, Some(whole.relaxation))
+    if !whole {
+        for product in &mut problem.products {
+            (product.minimum_mw, product.step_mw) = (0.0, 0.0);
+        }
+    }
+    let (answer, relaxation) = if whole || !problem.exclusive.is_empty() {
+        let found = stack::solve_whole(&problem, PROGRAMMES).map_err(refused)?;
+        (found.answer, whole.then_some(found.relaxation))
     } else {
         (stack::solve(&problem).map_err(refused)?, None)
     };
-    let constraint_offers = constraint::offers(
-        scenario,
-        (case.grid, days.0..days.1),
-        &problem,
-        &answer.schedule,
-    )?;
+    let on_day = (case.grid, days.0..days.1);
+    let constraint_offers =
+        constraint::offers(scenario, on_day.clone(), &problem, &answer.schedule)?;
+    let exclusive_offers =
+        exclusive::offers(&problem, &answer.schedule, on_day.clone(), PROGRAMMES)
+            .map_err(refused)?;
+    let points = points::points(&problem, &answer.schedule, on_day);
     let told = Told {
         scenario,
         case: &case,
@@ -146,6 +157,8 @@ pub(super) fn plan(
         positions: told.positions(),
         reserves: told.reserves(),
         constraint_offers,
+        exclusive_offers,
+        points,
         reasons: told.reasons(),
         relaxed: told.relaxed(),
     })
@@ -294,6 +307,12 @@ impl KnownPlan {
         }
         for offer in &self.constraint_offers {
             offer.tell(&mut text, &self.currency, zone);
+        }
+        for offer in &self.exclusive_offers {
+            offer.tell(&mut text, &self.currency);
+        }
+        for point in &self.points {
+            point.tell(&mut text, &self.currency);
         }
         let mut dearest: Vec<&Why> = self.reasons.iter().collect();
         dearest.sort_by(|a, b| b.price.abs().total_cmp(&a.price.abs()));

@@ -3,10 +3,12 @@
 mod constraint;
 pub(crate) mod convert;
 mod days;
+mod exclusive;
 mod extend;
 mod html;
 mod known;
 pub(crate) mod plan;
+mod points;
 mod report;
 mod tables;
 

@@ -1,6 +1,7 @@
 //! What a schedule's reactive power costs and how far it misses what is asked, from the schedule alone.
 
-use super::super::money::{Gives, SiteLoad};
+use super::super::gives::{Gives, push};
+use super::super::money::SiteLoad;
 use super::super::problem::{Owner, Problem, Relaxed, Schedule, VehicleSchedule};
 use super::rating;
 
@@ -45,31 +46,37 @@ pub(in super::super) fn gives(
         let Some(record) = &site.reactive else {
             continue;
         };
-        let mut push = |what, step, amount: f64, per_hour: f64| {
-            if amount > 0.0 {
-                all.push(Gives {
-                    owner: Owner::Site(index),
-                    what,
-                    step,
-                    amount,
-                    price: per_hour * problem.step_hours,
-                });
-            }
-        };
+        let owner = Owner::Site(index);
+        let hours = problem.step_hours;
         let active = &active[index];
         for (step, kvar) in load.into_iter().enumerate() {
             if let Some(kva) = record.rating_kva {
                 let down = (active.net[step] + active.down[step]).hypot(kvar);
                 let up = (active.net[step] - active.up[step]).hypot(kvar);
                 let over = down.max(up) - kva;
-                push(Relaxed::Rating, step, over, elastic.site_per_kwh);
+                push(
+                    &mut all,
+                    (owner, Relaxed::Rating, step),
+                    over,
+                    elastic.site_per_kwh * hours,
+                );
             }
-            let price = elastic.reactive_per_kvarh;
+            let price = elastic.reactive_per_kvarh * hours;
             if let Some(low) = record.low_kvar {
-                push(Relaxed::ReactiveLow, step, low - kvar, price);
+                push(
+                    &mut all,
+                    (owner, Relaxed::ReactiveLow, step),
+                    low - kvar,
+                    price,
+                );
             }
             if let Some(high) = record.high_kvar {
-                push(Relaxed::ReactiveHigh, step, kvar - high, price);
+                push(
+                    &mut all,
+                    (owner, Relaxed::ReactiveHigh, step),
+                    kvar - high,
+                    price,
+                );
             }
         }
     }

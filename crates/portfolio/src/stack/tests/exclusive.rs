@@ -31,7 +31,7 @@ fn the_better_product_of_each_block_is_sold_and_never_both() {
     assert_eq!((sold[0][1], sold[1][0]), (0.0, 0.0));
     assert!(whole.answer.relative_gap < 1e-5);
     // What is awarded already shuts out the other.
-    let mut awarded = problem.clone();
+    let mut awarded = problem;
     awarded.products[1].blocks[0].awarded_mw = 0.001;
     let sold = solve_whole(&awarded, 100)
         .expect("a problem")
