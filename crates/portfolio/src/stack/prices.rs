@@ -7,7 +7,7 @@
 use super::dimming::{self, Place};
 use super::model::Model;
 use super::problem::{Prices, Problem, Vehicle, VehiclePrices, Way};
-use super::vehicle;
+use super::{refund, vehicle};
 use crate::reference::program::Program;
 
 /// Relative change of a parameter; the rows are linear in nearly all of them, so that it may be large against rounding.
@@ -143,7 +143,8 @@ impl Outside {
             for (site, step, row) in rows {
                 for (vehicle, prices) in problem.vehicles.iter().zip(prices.iter_mut()) {
                     let session = &vehicle.session;
-                    if session.site == Some(*site) && session.steps().contains(step) {
+                    let here = session.site == Some(*site) && session.steps().contains(step);
+                    if here && refund::may_return(session) {
                         prices[step - session.first] -= price(*row);
                     }
                 }

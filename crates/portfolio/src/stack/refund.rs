@@ -7,13 +7,15 @@
 //! driven away[v] >= (e[departure] - e[arrival]) / ec, at departure              what is driven is never refunded
 //! ```
 //!
+//! What a charger draws that cannot feed back never comes on the ledger: all of it is driven away.
+//!
 //! The rate is the same at any time, so that refunding as early as the ledger allows is best, and money follows from the
 //! powers alone.
 
 use serde::{Deserialize, Serialize};
 
 use super::model::{Model, Plugged};
-use super::problem::{Problem, Schedule, Vehicle};
+use super::problem::{Problem, Schedule, Session, Vehicle};
 use super::vehicle::Columns;
 use crate::reference::program::{Expression, Program, Row};
 
@@ -43,10 +45,17 @@ pub(super) struct Rows {
     pub(super) opening: Vec<(usize, usize)>,
 }
 
-/// The refund at a vehicle's connection point.
+/// Whether what a vehicle draws may return from it.
+pub(super) fn may_return(session: &Session) -> bool {
+    session.discharge_kw > NOTHING
+}
+
+/// The refund at a vehicle's connection point, if it feeds back at all.
 fn of<'a>(problem: &'a Problem, vehicle: &Vehicle) -> Option<&'a Refund> {
     let site = problem.sites.get(vehicle.session.site?)?;
-    site.refund.as_ref()
+    site.refund
+        .as_ref()
+        .filter(|_| may_return(&vehicle.session))
 }
 
 /// Adds what a vehicle drives away of what was drawn for it, kW-steps; to be called once its powers are there.
@@ -80,71 +89,120 @@ pub(super) fn build(
 /// Adds each point's ledger and what is refunded from it.
 pub(super) fn shared(problem: &Problem, here: &Plugged, model: &mut Model) {
     for (index, site) in problem.sites.iter().enumerate() {
-        if let Some(refund) = &site.refund {
-            ledger(problem, here, model, (index, refund));
+        let place = site.refund.as_ref().map(|refund| Place {
+            problem,
+            here,
+            site: index,
+            refund,
+        });
+        if let Some(place) = place {
+            place.ledger(model);
         }
     }
 }
 
-fn ledger(problem: &Problem, here: &Plugged, model: &mut Model, (site, refund): (usize, &Refund)) {
-    let k = refund.drawn_per_returned;
-    let mut known = Expression::constant(refund.ledger_kwh / problem.step_hours);
-    let mut highest = known.constant;
-    for step in 0..problem.import_price.len() {
-        let place: Vec<(usize, usize)> = here.at(problem, &[site], step).collect();
-        if place.is_empty() {
-            continue;
-        }
-        let power = |pick: fn(&super::Session) -> f64| -> f64 {
-            let of = |(v, j): &(usize, usize)| {
-                let session = &problem.vehicles[*v].session;
-                pick(session) * session.share[*j]
-            };
-            place.iter().map(of).sum()
+/// One connection point with a refund.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    problem: &'a Problem,
+    here: &'a Plugged,
+    site: usize,
+    refund: &'a Refund,
+}
+
+impl Place<'_> {
+    /// Who is plugged in there in a step and may return what it draws, with the step of its stay.
+    fn at(&self, step: usize) -> Vec<(usize, usize)> {
+        let returning = |(v, _): &(usize, usize)| may_return(&self.problem.vehicles[*v].session);
+        let all = self
+            .here
+            .at(self.problem, std::slice::from_ref(&self.site), step);
+        all.filter(returning).collect()
+    }
+
+    fn power(&self, place: &[(usize, usize)], pick: fn(&Session) -> f64) -> f64 {
+        let of = |(v, j): &(usize, usize)| {
+            let session = &self.problem.vehicles[*v].session;
+            pick(session) * session.share[*j]
         };
-        // The ledger before the horizon stands in the first of these rows.
-        let note = |row: Option<usize>, model: &mut Model| {
-            let opening = row.filter(|_| known.is_constant()).map(|row| (site, row));
-            model.rows.refund.opening.extend(opening);
-            row.map(|row| (site, step, row))
-        };
-        let can = power(|s| s.discharge_kw);
-        let mut refunded = Expression::constant(0.0);
-        if can > NOTHING {
-            let price = -refund.per_mwh * problem.step_hours / 1000.0;
-            refunded = Expression::column(model.program.column(price, 0.0, can));
-            model.program.above(refunded, 0.0);
-            let (mut returned, mut covered) = (Row::default(), Row::default());
-            returned.add(1.0, refunded);
-            for (v, j) in &place {
-                returned.add(-1.0, model.vehicles[*v].discharge[*j]);
+        place.iter().map(of).sum()
+    }
+
+    fn ledger(&self, model: &mut Model) {
+        let steps = 0..self.problem.import_price.len();
+        let places: Vec<Vec<(usize, usize)>> = steps.map(|step| self.at(step)).collect();
+        let k = self.refund.drawn_per_returned;
+        let returned = |place: &Vec<(usize, usize)>| k * self.power(place, |s| s.discharge_kw);
+        let most: f64 = places.iter().map(returned).sum();
+        let (opening, mut highest) = self.opening(model, most);
+        let mut known = opening;
+        for (step, place) in places.iter().enumerate().filter(|(_, p)| !p.is_empty()) {
+            let refunded = self.refunded(model, (step, place), known);
+            highest += self.power(place, |s| s.charge_kw);
+            let next = Expression::column(model.program.column(0.0, 0.0, highest));
+            model.program.above(next, 0.0);
+            let mut row = Row::default();
+            row.add(1.0, next);
+            row.add(-1.0, known);
+            row.add(k, refunded.0);
+            for (v, j) in place {
+                let columns = &model.vehicles[*v];
+                row.add(-1.0, columns.charge[*j]);
+                if *j + 1 == columns.charge.len() {
+                    row.add(1.0, columns.driven.unwrap_or_default());
+                }
             }
-            let row = model.program.at_most(&mut returned, 0.0);
-            let returned = row.map(|row| (site, step, row));
-            model.rows.refund.returned.extend(returned);
-            covered.add(k, refunded);
-            covered.add(-1.0, known);
-            let row = model.program.at_most(&mut covered, 0.0);
-            note(row, model);
-        }
-        highest += power(|s| s.charge_kw);
-        let next = Expression::column(model.program.column(0.0, 0.0, highest));
-        model.program.above(next, 0.0);
-        let mut row = Row::default();
-        row.add(1.0, next);
-        row.add(-1.0, known);
-        row.add(k, refunded);
-        for (v, j) in &place {
-            let columns = &model.vehicles[*v];
-            row.add(-1.0, columns.charge[*j]);
-            if *j + 1 == columns.charge.len() {
-                row.add(1.0, columns.driven.unwrap_or_default());
+            let row = model.program.at_most(&mut row, 0.0);
+            let rows = &mut model.rows.refund;
+            rows.ledger.extend(row.map(|row| (self.site, step, row)));
+            if known == opening {
+                // The ledger before the horizon stands in these rows alone.
+                let first = [row, refunded.1].into_iter().flatten();
+                rows.opening.extend(first.map(|row| (self.site, row)));
             }
+            known = next;
         }
-        let row = model.program.at_most(&mut row, 0.0);
-        let kept = note(row, model);
-        model.rows.refund.ledger.extend(kept);
-        known = next;
+    }
+
+    /// The ledger before the horizon, kW-steps, and the most that may be on it. Credit may be bought for what it is refunded
+    /// with: that gains nothing, and keeps its price within what a refund is worth where the ledger cannot be but empty.
+    fn opening(&self, model: &mut Model, most: f64) -> (Expression, f64) {
+        let hours = self.problem.step_hours;
+        let known = Expression::constant(self.refund.ledger_kwh / hours);
+        if most <= NOTHING {
+            return (known, known.constant);
+        }
+        let worth = self.refund.per_mwh / self.refund.drawn_per_returned * hours / 1000.0;
+        let bought = Expression::column(model.program.column(worth, 0.0, most));
+        model.program.above(bought, 0.0);
+        (known.add(1.0, bought), known.constant + most)
+    }
+
+    /// What is refunded in a step, kW, and the row that covers it from the ledger before the step.
+    fn refunded(
+        &self,
+        model: &mut Model,
+        (step, place): (usize, &[(usize, usize)]),
+        known: Expression,
+    ) -> (Expression, Option<usize>) {
+        let can = self.power(place, |s| s.discharge_kw);
+        if can <= NOTHING {
+            return (Expression::constant(0.0), None);
+        }
+        let price = -self.refund.per_mwh * self.problem.step_hours / 1000.0;
+        let refunded = Expression::column(model.program.column(price, 0.0, can));
+        model.program.above(refunded, 0.0);
+        let (mut returned, mut covered) = (Row::default(), Row::default());
+        returned.add(1.0, refunded);
+        for (v, j) in place {
+            returned.add(-1.0, model.vehicles[*v].discharge[*j]);
+        }
+        let row = model.program.at_most(&mut returned, 0.0);
+        let returned = row.map(|row| (self.site, step, row));
+        model.rows.refund.returned.extend(returned);
+        covered.add(self.refund.drawn_per_returned, refunded);
+        covered.add(-1.0, known);
+        (refunded, model.program.at_most(&mut covered, 0.0))
     }
 }
 
@@ -155,7 +213,8 @@ pub fn refunded(problem: &Problem, schedule: &Schedule) -> Vec<Vec<f64>> {
     let mut flows = vec![vec![Flow::default(); steps]; problem.sites.len()];
     for (vehicle, done) in problem.vehicles.iter().zip(&schedule.vehicles) {
         let session = &vehicle.session;
-        let Some(flows) = session.site.and_then(|site| flows.get_mut(site)) else {
+        let flows = session.site.and_then(|site| flows.get_mut(site));
+        let Some(flows) = flows.filter(|_| may_return(session)) else {
             continue;
         };
         let powers = done.charge_kw.iter().zip(&done.discharge_kw);

@@ -164,15 +164,16 @@ def build(p, whole, circle):
             if s["site"] is not None:
                 up[s["site"]][t] += ups
                 down[s["site"]][t] += downs
-                flows[s["site"]][t][0].append((c, D))
-                flows[s["site"]][t][1].append((d, D))
+                if Pd > 0:
+                    flows[s["site"]][t][0].append((c, D))
+                    flows[s["site"]][t][1].append((d, D))
                 if vehicle["rating_kva"] is not None and sites[s["site"]]["reactive"]:
                     q = m.var(low=-INF)
                     shifted[s["site"]][t].append((q, 1))
                     for reserve in (downs, [(x, -1) for x, _ in ups]):
                         circle(m, load + reserve, 0.0, [(q, 1)], 0.0, f[j] * vehicle["rating_kva"])
             own.append(parts)
-        if s["site"] is not None and n:
+        if s["site"] is not None and n and Pd > 0:
             driven = m.var()
             m.row([(driven, ec), (e[n], -1), (e[0], 1)], low=0)
             flows[s["site"]][first + n - 1][2].append((driven, 1))

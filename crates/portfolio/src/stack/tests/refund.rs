@@ -17,6 +17,27 @@ fn returning(ledger_kwh: f64) -> Problem {
     problem
 }
 
+#[test]
+fn a_ledger_that_stays_empty_has_no_price_beyond_the_refund() {
+    // A one-way car comes and goes before the other: nothing it drew is on the ledger, and nothing is to be had from it.
+    let mut problem = returning(0.0);
+    let mut one_way = car(3);
+    (one_way.session.goal, one_way.session.discharge_kw) = (45.0, 0.0);
+    problem.vehicles[0] = Vehicle {
+        session: Session {
+            first: 3,
+            share: vec![1.0; 5],
+            ..problem.vehicles[0].session.clone()
+        },
+        ..problem.vehicles[0].clone()
+    };
+    problem.vehicles.push(one_way);
+    let answer = solved(&problem);
+    near(total(&problem), 0.0, 1e-3);
+    let price = answer.prices.site_ledger[0];
+    assert!((0.0..=0.051).contains(&price), "{price} for 0.05 a kWh");
+}
+
 fn total(problem: &Problem) -> f64 {
     let kwh = refunded(problem, &solved(problem).schedule);
     kwh.iter().flatten().sum()
