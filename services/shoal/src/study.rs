@@ -8,6 +8,7 @@ use chrono::NaiveDate;
 use clap::{Args as ClapArgs, Subcommand};
 use forecast::parallel;
 use portfolio::case::{Case, Planning, Risk, Scoring};
+use portfolio::policy::outcome::{Span, dear_tail, spans};
 use portfolio::policy::{self, Account, Policy, Score, Scored};
 use serde::Serialize;
 
@@ -71,6 +72,9 @@ struct Row {
     reserve_reliability: f64,
     /// Share of the blocks sold in which some reserve was missing at some time; `None` where none was sold.
     joint_shortfall: Option<f64>,
+    /// Mean of the dearest `1 - cvar_alpha` of the days sold ahead, each by what it cost beyond what the first way that plans
+    /// on scenarios expected of it; `None` without such days.
+    dear_surprises: Option<f64>,
     #[serde(flatten)]
     account: Account,
 }
@@ -142,18 +146,29 @@ fn uncertain(args: &Uncertain, output: Output) -> Result<(), CliError> {
         .collect();
     let threads = usize::try_from(args.threads).unwrap_or(1);
     let played = parallel::each(cases.iter().collect(), threads, play);
-    let played: Vec<(Row, Vec<Score>)> = played.into_iter().collect::<Result<_, _>>()?;
-    let scores = played.iter().flat_map(|(_, scores)| scores);
+    let mut played: Vec<Played> = played.into_iter().collect::<Result<_, _>>()?;
+    let expected = played.get(1).map_or_else(Vec::new, |p| p.spans.clone());
+    for played in &mut played {
+        played.row.dear_surprises = surprises(&expected, &played.spans, asked.cvar_alpha);
+    }
+    let scores = played.iter().flat_map(|played| &played.scores);
     let table = Table {
         scenario: scenario.name,
         sessions: case.sessions.len(),
         positions: positions(betas, &scores.collect::<Vec<_>>()),
-        rows: played.into_iter().map(|(row, _)| row).collect(),
+        rows: played.into_iter().map(|played| played.row).collect(),
     };
     output.result(&table, || text(&table))
 }
 
-fn play(case: &Case) -> Result<(Row, Vec<Score>), CliError> {
+/// One way to plan, played.
+struct Played {
+    row: Row,
+    scores: Vec<Score>,
+    spans: Vec<Span>,
+}
+
+fn play(case: &Case) -> Result<Played, CliError> {
     let begun = Instant::now();
     let run = policy::run(case, Policy::V2g).map_err(|e| CliError::failed(&e))?;
     let mut account = policy::account(case, &run);
@@ -169,9 +184,22 @@ fn play(case: &Case) -> Result<(Row, Vec<Score>), CliError> {
         beta: case.risk.beta,
         reserve_reliability: case.risk.reserve_reliability,
         joint_shortfall,
+        dear_surprises: None,
         account,
     };
-    Ok((row, run.scores))
+    Ok(Played {
+        row,
+        spans: spans(case, &run),
+        scores: run.scores,
+    })
+}
+
+/// Mean of the dearest `1 - alpha` of the days of `done`, each by what it cost beyond what `expected` has for it.
+fn surprises(expected: &[Span], done: &[Span], alpha: f64) -> Option<f64> {
+    let known = |span: &Span| expected.iter().find(|e| e.steps == span.steps);
+    let beyond = |span: &Span| Some(span.cost - known(span)?.expected);
+    let all: Vec<f64> = done.iter().filter_map(beyond).collect();
+    (!all.is_empty()).then(|| dear_tail(all, alpha))
 }
 
 /// Positions by weight of the dear tail, each over all days.
@@ -227,7 +255,7 @@ fn text(table: &Table) -> String {
     let mut text = format!("{}: {} sessions\n\n", table.scenario, table.sessions);
     let _ = writeln!(
         text,
-        "| planning | beta | earned | worst days' mean | reserve | penalties | blocks sold | short | lost | optimism gap | left short | s |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+        "| planning | beta | earned | worst days' mean | worst surprises' mean | reserve | penalties | blocks sold | short | lost | optimism gap | left short | s |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for row in &table.rows {
         let a = &row.account;
@@ -237,9 +265,12 @@ fn text(table: &Table) -> String {
         let gap = a
             .optimism_gap
             .map_or_else(|| "-".to_owned(), |g| format!("{g:.2}"));
+        let surprises = row
+            .dear_surprises
+            .map_or_else(|| "-".to_owned(), |s| format!("{:.2}", -s));
         let _ = writeln!(
             text,
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} | {share} | {} | {gap} | {} | {:.0} |",
+            "| {} | {} | {:.2} | {:.2} | {surprises} | {:.2} | {:.2} | {} | {share} | {} | {gap} | {} | {:.0} |",
             row.planning,
             row.beta,
             -a.net_cost,
@@ -267,4 +298,68 @@ fn text(table: &Table) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "small whole numbers")]
+mod tests {
+    use super::*;
+
+    fn span(day: usize, expected: f64, cost: f64) -> Span {
+        Span {
+            steps: 96 * day..96 * (day + 1),
+            expected,
+            cost,
+        }
+    }
+
+    #[test]
+    fn a_surprise_is_what_a_day_cost_beyond_what_was_expected_of_it() {
+        let expected = [span(0, 10.0, 0.0), span(1, 20.0, 0.0), span(3, 5.0, 0.0)];
+        // Day 2 was not planned by the first, and its own expectation does not count.
+        let done = [
+            span(0, 0.0, 14.0),
+            span(1, 0.0, 19.0),
+            span(2, 0.0, 99.0),
+            span(3, 0.0, 7.0),
+        ];
+        assert_eq!(
+            surprises(&expected, &done, 0.0),
+            Some((4.0 - 1.0 + 2.0) / 3.0)
+        );
+        assert_eq!(
+            surprises(&expected, &done, 2.0 / 3.0).map(f64::round),
+            Some(4.0)
+        );
+        assert_eq!(surprises(&expected, &[], 0.95), None);
+    }
+
+    #[test]
+    fn positions_are_told_by_weight_over_all_days_with_their_errors() {
+        let scored = |beta, mean, tail| Scored { beta, mean, tail };
+        let day = |positions| Score {
+            steps: 0..96,
+            positions,
+        };
+        let days = [
+            day(vec![scored(0.0, 10.0, 30.0), scored(1.0, 11.0, 28.0)]),
+            day(vec![scored(0.0, 20.0, 50.0), scored(1.0, 23.0, 46.0)]),
+        ];
+        let told = positions(&[0.0, 1.0], &days.iter().collect::<Vec<_>>());
+        let [neutral, leaning] = &told[..] else {
+            panic!("{} positions", told.len());
+        };
+        assert_eq!(
+            (neutral.mean, neutral.tail, neutral.mean_gain.mean),
+            (-15.0, -40.0, 0.0)
+        );
+        assert_eq!((leaning.mean, leaning.tail), (-17.0, -37.0));
+        // A cost of one and three more a day, a tail of two and four less: means two and three, each off by one.
+        assert_eq!(
+            (leaning.mean_gain.mean, leaning.tail_gain.mean),
+            (-2.0, 3.0)
+        );
+        assert_eq!(leaning.mean_gain.standard_error, Some(1.0));
+        assert!(positions(&[0.0], &[]).is_empty());
+    }
 }

@@ -95,14 +95,36 @@ pub fn joint_shortfall(case: &Case, run: &Run) -> (usize, usize) {
     (sold, short)
 }
 
+/// A span of steps sold ahead.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Its steps.
+    pub steps: Range<usize>,
+    /// What it was expected to cost when its price was out, currency: energy, fees, wear and imbalance.
+    pub expected: f64,
+    /// What it did cost.
+    pub cost: f64,
+}
+
+/// The spans sold ahead, in order; empty where nothing was planned.
+#[must_use]
+pub fn spans(case: &Case, run: &Run) -> Vec<Span> {
+    let costs = step_costs(case, run);
+    let span = |(steps, expected): &(Range<usize>, f64)| Span {
+        steps: steps.clone(),
+        expected: *expected,
+        cost: costs[steps.clone()].iter().sum(),
+    };
+    run.planned.iter().map(span).collect()
+}
+
 /// What the planned spans were expected to cost in all, and what they cost more; `None` where nothing was planned.
 #[must_use]
 pub fn plan_and_gap(case: &Case, run: &Run) -> Option<(f64, f64)> {
-    let costs = step_costs(case, run);
-    let done = |steps: &Range<usize>| costs[steps.clone()].iter().sum::<f64>();
-    let planned: f64 = run.planned.iter().map(|(_, cost)| cost).sum();
-    let real: f64 = run.planned.iter().map(|(steps, _)| done(steps)).sum();
-    (!run.planned.is_empty()).then_some((planned, real - planned))
+    let spans = spans(case, run);
+    let expected: f64 = spans.iter().map(|span| span.expected).sum();
+    let cost: f64 = spans.iter().map(|span| span.cost).sum();
+    (!spans.is_empty()).then_some((expected, cost - expected))
 }
 
 #[cfg(test)]
