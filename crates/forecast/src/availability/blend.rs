@@ -2,15 +2,16 @@
 
 use super::calibrate::{BANDS, KEPT, band};
 use super::num::size;
+use super::usual::USUAL;
 use crate::LEVELS;
 
 /// Ways of drawing paths; after them comes what is usual.
 pub(crate) const WAYS: usize = 3;
 /// Those that are blended, in this order.
-pub(crate) const EXPERTS: usize = WAYS + super::usual::WEEKS.len();
+pub(crate) const EXPERTS: usize = WAYS + USUAL;
 
-/// Weights before anything is known: paths are believed, what is usual a little.
-const PRIOR: [f64; EXPERTS] = [0.3, 0.3, 0.3, 0.05, 0.05];
+/// Weights before anything is known: paths are believed, what is usual at the present level half as much, past weeks a little.
+const PRIOR: [f64; EXPERTS] = [0.2, 0.2, 0.2, 0.05, 0.05, 0.15, 0.15];
 /// Steps away from the prior: few, so that chance does not choose.
 const STEPS: usize = 12;
 /// Length of a step.
@@ -68,7 +69,7 @@ impl Blend {
         values: &mut [f32],
         hours: usize,
         way: impl Fn(usize) -> usize,
-        usual: &[Option<impl Fn(f64) -> f64>; super::usual::WEEKS.len()],
+        usual: &[Option<impl Fn(f64) -> f64>; USUAL],
     ) {
         let mut by_way: [Vec<(f32, usize)>; WAYS] = Default::default();
         for (path, value) in values.iter().enumerate() {
@@ -77,11 +78,9 @@ impl Blend {
         by_way
             .iter_mut()
             .for_each(|w| w.sort_by(|a, b| a.0.total_cmp(&b.0)));
-        let [short, long] = usual;
-        let says = std::array::from_fn(|i| match i {
-            0..WAYS => !by_way[i].is_empty(),
-            WAYS => short.is_some(),
-            _ => long.is_some(),
+        let says = std::array::from_fn(|i| match i.checked_sub(WAYS) {
+            None => !by_way[i].is_empty(),
+            Some(place) => usual[place].is_some(),
         });
         let weights = self.at(hours, says);
         let ways = size(by_way.iter().filter(|w| !w.is_empty()).count());
@@ -90,9 +89,9 @@ impl Blend {
                 let level = (size(rank) + (size(turn) + 0.5) / ways) / size(own.len());
                 let drawn = by_way.iter().zip(weights).filter(|(w, _)| !w.is_empty());
                 let drawn: f64 = drawn.map(|(w, weight)| weight * middle(w, level)).sum();
-                let short = short.as_ref().map_or(0.0, |f| weights[WAYS] * f(level));
-                let long = long.as_ref().map_or(0.0, |f| weights[WAYS + 1] * f(level));
-                values[*path] = super::num::narrow(drawn + short + long);
+                let said = usual.iter().zip(&weights[WAYS..]);
+                let said = said.filter_map(|(f, weight)| Some(weight * f.as_ref()?(level)));
+                values[*path] = super::num::narrow(drawn + said.sum::<f64>());
             }
         }
     }
@@ -192,6 +191,8 @@ mod tests {
                         None,
                         Some(around(23.0)),
                         None,
+                        None,
+                        None,
                     ],
                     outcome: f64::from(outcome),
                 }
@@ -224,7 +225,7 @@ mod tests {
         ) {
             let before: Vec<f32> = drawn.iter().map(|v| f32::from(*v)).collect();
             let mut after = before.clone();
-            let says = [Some(move |_: f64| usual), None];
+            let says = [Some(move |_: f64| usual), None, None, None];
             Blend::default().apply(&mut after, 6, |path| path % ways, &says);
             for a in 0..before.len() {
                 for b in (a % ways..before.len()).step_by(ways) {

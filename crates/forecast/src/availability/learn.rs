@@ -13,9 +13,10 @@ use super::leaving::{Leaving, Leavings};
 use super::log::Log;
 use super::num::{floor, narrow, real, size};
 use super::observed::Observed;
+use super::outlook::Outlooks;
 use super::paths::Grid;
 use super::simulate::{Draw, Engine, way};
-use super::usual::{self, Samples, linear};
+use super::usual::{self, USUAL, linear};
 use super::walk::{Ask, QUANTITIES, seed};
 use crate::parallel::each;
 use crate::{LEVELS, Quantity};
@@ -34,7 +35,7 @@ const FEWEST: usize = 100;
 /// Hours ahead that are kept for the recalibration.
 const KEPT_HOURS: usize = 48;
 /// Hours from a midnight on for which it is laid down what is usual.
-const USUAL_HOURS: i64 = 74;
+pub(crate) const USUAL_HOURS: i64 = 74;
 /// Paths drawn for forecasts that only what is learned sees: in one way, and in several together.
 const WARM_PATHS: [usize; 2] = [100, 150];
 
@@ -51,6 +52,7 @@ struct Kept {
 pub struct Learned {
     kept: BTreeMap<i64, Kept>,
     leavings: Leavings,
+    outlooks: Outlooks,
     today: Option<Today>,
 }
 
@@ -67,16 +69,16 @@ struct Today {
 pub(crate) struct Lesson {
     pub(crate) blend: Blend,
     pub(crate) calibration: Calibration,
-    /// What is usual at every hour from the midnight on.
-    usual: Vec<Samples>,
+    /// What is usual at every hour from the midnight on, sorted; empty where nothing is.
+    usual: Vec<[Vec<f32>; USUAL]>,
     midnight: i64,
 }
 
 impl Lesson {
-    /// What is usual at `at` by level, if anything: between two hours, between theirs.
-    pub(crate) fn usual(&self, at: i64, weeks: usize) -> Option<impl Fn(f64) -> f64> {
+    /// What is usual at `at` by level in the `which`th way that needs no model, if anything: between two hours, between theirs.
+    pub(crate) fn usual(&self, at: i64, which: usize) -> Option<impl Fn(f64) -> f64> {
         let hour = |h: i64| {
-            let samples = self.usual.get(usize::try_from(h).ok()?)?.get(weeks)?;
+            let samples = self.usual.get(usize::try_from(h).ok()?)?.get(which)?;
             (!samples.is_empty()).then_some(samples.as_slice())
         };
         let since = at - self.midnight;
@@ -149,6 +151,8 @@ impl Learned {
         let (day, _) = world.log.clock(midnight);
         self.leavings.learn(world, day, ask.threads);
         self.remember(world, midnight, ask);
+        let memory = i32::try_from(MEMORY_DAYS).unwrap_or(0);
+        self.outlooks.learn(world, (day, memory), ask.threads);
         let view = world.log.view(midnight);
         let kinds = Days::new(&view, day, world.off, HALF_LIFE);
         let observed = Observed::by_kinds(&view, &kinds, world.off, (usual::DAYS, 3600));
@@ -170,9 +174,7 @@ impl Learned {
             lessons.push(Lesson {
                 blend,
                 calibration: Calibration::learn(&told, quantity),
-                usual: (0..USUAL_HOURS)
-                    .map(|h| past.samples(quantity, midnight + 3600 * h))
-                    .collect(),
+                usual: self.usual(quantity, past, midnight),
                 midnight,
             });
         }
@@ -214,6 +216,22 @@ impl Learned {
         self.kept.extend(made);
     }
 
+    /// What is usual at every hour from `midnight` on.
+    fn usual(
+        &self,
+        quantity: Quantity,
+        past: usual::Past<'_>,
+        midnight: i64,
+    ) -> Vec<[Vec<f32>; USUAL]> {
+        let hours = (0_usize..).zip((0..USUAL_HOURS).map(|h| midnight + 3600 * h));
+        let all = hours.map(|(hour, at)| {
+            let [short, long] = past.samples(quantity, at);
+            let [fast, slow] = self.outlooks.samples(place(quantity), hour);
+            [short, long, fast, slow]
+        });
+        all.collect()
+    }
+
     /// Past forecasts of a quantity with their outcomes.
     fn told(
         &self,
@@ -226,6 +244,8 @@ impl Learned {
         let mut usual: BTreeMap<i64, [Option<[f32; KEPT]>; usual::WEEKS.len()]> = BTreeMap::new();
         let mut told = Vec::new();
         for (origin, kept) in self.kept.range(..at) {
+            let (begun, _) = world.log.clock(*origin);
+            let midnight = world.log.instant(begun, 0);
             for lead in 1..=KEPT_HOURS {
                 let target = origin + 3600 * i64::try_from(lead).unwrap_or(0);
                 let outcome = past.observed.at(quantity, target);
@@ -237,6 +257,8 @@ impl Learned {
                 let usual = usual
                     .entry(target)
                     .or_insert_with(|| past.samples(quantity, target).map(levels));
+                let since = usize::try_from((target - midnight) / 3600).unwrap_or(0);
+                let [fast, slow] = self.outlooks.said(begun, place, since);
                 let ways = kept.levels[place * KEPT_HOURS + lead - 1];
                 let (day, clock) = world.log.clock(target);
                 told.push(Told {
@@ -244,7 +266,7 @@ impl Learned {
                     hour: hour(clock),
                     off: world.is_off(day),
                     age: calibrate::age(at, target),
-                    said: [ways[0], ways[1], ways[2], usual[0], usual[1]],
+                    said: [ways[0], ways[1], ways[2], usual[0], usual[1], fast, slow],
                     outcome,
                 });
             }

@@ -8,8 +8,10 @@ use super::num::{index, narrow, real, size};
 use super::observed::Observed;
 use crate::Quantity;
 
-/// Weeks of the two that are kept.
+/// Weeks of the two that repeat the same weekday.
 pub(crate) const WEEKS: [usize; 2] = [8, 26];
+/// All that needs no model: after those, what is usual at the present level, at two paces.
+pub(crate) const USUAL: usize = WEEKS.len() + super::level::PACES.len();
 /// Days looked back on.
 pub(crate) const DAYS: i64 = 7 * 26 + 4;
 /// Samples below which nothing is usual.
@@ -25,16 +27,16 @@ pub(crate) struct Past<'a> {
 }
 
 /// Samples of one hour, sorted: of the last eight weeks and of the last half year. Empty where nothing is usual.
-pub(crate) type Samples = [Vec<f32>; WEEKS.len()];
+pub(crate) type Weeks = [Vec<f32>; WEEKS.len()];
 
 impl Past<'_> {
     /// Samples for the hour that begins at `target`: days of the same weekday, in the same phase of a fortnight. A day off is like no
     /// other.
-    pub(crate) fn samples(&self, quantity: Quantity, target: i64) -> Samples {
+    pub(crate) fn samples(&self, quantity: Quantity, target: i64) -> Weeks {
         let (day, clock) = self.log.clock(target);
         let kind = self.kinds.kind(day, self.off);
         if kind == OFF {
-            return Samples::default();
+            return Weeks::default();
         }
         let first = self.log.clock(self.observed.start()).0;
         let alike: Vec<f32> = (1..)
@@ -120,7 +122,7 @@ mod tests {
         let [short, long] = at(0);
         assert_eq!(short, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0]);
         assert_eq!(long.len(), 9);
-        assert_eq!(at(1), Samples::default());
+        assert_eq!(at(1), Weeks::default());
     }
 
     #[test]

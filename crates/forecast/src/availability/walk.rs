@@ -110,7 +110,7 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "5";
+    pub const VERSION: &'static str = "6";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
@@ -255,7 +255,7 @@ impl<'a> Forecaster<'a> {
             }
             let mut column: Vec<f32> = paths.column(quantity, step).collect();
             if step > 0 {
-                let usual = [0, 1].map(|weeks| lesson.usual(grid.start + ahead, weeks));
+                let usual = std::array::from_fn(|which| lesson.usual(grid.start + ahead, which));
                 lesson
                     .blend
                     .apply(&mut column, lead, |p| way(p, ways), &usual);
