@@ -1,5 +1,6 @@
 //! Daily recalibration: how far past forecasts were off, and how wide they should have been.
 
+use super::drift::{self, Drift};
 use super::num::{floor, index, narrow, real, size};
 use crate::{LEVELS, Quantity};
 
@@ -14,10 +15,14 @@ const CLASSES: usize = 2;
 /// Bands of leads, hours, both ends included: those of the score.
 pub(crate) const BANDS: [(usize, usize); 5] = [(1, 1), (2, 4), (5, 12), (13, 24), (25, 48)];
 
-/// Age at which an error counts half for the shift, days.
+/// Age at which an error counts half for the shift, days; days of agreement that a shift must outweigh; and the part of it that is taken
+/// beside the drift.
 const SHIFT_HALF_LIFE: f64 = 10.0;
-/// Days of agreement that a shift or a width of its own must outweigh.
-const PRIOR_DAYS: f64 = 6.0;
+const SHIFT_PRIOR_DAYS: f64 = 6.0;
+const SHIFT_TAKEN: f64 = 0.3;
+/// Days of agreement with its band of leads that a cell's own width must outweigh: of vehicles, of power, whose lower ends are sold block
+/// by block, and of energy, which strays more and keeps its promise more evenly.
+const PRIOR_DAYS: [f64; 3] = [15.0, 6.0, 60.0];
 /// Widths tried.
 const WIDTHS: [f64; 13] = [
     0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.7, 1.9, 2.2, 2.6,
@@ -46,28 +51,41 @@ pub(crate) struct Past {
     pub(crate) outcome: f64,
 }
 
-/// What is done to a path's value: `median + shift + width (value - median)`.
+/// What is done to a path's value: the distance from the median is multiplied by `width`, and the whole is moved by a share of its
+/// mean; values that are skewed are multiplied instead, so that what is zero stays zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Correction {
+    pub(crate) share: f64,
+    /// In the unit of the value; zero where values are skewed.
     pub(crate) shift: f64,
     pub(crate) width: f64,
+    pub(crate) skewed: bool,
 }
 
 impl Correction {
-    const NONE: Self = Self {
-        shift: 0.0,
-        width: 1.0,
-    };
+    fn moved(self, value: f64, (median, mean): (f64, f64)) -> f64 {
+        let wide = median + self.width * (value - median);
+        if self.skewed {
+            wide * (1.0 + self.share)
+        } else {
+            wide + self.share * mean + self.shift
+        }
+    }
 
-    fn moved(self, value: f64, median: f64) -> f64 {
-        median + self.shift + self.width * (value - median)
+    /// Median and mean of what is corrected.
+    fn middle(levels: &[f64; KEPT]) -> (f64, f64) {
+        (levels[MEDIAN], drift::mean(levels))
     }
 }
 
-/// Corrections of one quantity by band of leads, block of the day and class of day.
+/// Corrections of one quantity: shifts and widths by band of leads, block of the day and class of day, and what forecasts were off by as
+/// a share of what they said.
 #[derive(Debug, Clone)]
 pub(crate) struct Calibration {
-    cells: Vec<Correction>,
+    /// Shift and width, by cell.
+    cells: Vec<(f64, f64)>,
+    drift: Drift,
+    skewed: bool,
 }
 
 fn cell(lead: usize, hour: usize, off: bool) -> usize {
@@ -83,45 +101,54 @@ impl Calibration {
         }
         // Energy is skewed: its mean lies above its median without any fault of the forecast.
         let skewed = quantity == Quantity::EnergyNeeded;
-        let shifts: Vec<f64> = cells
-            .iter()
-            .map(|c| if skewed { 0.0 } else { shift(c) })
-            .collect();
-        let promised = if skewed {
-            BANDS_OF_ENERGY
-        } else {
-            BANDS_OF_POWER
+        let whole = quantity == Quantity::PluggedIn;
+        let drift = Drift::learn(past);
+        let [count, power, energy] = PRIOR_DAYS;
+        let (promised, prior) = match quantity {
+            Quantity::PluggedIn => (BANDS_OF_COUNT, count),
+            Quantity::PowerUp | Quantity::PowerDown => (BANDS_OF_POWER, power),
+            Quantity::EnergyNeeded => (BANDS_OF_ENERGY, energy),
         };
-        let inside: Vec<Inside> = cells
-            .iter()
-            .zip(&shifts)
-            .map(|(c, shift)| Inside::of(c, *shift))
-            .collect();
-        let whole = Inside::pooled(&inside);
+        let judged = cells.iter().map(|past| {
+            let shift = if skewed { 0.0 } else { shift(past) };
+            let as_drawn = |p: &Past| Correction {
+                share: drift.at(p.lead, p.hour, p.off),
+                shift,
+                width: 1.0,
+                skewed,
+            };
+            (shift, Inside::of(past, whole, as_drawn))
+        });
+        let judged: Vec<(f64, Inside)> = judged.collect();
+        let by_band = judged.chunks_exact(BLOCKS * CLASSES);
+        let by_band = by_band.zip(cells.chunks_exact(BLOCKS * CLASSES));
+        let corrections = by_band.flat_map(|(judged, cells)| {
+            let band = Inside::pooled(judged.iter().map(|j| &j.1));
+            let width = move |(past, (shift, inside)): (&Vec<&Past>, &(f64, Inside))| {
+                if past.is_empty() {
+                    (0.0, 1.0)
+                } else {
+                    (*shift, inside.width((days(past), prior), &band, promised))
+                }
+            };
+            cells.iter().zip(judged).map(width)
+        });
         Self {
-            cells: cells
-                .iter()
-                .zip(shifts)
-                .zip(&inside)
-                .map(|((past, shift), inside)| {
-                    if past.is_empty() {
-                        Correction::NONE
-                    } else {
-                        Correction {
-                            shift,
-                            width: inside.width(days(past), &whole, promised),
-                        }
-                    }
-                })
-                .collect(),
+            cells: corrections.collect(),
+            drift,
+            skewed,
         }
     }
 
     pub(crate) fn at(&self, lead: usize, hour: usize, off: bool) -> Correction {
-        self.cells
-            .get(cell(lead, hour, off))
-            .copied()
-            .unwrap_or(Correction::NONE)
+        let cell = self.cells.get(cell(lead, hour, off));
+        let (shift, width) = cell.copied().unwrap_or((0.0, 1.0));
+        Correction {
+            share: self.drift.at(lead, hour, off),
+            shift,
+            width,
+            skewed: self.skewed,
+        }
     }
 }
 
@@ -133,7 +160,7 @@ fn days(past: &[&Past]) -> f64 {
     size(days.len())
 }
 
-/// Weighted mean error, shrunk by its own uncertainty and by the prior.
+/// Weighted mean error, shrunk by its own uncertainty and by the prior; the part of it that is taken.
 fn shift(past: &[&Past]) -> f64 {
     let weight = |p: &Past| (-p.age / SHIFT_HALF_LIFE).exp2();
     let error = |p: &Past| p.outcome - f64::from(p.levels[MEDIAN]);
@@ -150,7 +177,7 @@ fn shift(past: &[&Past]) -> f64 {
     let days = days(past);
     let effective = days.min(1.44 * SHIFT_HALF_LIFE);
     let sure = 1.0 - var / effective / (mean * mean).max(1e-9);
-    mean * sure.max(0.0) * days / (days + PRIOR_DAYS)
+    SHIFT_TAKEN * mean * sure.max(0.0) * days / (days + SHIFT_PRIOR_DAYS)
 }
 
 /// How many outcomes lay inside the 80 % and the 90 % band, had it been so wide, for every width tried.
@@ -161,7 +188,7 @@ struct Inside {
 }
 
 impl Inside {
-    fn of(past: &[&Past], shift: f64) -> Self {
+    fn of(past: &[&Past], whole: bool, as_drawn: impl Fn(&Past) -> Correction) -> Self {
         // Places of the ends of both bands among the levels, inner one first.
         const ENDS: [(usize, usize); 2] = [(1, 5), (0, 6)];
         let mut inside = Self {
@@ -170,12 +197,16 @@ impl Inside {
         };
         for (width, counts) in WIDTHS.iter().zip(&mut inside.counts) {
             for p in past {
-                let median = f64::from(p.levels[MEDIAN]);
                 let how = Correction {
-                    shift,
                     width: *width,
+                    ..as_drawn(p)
                 };
-                let levels = p.levels.map(|l| how.moved(f64::from(l), median).max(0.0));
+                let levels = p.levels.map(f64::from);
+                let middle = Correction::middle(&levels);
+                let levels = levels.map(|l| {
+                    let moved = how.moved(l, middle).max(0.0);
+                    if whole { moved.round() } else { moved }
+                });
                 for (count, ends) in counts.iter_mut().zip(ENDS) {
                     *count += within(&levels, p.outcome, ends);
                 }
@@ -184,7 +215,7 @@ impl Inside {
         inside
     }
 
-    fn pooled(all: &[Self]) -> Self {
+    fn pooled<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
         let mut sum = Self::default();
         for one in all {
             sum.of += one.of;
@@ -197,7 +228,7 @@ impl Inside {
     }
 
     /// The width whose bands would have kept their promise best; what all cells together say counts as the prior's days.
-    fn width(&self, days: f64, whole: &Self, promised: [f64; 2]) -> f64 {
+    fn width(&self, (days, prior): (f64, f64), whole: &Self, promised: [f64; 2]) -> f64 {
         let share =
             |inside: &Self, w: usize, band: usize| inside.counts[w][band] / inside.of.max(1.0);
         let missed = |w: usize| -> f64 {
@@ -205,8 +236,8 @@ impl Inside {
                 .iter()
                 .enumerate()
                 .map(|(band, promised)| {
-                    let own = days * share(self, w, band) + PRIOR_DAYS * share(whole, w, band);
-                    (own / (days + PRIOR_DAYS) - promised).abs()
+                    let own = days * share(self, w, band) + prior * share(whole, w, band);
+                    (own / (days + prior) - promised).abs()
                 })
                 .sum()
         };
@@ -220,7 +251,8 @@ impl Inside {
 /// Shares that the learned 80 % and 90 % bands hold of what they were learned from. Errors of vehicles and power go together
 /// through a block, and the days to come are a little stranger than those learned from: a percent and a half is added.
 const BANDS_OF_ENERGY: [f64; 2] = [0.80, 0.90];
-const BANDS_OF_POWER: [f64; 2] = [0.815, 0.915];
+const BANDS_OF_POWER: [f64; 2] = [0.81, 0.91];
+const BANDS_OF_COUNT: [f64; 2] = [0.83, 0.93];
 
 /// Share of the randomised probability integral transform of `outcome` that lies between two of [`LEVELS`]: 1 inside and 0
 /// outside, and in part where levels meet the outcome, as whole numbers and zeros do.
@@ -261,9 +293,9 @@ pub(crate) fn pinball(values: &[f64; KEPT], outcome: f64) -> f64 {
 
 /// Applies a correction to the values of one step of all paths. Vehicles stay whole and nothing goes below zero.
 pub(crate) fn correct(values: &mut [f32], sorted: &[f32], how: Correction, quantity: Quantity) {
-    let median = f64::from(at(sorted, 0.5));
+    let middle = Correction::middle(&LEVELS.map(|l| f64::from(at(sorted, l))));
     for value in values {
-        let moved = how.moved(f64::from(*value), median);
+        let moved = how.moved(f64::from(*value), middle);
         let moved = if quantity == Quantity::PluggedIn {
             moved.round()
         } else {
@@ -304,13 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forecast_that_is_always_too_low_is_lifted_and_only_where_it_was() {
+    fn a_forecast_that_is_always_too_low_is_lifted_in_part_and_only_where_it_was() {
         let calibration =
             Calibration::learn(&past(|day| 13.0 + f64::from(day % 2)), Quantity::PluggedIn);
         let here = calibration.at(6, 12, false);
-        assert!((2.0..3.6).contains(&here.shift), "{here:?}");
-        assert_eq!(calibration.at(6, 12, true), Correction::NONE);
-        assert_eq!(calibration.at(30, 12, false), Correction::NONE);
+        assert!((0.5..1.1).contains(&here.shift), "{here:?}");
+        for elsewhere in [calibration.at(6, 12, true), calibration.at(30, 12, false)] {
+            assert!(elsewhere.shift.abs() < 1e-12 && (elsewhere.width - 1.0).abs() < 1e-12);
+        }
     }
 
     #[test]
@@ -351,8 +384,10 @@ mod tests {
         let mut sorted = values;
         sorted.sort_by(f32::total_cmp);
         let how = Correction {
+            share: 0.1,
             shift: 0.6,
             width: 1.5,
+            skewed: false,
         };
         correct(&mut values, &sorted, how, Quantity::PluggedIn);
         assert!(values[0] <= values[2] && values[2] <= values[1] && values[1] <= values[3]);

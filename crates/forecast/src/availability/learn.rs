@@ -299,7 +299,8 @@ fn fared(world: World<'_>, at: i64, all: &[Past]) -> Option<Watch> {
             continue;
         };
         let naive_levels: [f64; KEPT] = std::array::from_fn(|i| values[i]);
-        let levels = past.levels.map(f64::from);
+        // Vehicles are whole, as in what is published.
+        let levels = past.levels.map(|l| f64::from(l).round());
         own += calibrate::pinball(&levels, past.outcome);
         inside += calibrate::within(&levels, past.outcome, (0, KEPT - 1));
         naive += calibrate::pinball(&naive_levels, past.outcome);

@@ -7,6 +7,7 @@ mod come;
 mod coming;
 mod crowd;
 mod donor;
+mod drift;
 mod drivers;
 mod hole;
 mod joint;
