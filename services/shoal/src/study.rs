@@ -301,7 +301,6 @@ fn text(table: &Table) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "small whole numbers")]
 mod tests {
     use super::*;
 
