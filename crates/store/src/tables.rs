@@ -37,7 +37,8 @@ pub(crate) async fn housekeep(
     keep: Keep,
 ) -> Result<(), StoreError> {
     partition::housekeep(pool, &partition::READING, now, keep.readings).await?;
-    partition::housekeep(pool, &partition::INTERVAL, now, keep.intervals).await
+    partition::housekeep(pool, &partition::INTERVAL, now, keep.intervals).await?;
+    pool.sweep().await
 }
 
 macro_rules! upserts {

@@ -70,6 +70,7 @@ async fn a_server_may_do_what_it_likes() {
     the_release_before_goes_on_while_a_column_is_added(&server).await;
     a_drop_of_old_rows_waits_for_nobody_for_long(&server).await;
     a_commit_whose_answer_is_lost_is_asked_about(&server).await;
+    a_number_that_somebody_else_got_after_a_crash_is_not_believed(&server).await;
     a_killed_server_stores_whole_changes_and_says_which(&mut server).await;
 }
 
@@ -358,6 +359,49 @@ async fn a_commit_whose_answer_is_lost_is_asked_about(server: &Postgres) {
     proxy.set(Cut::Open);
     tables.upsert_reading(&sample(1, second)).await.unwrap();
     assert!(found(second).await);
+}
+
+/// A server that died before it had written anything of a transaction gives its number to another one, whose end is then told for it.
+async fn a_number_that_somebody_else_got_after_a_crash_is_not_believed(server: &Postgres) {
+    let schema = server.migrated().await;
+    let proxy = Proxy::to(server.port()).await;
+    let mut beside = server.beside(&schema).await;
+    for told in ["committed", "aborted"] {
+        let tell = format!(
+            "CREATE OR REPLACE FUNCTION pg_xact_status(xid8) RETURNS text LANGUAGE sql AS $$ SELECT '{told}' $$"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(tell))
+            .execute(&mut beside)
+            .await
+            .unwrap();
+        let through = server.in_front(proxy.port, &schema);
+        let tables = Tables::open(through, "test").await.unwrap();
+        tables.upsert_reading(&sample(1, 0)).await.unwrap();
+        for (second, cut, stored) in [(1, Cut::Before, false), (2, Cut::After, true)] {
+            proxy.set(cut);
+            let heard = tables.upsert_reading(&sample(1, second)).await;
+            assert_eq!(proxy.get(), Cut::Open, "the commit was cut off");
+            assert_eq!(heard.is_ok(), stored, "told {told}: {heard:?}");
+        }
+        // Marks of writers that are gone do not stay.
+        let marks = async |beside: &mut sqlx::PgConnection| -> i64 {
+            let count = "SELECT COUNT(*) FROM consumer_state WHERE group_name = 'store/commit'";
+            sqlx::query_scalar(count).fetch_one(beside).await.unwrap()
+        };
+        assert_eq!(marks(&mut beside).await, 1);
+        tables
+            .housekeep(start(), store::Keep::default())
+            .await
+            .unwrap();
+        assert_eq!(marks(&mut beside).await, 1);
+        let old = "UPDATE consumer_state SET body = '1 0' WHERE group_name = 'store/commit'";
+        sqlx::query(old).execute(&mut beside).await.unwrap();
+        tables
+            .housekeep(start(), store::Keep::default())
+            .await
+            .unwrap();
+        assert_eq!(marks(&mut beside).await, 0);
+    }
 }
 
 /// What a writer heard of a change.

@@ -3,8 +3,8 @@
 //!
 //! | | SQLite | PostgreSQL |
 //! |---|---|---|
-//! | begin | `BEGIN IMMEDIATE`: one writer | `BEGIN`, with the number of the transaction |
-//! | a lost commit | cannot be: same process | the server is asked for the fate of that number |
+//! | begin | `BEGIN IMMEDIATE`: one writer | `BEGIN`, with the number of the transaction and a mark that it leaves |
+//! | a lost commit | cannot be: same process | the server is asked whether that number has ended, and for the mark |
 //! | two rows of one key in a statement | the second replaces the first | an error: the first is left out before |
 //! | many rows | statements of 128 rows | binary COPY; where rows are there already, into a staging table and an upsert from there |
 //! | time | one table | partitions by day or month, made ahead |
@@ -153,6 +153,14 @@ impl Pool {
         None
     }
 
+    /// Takes away what writers that are gone have left for [`Self::fate`].
+    pub(crate) async fn sweep(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(pool, _) => postgres::sweep(pool).await.map_err(db("marks of writers")),
+        }
+    }
+
     /// What became of a transaction whose commit was not answered.
     pub(crate) async fn fate(&self, of: &Number) -> Result<Fate, sqlx::Error> {
         match self {
@@ -163,9 +171,14 @@ impl Pool {
     }
 }
 
-/// Name under which the server remembers a transaction.
+/// Names under which the server remembers a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Number(pub(crate) String);
+pub(crate) struct Number {
+    /// The server's own. One that was never written to the disk is given out again after a crash, to somebody else.
+    number: String,
+    /// What the transaction leaves if it is stored, and nobody else does.
+    mark: postgres::Mark,
+}
 
 /// A commit that was refused, or that nobody answered.
 #[derive(Debug)]

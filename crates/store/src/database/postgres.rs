@@ -1,6 +1,7 @@
 //! PostgreSQL: connections, transactions and what became of them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -109,7 +110,41 @@ pub(crate) struct Learned {
     pub(super) partitions: Partitions,
     /// Batches of a table that still go through its staging table.
     staged: Arc<Mutex<HashMap<&'static str, u32>>>,
+    marks: Arc<Marks>,
 }
+
+/// Marks of one writer's transactions, which follow each other: a row that each replaces.
+#[derive(Debug)]
+struct Marks {
+    writer: Arc<str>,
+    next: AtomicU64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            writer: uuid::Uuid::new_v4().to_string().into(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+/// What a transaction leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    writer: Arc<str>,
+    number: String,
+}
+
+/// Group under which marks stand among what consumers keep, and the age at which those of writers that are gone are taken away.
+const MARKS: &str = "store/commit";
+const MARKS_DAYS: i32 = 7;
+
+/// Leaves a mark and asks for the number of the transaction.
+const MARKED: &str = "WITH mark AS (INSERT INTO consumer_state (group_name, state_key, body) \
+     VALUES ($1, $2, $3 || ' ' || extract(epoch FROM now())::bigint) \
+     ON CONFLICT (group_name, state_key) DO UPDATE SET body = EXCLUDED.body) \
+     SELECT pg_current_xact_id()::text";
 
 impl Learned {
     /// True if rows of the next batch of `table` are likely to be new.
@@ -142,22 +177,47 @@ pub(crate) enum Fate {
     Pending,
 }
 
+/// A number that has ended is not enough to go by: a transaction of which nothing had reached the disk when the server died leaves its
+/// number to the next one. Only its own mark says that it is stored.
 pub(super) async fn fate(pool: &PgPool, of: &Number) -> Result<Fate, sqlx::Error> {
-    let status = sqlx::query_scalar("SELECT pg_xact_status($1::xid8)").bind(of.0.clone());
+    let status = sqlx::query_scalar("SELECT pg_xact_status($1::xid8)").bind(of.number.clone());
     let status: Option<String> = match bounded(status.fetch_one(pool)).await {
         Ok(status) => status,
         Err(error) if may_pass(&error) => return Err(error),
         Err(error) => {
             // A server that was set back to before the transaction.
-            tracing::error!(%error, "the server does not know transaction {}", of.0);
+            tracing::error!(%error, "the server does not know transaction {}", of.number);
             None
         }
     };
-    Ok(match status.as_deref() {
-        Some("committed") => Fate::Done,
-        Some("in progress") => Fate::Pending,
-        _ => Fate::Undone,
+    if status.as_deref() == Some("in progress") {
+        return Ok(Fate::Pending);
+    }
+    // Asked for after it has ended: what it left is to be seen by now.
+    let mark = sqlx::query_scalar(
+        "SELECT split_part(body, ' ', 1) FROM consumer_state WHERE group_name = $1 AND state_key = $2",
+    );
+    let mark = mark.bind(MARKS).bind(&*of.mark.writer);
+    let left: Option<String> = bounded(mark.fetch_optional(pool)).await?;
+    Ok(if left.as_ref() == Some(&of.mark.number) {
+        Fate::Done
+    } else {
+        Fate::Undone
     })
+}
+
+/// Takes away the marks of writers that have stored nothing for days.
+pub(super) async fn sweep(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let old = sqlx::query(
+        "DELETE FROM consumer_state WHERE group_name = $1 \
+         AND split_part(body, ' ', 2)::bigint < extract(epoch FROM now() - make_interval(days => $2))",
+    );
+    let swept = bounded(old.bind(MARKS).bind(MARKS_DAYS).execute(pool)).await?;
+    tracing::debug!(
+        "{} marks of writers that are gone were taken away",
+        swept.rows_affected()
+    );
+    Ok(())
 }
 
 /// A transaction in hand.
@@ -172,11 +232,20 @@ pub(crate) struct Within {
 
 pub(super) async fn begin(pool: &PgPool, learned: &Learned) -> Result<Transaction, sqlx::Error> {
     let mut within = bounded(pool.begin()).await?;
-    let number = sqlx::query_scalar("SELECT pg_current_xact_id()::text");
-    let number = bounded(number.fetch_one(&mut *within)).await?;
+    let mark = Mark {
+        writer: Arc::clone(&learned.marks.writer),
+        number: learned
+            .marks
+            .next
+            .fetch_add(1, Ordering::Relaxed)
+            .to_string(),
+    };
+    let marked = sqlx::query_scalar(MARKED);
+    let marked = marked.bind(MARKS).bind(&*mark.writer).bind(&mark.number);
+    let number = bounded(marked.fetch_one(&mut *within)).await?;
     Ok(Transaction::Postgres(Box::new(Within {
         within,
-        number: Number(number),
+        number: Number { number, mark },
         pool: pool.clone(),
         learned: learned.clone(),
         staged: HashSet::new(),

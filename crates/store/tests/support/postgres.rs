@@ -188,6 +188,15 @@ impl Postgres {
         self.port
     }
 
+    /// The same by way of another port, what is in the schema in front of what the server brings.
+    pub(crate) fn in_front(&self, port: u16, schema: &Schema) -> PostgresOptions {
+        let address = format!(
+            "postgres://shoal@127.0.0.1:{port}/postgres?sslmode=disable&options[search_path]={},pg_catalog",
+            schema.name
+        );
+        PostgresOptions::new(&address, Some(PASSWORD)).unwrap()
+    }
+
     /// The same tables by way of another port.
     pub(crate) fn through(&self, port: u16, schema: &Schema) -> PostgresOptions {
         let address = format!(
