@@ -194,13 +194,37 @@ impl Fleet {
         }
     }
 
-    /// Movements around `from..to`, with enough days on both sides that every stay inside has both its ends.
+    /// Movements around `from..to`, with enough days on both sides that every stay inside has both its ends and all that was driven
+    /// before it, whatever the window.
     fn trips(&self, vehicle: usize, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Trip> {
-        /// A car that nobody moves for longer does not exist in this fleet.
-        const LONGEST_PAUSE_DAYS: i64 = 9;
+        /// Days looked at on either side, doubled while a car was left alone for as long.
+        const DAYS: i64 = 9;
+        const MOST_DAYS: i64 = 144;
+        /// Returns to a charger before the window: a stay that reaches into it, one before that, and one to spare.
+        const RETURNS: usize = 3;
+        let (mut before, mut after) = (DAYS, DAYS);
+        loop {
+            let trips = self.trips_within(vehicle, (from, before), (to, after));
+            let plugged = trips.iter().filter(|t| t.plugs_in && t.returns <= from);
+            let known = plugged.count() >= RETURNS || before >= MOST_DAYS;
+            let leaves = trips.last().is_some_and(|t| t.leaves >= to) || after >= MOST_DAYS;
+            if known && leaves {
+                return trips;
+            }
+            before *= if known { 1 } else { 2 };
+            after *= if leaves { 1 } else { 2 };
+        }
+    }
+
+    fn trips_within(
+        &self,
+        vehicle: usize,
+        (from, before): (DateTime<Utc>, i64),
+        (to, after): (DateTime<Utc>, i64),
+    ) -> Vec<Trip> {
         let zone = self.settings.zone;
-        let mut day = DeliveryDay::containing(from, zone).plus(-LONGEST_PAUSE_DAYS);
-        let last = DeliveryDay::containing(to, zone).plus(LONGEST_PAUSE_DAYS);
+        let mut day = DeliveryDay::containing(from, zone).plus(-before);
+        let last = DeliveryDay::containing(to, zone).plus(after);
         let v = &self.vehicles[vehicle];
         let mut trips = Vec::new();
         while day.start() <= last.start() {
