@@ -61,7 +61,6 @@ pub fn alternatives(
     plan: &Schedule,
     programmes: usize,
 ) -> Result<Vec<Alternatives>, StackError> {
-    problem.check()?;
     let offered = problem.exclusive.iter().map(|group| {
         let none = solve(&beside(problem, plan, group, None))?.objective;
         let choices = group

@@ -372,7 +372,7 @@ impl Builder<'_> {
             any_cancel |= !held.cancel.is_constant();
             any_up = true;
         }
-        for kept in self.columns.down.iter().filter_map(|product| product[j]) {
+        for kept in self.columns.down_kept(j) {
             down.add(1.0, kept);
             any_down = true;
         }

@@ -190,18 +190,17 @@ impl Postgres {
 
     /// The same by way of another port, what is in the schema in front of what the server brings.
     pub(crate) fn in_front(&self, port: u16, schema: &Schema) -> PostgresOptions {
-        let address = format!(
-            "postgres://shoal@127.0.0.1:{port}/postgres?sslmode=disable&options[search_path]={},pg_catalog",
-            schema.name
-        );
-        PostgresOptions::new(&address, Some(PASSWORD)).unwrap()
+        self.by_way_of(port, &format!("{},pg_catalog", schema.name))
     }
 
     /// The same tables by way of another port.
     pub(crate) fn through(&self, port: u16, schema: &Schema) -> PostgresOptions {
+        self.by_way_of(port, &schema.name)
+    }
+
+    fn by_way_of(&self, port: u16, search_path: &str) -> PostgresOptions {
         let address = format!(
-            "postgres://shoal@127.0.0.1:{port}/postgres?sslmode=disable&options[search_path]={}",
-            schema.name
+            "postgres://shoal@127.0.0.1:{port}/postgres?sslmode=disable&options[search_path]={search_path}"
         );
         PostgresOptions::new(&address, Some(PASSWORD)).unwrap()
     }

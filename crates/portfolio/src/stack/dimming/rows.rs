@@ -216,7 +216,7 @@ fn recover(
         let session = &problem.vehicles[*v].session;
         most += session.share[*j] * session.charge_kw;
         if dimmed.is_none() || problem.dimmings[dimming].holds_down {
-            for kept in columns.down.iter().filter_map(|product| product[*j]) {
+            for kept in columns.down_kept(*j) {
                 row.add(1.0, kept);
             }
         }
