@@ -2,7 +2,7 @@
 
 use super::calibrate::{BANDS, KEPT, band};
 use super::num::size;
-use super::usual::USUAL;
+use super::usual::{Between, USUAL};
 use crate::LEVELS;
 
 /// Ways of drawing paths; after them comes what is usual.
@@ -10,8 +10,11 @@ pub(crate) const WAYS: usize = 3;
 /// Those that are blended, in this order.
 pub(crate) const EXPERTS: usize = WAYS + USUAL;
 
-/// Weights before anything is known: paths are believed, what is usual at the present level half as much, past weeks a little.
-const PRIOR: [f64; EXPERTS] = [0.2, 0.2, 0.2, 0.05, 0.05, 0.15, 0.15];
+/// Weights before anything is known: paths are believed, what is usual at the present level half as much, past weeks a little; what is
+/// there now by [`NOW`].
+const PRIOR: [f64; EXPERTS - 1] = [0.2, 0.2, 0.2, 0.05, 0.05, 0.15, 0.15];
+/// Weight, by band of leads, of what is there now with its usual change beside all others.
+const NOW: [f64; BANDS.len()] = [0.08, 0.08, 0.06, 0.03, 0.03];
 /// Steps away from the prior: few, so that chance does not choose.
 const STEPS: usize = 12;
 /// Length of a step.
@@ -36,6 +39,12 @@ pub(crate) struct Told {
     pub(crate) outcome: f64,
 }
 
+/// Weights for a band of leads before anything is known, adding to 1.
+fn prior(band: usize) -> [f64; EXPERTS] {
+    let own = |i: usize| PRIOR.get(i).copied().unwrap_or(NOW[band]);
+    among(&std::array::from_fn(own), [true; EXPERTS])
+}
+
 /// Weights by band of leads, each adding to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Blend {
@@ -45,7 +54,7 @@ pub(crate) struct Blend {
 impl Default for Blend {
     fn default() -> Self {
         Self {
-            weights: [PRIOR; BANDS.len()],
+            weights: std::array::from_fn(prior),
         }
     }
 }
@@ -58,7 +67,7 @@ impl Blend {
             by_band[band(one.lead)].push(one);
         }
         Self {
-            weights: by_band.map(|told| weights(&told)),
+            weights: std::array::from_fn(|band| weights(&by_band[band], prior(band))),
         }
     }
 
@@ -69,7 +78,7 @@ impl Blend {
         values: &mut [f32],
         hours: usize,
         way: impl Fn(usize) -> usize,
-        usual: &[Option<impl Fn(f64) -> f64>; USUAL],
+        usual: &[Option<Between<'_>>; USUAL],
     ) {
         let mut by_way: [Vec<(f32, usize)>; WAYS] = Default::default();
         for (path, value) in values.iter().enumerate() {
@@ -90,7 +99,7 @@ impl Blend {
                 let drawn = by_way.iter().zip(weights).filter(|(w, _)| !w.is_empty());
                 let drawn: f64 = drawn.map(|(w, weight)| weight * middle(w, level)).sum();
                 let said = usual.iter().zip(&weights[WAYS..]);
-                let said = said.filter_map(|(f, weight)| Some(weight * f.as_ref()?(level)));
+                let said = said.filter_map(|(f, weight)| Some(weight * f.as_ref()?.at(level)));
                 values[*path] = super::num::narrow(drawn + said.sum::<f64>());
             }
         }
@@ -136,8 +145,8 @@ fn blended(weights: &[f64; EXPERTS], said: &Said) -> [f64; KEPT] {
     levels
 }
 
-fn weights(told: &[&Told]) -> [f64; EXPERTS] {
-    let mut weights = PRIOR;
+fn weights(told: &[&Told], prior: [f64; EXPERTS]) -> [f64; EXPERTS] {
+    let mut weights = prior;
     for _ in 0..STEPS {
         let (mut slope, mut loss) = ([0.0; EXPERTS], 0.0);
         for one in told {
@@ -171,6 +180,7 @@ fn weights(told: &[&Told]) -> [f64; EXPERTS] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::num::narrow;
     use super::*;
     use proptest::prelude::*;
 
@@ -190,6 +200,7 @@ mod tests {
                         Some(around(40.0)),
                         None,
                         Some(around(23.0)),
+                        None,
                         None,
                         None,
                         None,
@@ -213,7 +224,7 @@ mod tests {
         assert!(
             elsewhere
                 .iter()
-                .zip(PRIOR)
+                .zip(prior(4))
                 .all(|(a, b)| (a - b).abs() < 1e-9)
         );
     }
@@ -225,7 +236,9 @@ mod tests {
         ) {
             let before: Vec<f32> = drawn.iter().map(|v| f32::from(*v)).collect();
             let mut after = before.clone();
-            let says = [Some(move |_: f64| usual), None, None, None];
+            let one = [narrow(usual)];
+            let always = Between { before: &one, after: &one, part: 0.0 };
+            let says = [Some(always), None, None, None, None];
             Blend::default().apply(&mut after, 6, |path| path % ways, &says);
             for a in 0..before.len() {
                 for b in (a % ways..before.len()).step_by(ways) {

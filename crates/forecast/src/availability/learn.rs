@@ -6,17 +6,19 @@ use chrono::{DateTime, Utc};
 
 use super::blend::{Blend, Told, WAYS};
 use super::calibrate::{self, Calibration, KEPT, Past};
+use super::change;
 use super::donor::HALF_LIFE;
 use super::joint::Paths;
 use super::kind::Days;
 use super::leaving::{Leaving, Leavings};
+use super::level::Known;
 use super::log::Log;
-use super::num::{floor, narrow, real, size};
+use super::num::{floor, narrow, size};
 use super::observed::Observed;
 use super::outlook::Outlooks;
 use super::paths::Grid;
-use super::simulate::{Draw, Engine, way};
-use super::usual::{self, USUAL, linear};
+use super::simulate::{Draw, Engine, is_small, way};
+use super::usual::{self, Between, USUAL, linear};
 use super::walk::{Ask, QUANTITIES, seed};
 use crate::parallel::each;
 use crate::{LEVELS, Quantity};
@@ -44,6 +46,8 @@ const WARM_PATHS: [usize; 2] = [100, 150];
 struct Kept {
     /// Quantity by quantity, lead by lead, way by way; `None` for a way that was not gone.
     levels: Vec<[Option<[f32; KEPT]>; WAYS]>,
+    /// Quantity by quantity, lead by lead: as it was at the origin, with its usual change.
+    changed: Vec<Option<[f32; KEPT]>>,
 }
 
 /// What was learned from the past at a local midnight, with the past forecasts it was learned from. It may be handed to a
@@ -70,26 +74,15 @@ pub(crate) struct Lesson {
     pub(crate) blend: Blend,
     pub(crate) calibration: Calibration,
     /// What is usual at every hour from the midnight on, sorted; empty where nothing is.
-    usual: Vec<[Vec<f32>; USUAL]>,
+    usual: Vec<[Vec<f32>; USUAL - 1]>,
     midnight: i64,
 }
 
 impl Lesson {
-    /// What is usual at `at` by level in the `which`th way that needs no model, if anything: between two hours, between theirs.
-    pub(crate) fn usual(&self, at: i64, which: usize) -> Option<impl Fn(f64) -> f64> {
-        let hour = |h: i64| {
-            let samples = self.usual.get(usize::try_from(h).ok()?)?.get(which)?;
-            (!samples.is_empty()).then_some(samples.as_slice())
-        };
-        let since = at - self.midnight;
-        let part = real(since.rem_euclid(3600)) / 3600.0;
-        let before = hour(since.div_euclid(3600))?;
-        let after = if part > 0.0 {
-            hour(since.div_euclid(3600) + 1)?
-        } else {
-            before
-        };
-        Some(move |level| (1.0 - part) * linear(before, level) + part * linear(after, level))
+    /// What is usual at `at` in the `which`th way that needs no model and does not look at what is there now, if anything.
+    pub(crate) fn usual(&self, at: i64, which: usize) -> Option<Between<'_>> {
+        let hours = |h: usize| self.usual.get(h)?.get(which).map(Vec::as_slice);
+        Between::of(hours, at - self.midnight)
     }
 }
 
@@ -149,9 +142,9 @@ impl Learned {
             self.kept.clear();
         }
         let (day, _) = world.log.clock(midnight);
-        self.leavings.learn(world, day, ask.threads);
-        self.remember(world, midnight, ask);
         let memory = i32::try_from(MEMORY_DAYS).unwrap_or(0);
+        self.leavings.learn(world, (day, memory), ask.threads);
+        self.remember(world, midnight, ask);
         self.outlooks.learn(world, (day, memory), ask.threads);
         let view = world.log.view(midnight);
         let kinds = Days::new(&view, day, world.off, HALF_LIFE);
@@ -198,6 +191,7 @@ impl Learned {
             .map(|(day, hour)| world.log.instant(day, 3600 * hour))
             .filter(|o| (oldest..at).contains(o) && !self.kept.contains_key(o))
             .collect();
+        let leavings = &self.leavings;
         let made = each(missing, ask.threads, |origin| {
             let grid = Grid {
                 start: origin,
@@ -205,13 +199,14 @@ impl Learned {
                 count: KEPT_HOURS + 1,
             };
             let view = world.log.view(origin);
-            let engine = Engine::new(view, world.off, None, grid, seed(ask.seed, origin));
+            let leaving = leavings.of(world.log.clock(origin).0);
+            let engine = Engine::new(view, world.off, leaving, grid, seed(ask.seed, origin));
             let (paths, _) = engine.paths(Draw {
                 paths: WARM_PATHS[usize::from(engine.ways() > 1)],
                 groups: false,
                 threads: 1,
             });
-            (origin, kept(&paths, engine.ways()))
+            (origin, kept(&paths, engine.ways(), world, origin))
         });
         self.kept.extend(made);
     }
@@ -222,7 +217,7 @@ impl Learned {
         quantity: Quantity,
         past: usual::Past<'_>,
         midnight: i64,
-    ) -> Vec<[Vec<f32>; USUAL]> {
+    ) -> Vec<[Vec<f32>; USUAL - 1]> {
         let hours = (0_usize..).zip((0..USUAL_HOURS).map(|h| midnight + 3600 * h));
         let all = hours.map(|(hour, at)| {
             let [short, long] = past.samples(quantity, at);
@@ -260,13 +255,16 @@ impl Learned {
                 let since = usize::try_from((target - midnight) / 3600).unwrap_or(0);
                 let [fast, slow] = self.outlooks.said(begun, place, since);
                 let ways = kept.levels[place * KEPT_HOURS + lead - 1];
+                let changed = kept.changed[place * KEPT_HOURS + lead - 1];
                 let (day, clock) = world.log.clock(target);
                 told.push(Told {
                     lead,
                     hour: hour(clock),
                     off: world.is_off(day),
                     age: calibrate::age(at, target),
-                    said: [ways[0], ways[1], ways[2], usual[0], usual[1], fast, slow],
+                    said: [
+                        ways[0], ways[1], ways[2], usual[0], usual[1], fast, slow, changed,
+                    ],
                     outcome,
                 });
             }
@@ -317,6 +315,34 @@ impl World<'_> {
         self.off.contains(&day) || (day - 1).rem_euclid(7) >= 5
     }
 
+    /// What is there at `origin`, as `paths` have it, with its usual change: quantity by quantity, hour by hour from the origin on.
+    /// Nothing of a large pool.
+    pub(crate) fn changed(&self, origin: i64, paths: &Paths) -> Vec<Vec<Vec<f32>>> {
+        let view = self.log.view(origin);
+        if !is_small(&view) {
+            return vec![Vec::new(); QUANTITIES.len()];
+        }
+        let (today, _) = self.log.clock(origin);
+        let kinds = Days::new(&view, today, self.off, HALF_LIFE);
+        let span = (i64::from(change::DAYS) + 2, 3600);
+        let observed = Observed::by_kinds(&view, &kinds, self.off, span);
+        let known = Known {
+            log: self.log,
+            off: self.off,
+            kinds: &kinds,
+            observed: &observed,
+            today,
+        };
+        let of = |quantity: Quantity| {
+            if quantity == Quantity::EnergyNeeded {
+                return Vec::new();
+            }
+            let now = f64::from(calibrate::at(&paths.sorted(quantity, 0), 0.5));
+            change::changed(known, quantity, (origin, now), KEPT_HOURS)
+        };
+        QUANTITIES.into_iter().map(of).collect()
+    }
+
     /// The naive model of vehicles plugged in at `target`, from counts known at `at`: same weekday and clock of the last eight
     /// weeks that have data.
     pub(crate) fn naive(&self, target: i64, at: i64, levels: &[f64]) -> Option<Vec<f64>> {
@@ -341,7 +367,7 @@ fn place(quantity: Quantity) -> usize {
     QUANTITIES.iter().position(|q| *q == quantity).unwrap_or(0)
 }
 
-fn kept(paths: &Paths, ways: usize) -> Kept {
+fn kept(paths: &Paths, ways: usize, world: World<'_>, origin: i64) -> Kept {
     let mut levels = Vec::with_capacity(QUANTITIES.len() * KEPT_HOURS);
     for quantity in QUANTITIES {
         for lead in 1..=KEPT_HOURS {
@@ -355,5 +381,13 @@ fn kept(paths: &Paths, ways: usize) -> Kept {
             }));
         }
     }
-    Kept { levels }
+    let fine = world.changed(origin, paths);
+    let coarse = |s: &Vec<f32>| (!s.is_empty()).then(|| LEVELS.map(|l| narrow(linear(s, l))));
+    let changed = fine
+        .iter()
+        .flat_map(|hours| (1..=KEPT_HOURS).map(move |lead| hours.get(lead).and_then(coarse)));
+    Kept {
+        levels,
+        changed: changed.collect(),
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Kernels know that drivers repeat themselves, but not which sign to trust where: the driver's own word, the place, the hour, the same
 //! wish before. Trees learn that from how past stays ended beside what was to be seen at their plug-in. They give a median only; what may
-//! become of a visit is still drawn from past visits, moved so that their median is the trees' (`Stays::of`).
+//! become of a visit is still drawn from past visits, weighed so that their median is the trees' (`Stays::of`).
 
 use std::collections::BTreeMap;
 
@@ -23,9 +23,7 @@ const OF_A_DAY: usize = 100;
 const FEWEST: usize = 400;
 const FEWEST_PAST: usize = 50;
 /// Days between two lessons: Mondays.
-const WEEK: i32 = 7;
-/// Furthest that a stay is moved, seconds.
-const MOST: f64 = 6.0 * 3600.0;
+const WEEK: usize = 7;
 
 const GROWTH: Growth = Growth {
     trees: 300,
@@ -45,8 +43,6 @@ const INPUTS: usize = 19;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Signs {
     inputs: [f64; INPUTS],
-    /// Median length of past visits alike, hours.
-    median: f64,
 }
 
 impl Signs {
@@ -127,7 +123,7 @@ impl Signs {
                     .map(|a| (a.past.hours(), a.recent)),
             ),
         ];
-        Some(Self { inputs, median })
+        Some(Self { inputs })
     }
 }
 
@@ -168,36 +164,39 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Seconds by which past visits alike are to be moved so that their median is the usual length.
-    pub(super) fn longer(&self, signs: &Signs) -> i64 {
-        let hours = self.trees.at(&signs.inputs) - signs.median;
-        floor((hours * 3600.0).clamp(-MOST, MOST))
+    /// The usual length, seconds.
+    pub(super) fn usual(&self, signs: &Signs) -> i64 {
+        floor(self.trees.at(&signs.inputs) * 3600.0)
     }
 }
 
-/// The lesson of a week, which depends on the log before it only, with what it was learned from.
+/// The lessons of some weeks, each of which depends on the log before it only, with what they were learned from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Leavings {
     /// By local day: visits looked at, in their order, with what was to be seen of each.
     seen: BTreeMap<i32, Vec<Option<Signs>>>,
-    week: Option<(i32, Option<Leaving>)>,
+    /// By Monday; `None` where too little was known.
+    weeks: BTreeMap<i32, Option<Leaving>>,
 }
 
 impl Leavings {
     /// The lesson that holds on local day `day`; `None` if too little was known, or it was not asked for.
     pub(crate) fn of(&self, day: i32) -> Option<&Leaving> {
-        let (week, leaving) = self.week.as_ref()?;
-        leaving.as_ref().filter(|_| *week == monday(day))
+        self.weeks.get(&monday(day))?.as_ref()
     }
 
-    /// Learns what holds on local day `day`, unless it is known, and forgets what is older.
-    pub(crate) fn learn(&mut self, world: World<'_>, day: i32, threads: usize) {
-        let week = monday(day);
-        if self.week.as_ref().is_none_or(|(known, _)| *known != week) {
-            self.look(world, week, threads);
-            self.week = Some((week, self.lesson(world, week)));
-            self.seen.retain(|day, _| *day >= week - DAYS);
+    /// Learns what held on local day `day` and on each of the `before` days before it, unless it is known, and forgets what is older.
+    pub(crate) fn learn(&mut self, world: World<'_>, (day, before): (i32, i32), threads: usize) {
+        let oldest = monday(day - before);
+        self.weeks.retain(|week, _| *week >= oldest);
+        let mondays = (oldest..=day).step_by(WEEK);
+        for week in mondays {
+            if !self.weeks.contains_key(&week) {
+                self.look(world, week, threads);
+                self.weeks.insert(week, self.lesson(world, week));
+            }
         }
+        self.seen.retain(|day, _| *day >= oldest - DAYS);
     }
 
     /// Notes what was to be seen of the visits of the days before `until`, each from what was known at its midnight.
@@ -246,7 +245,7 @@ impl Leavings {
 }
 
 fn monday(day: i32) -> i32 {
-    day - (day - 1).rem_euclid(WEEK)
+    day - (day - 1).rem_euclid(7)
 }
 
 /// Places of the visits of a day that are looked at.
@@ -321,7 +320,7 @@ mod tests {
         let mut count = 0;
         for visit in log.visits().filter(|v| v.day >= last - 10) {
             let view = log.view(visit.start);
-            leavings.learn(world, visit.day, 1);
+            leavings.learn(world, (visit.day, 0), 1);
             let kinds = Days::new(&view, visit.day, &off, HALF_LIFE);
             let present = Present::of(&visit, visit.start);
             for (error, leaving) in errors.iter_mut().zip([None, leavings.of(visit.day)]) {
@@ -363,12 +362,12 @@ mod tests {
         let first: DateTime<Utc> = FIRST.parse().unwrap();
         let day = log.clock(first.timestamp()).0 + 85;
         let (mut once, mut often) = (Leavings::default(), Leavings::default());
-        once.learn(world, day, 2);
+        once.learn(world, (day, 0), 2);
         for back in (0..6).rev() {
-            often.learn(world, day - 3 * back, 1);
+            often.learn(world, (day - 3 * back, 0), 1);
         }
         let signs = once.seen[&(day - 10)][3].unwrap();
-        let longer = |l: &Leavings| l.of(day).map(|l| l.longer(&signs));
+        let longer = |l: &Leavings| l.of(day).map(|l| l.usual(&signs));
         assert!(longer(&once).is_some());
         assert_eq!(longer(&once), longer(&often));
     }

@@ -59,7 +59,7 @@ struct Day {
 }
 
 /// Days apart, as what it counts for by its half-life.
-fn fade(days: i32, half_life: f64) -> f64 {
+pub(super) fn fade(days: i32, half_life: f64) -> f64 {
     (-f64::from(days) / half_life).exp2()
 }
 
@@ -77,7 +77,7 @@ impl Known<'_> {
         (self.today - DAYS..self.today).filter_map(of).collect()
     }
 
-    fn alike(&self, a: usize, b: usize) -> f64 {
+    pub(super) fn alike(&self, a: usize, b: usize) -> f64 {
         let other = if a == b {
             1.0
         } else {
@@ -235,7 +235,7 @@ fn levels(known: &Known<'_>, days: &[Day], (of_level, of_kind): (f64, f64)) -> (
 
 /// Weighted quantiles of values in order at [`PLACES`] levels evenly from 0 to 1: each value stands in the middle of its weight, between
 /// two it is linear.
-fn quantiles(values: &[(f64, f64)]) -> Vec<f64> {
+pub(super) fn quantiles(values: &[(f64, f64)]) -> Vec<f64> {
     let total: f64 = values.iter().map(|v| v.1).sum();
     let mut places = Vec::with_capacity(values.len());
     let mut below = 0.0;

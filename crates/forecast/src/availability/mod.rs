@@ -3,6 +3,7 @@
 mod ahead;
 mod blend;
 mod calibrate;
+mod change;
 mod come;
 mod coming;
 mod crowd;

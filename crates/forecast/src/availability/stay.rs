@@ -36,6 +36,8 @@ const SAME_GROUP: f64 = 4.0;
 const MOST: usize = 3000;
 const FEW_DAYS: i64 = 28;
 const SPREAD: i64 = 56;
+/// Odds for or against past visits that lasted longer than is usual for one like this, at most.
+const ODDS: f64 = 5.0;
 /// Where no past visit lasted as long: so much longer.
 const BEYOND_HOURS: f64 = 4.0;
 
@@ -163,21 +165,25 @@ impl<'a> Stays<'a> {
     pub(crate) fn of(&self, visit: &Present, kind: usize) -> Rests {
         let so_far = self.view.until - visit.start;
         let all: Vec<_> = self.alike(visit, kind).collect();
-        let longer = self.leaving.map_or(0, |leaving| {
-            Signs::of(visit, kind, self.plugged(visit), &all)
-                .map_or(0, |signs| leaving.longer(&signs))
+        let usual = self.leaving.and_then(|leaving| {
+            let signs = Signs::of(visit, kind, self.plugged(visit), &all)?;
+            Some(leaving.usual(&signs))
         });
-        let lasted = all.iter().map(|a| (a, (a.length + longer).max(60)));
-        let mut found: Vec<(Rest, f64)> = lasted
-            .filter(|(_, length)| *length > so_far)
-            .map(|(a, length)| {
+        let odds = usual.map_or(1.0, |usual| odds(&all, usual));
+        let chance = |a: &Alike<'_>| {
+            let longer = usual.is_some_and(|usual| a.length >= usual);
+            a.weight * if longer { odds } else { 1.0 }
+        };
+        let longer = all.iter().filter(|a| a.length > so_far);
+        let mut found: Vec<(Rest, f64)> = longer
+            .map(|a| {
                 let rest = Rest {
-                    length,
+                    length: a.length,
                     energy: a.past.energy,
                     charge: visit.rating.unwrap_or(a.past.charge),
                     slack: visit.slack.or(a.past.slack),
                 };
-                (rest, a.weight)
+                (rest, chance(a))
             })
             .collect();
         if found.is_empty() {
@@ -203,6 +209,19 @@ impl<'a> Stays<'a> {
                 (rest, 1.0)
             })
             .collect()
+    }
+}
+
+/// Odds for past visits that lasted at least `usual` seconds against shorter ones, so that half last as long; within [`ODDS`].
+fn odds(all: &[Alike<'_>], usual: i64) -> f64 {
+    let weight = |a: &Alike<'_>| a.weight;
+    let total: f64 = all.iter().map(weight).sum();
+    let longer = all.iter().filter(|a| a.length >= usual);
+    let longer: f64 = longer.map(weight).sum();
+    if longer > 0.0 {
+        ((total - longer) / longer).clamp(1.0 / ODDS, ODDS)
+    } else {
+        1.0
     }
 }
 

@@ -10,8 +10,8 @@ use crate::Quantity;
 
 /// Weeks of the two that repeat the same weekday.
 pub(crate) const WEEKS: [usize; 2] = [8, 26];
-/// All that needs no model: after those, what is usual at the present level, at two paces.
-pub(crate) const USUAL: usize = WEEKS.len() + super::level::PACES.len();
+/// All that needs no model: after those, what is usual at the present level, at two paces, and what is there now with its usual change.
+pub(crate) const USUAL: usize = WEEKS.len() + super::level::PACES.len() + 1;
 /// Days looked back on.
 pub(crate) const DAYS: i64 = 7 * 26 + 4;
 /// Samples below which nothing is usual.
@@ -54,6 +54,44 @@ impl Past<'_> {
             }
             some
         })
+    }
+}
+
+/// Sorted samples of the hours before and after an instant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Between<'a> {
+    pub(crate) before: &'a [f32],
+    pub(crate) after: &'a [f32],
+    /// Part of the hour that has passed.
+    pub(crate) part: f64,
+}
+
+impl<'a> Between<'a> {
+    /// Of `hours` of samples from some instant on, `since` seconds after it; `None` where a sample is missing.
+    pub(crate) fn of<'h: 'a>(
+        hours: impl Fn(usize) -> Option<&'h [f32]>,
+        since: i64,
+    ) -> Option<Self> {
+        let hour = |h: i64| {
+            let samples = hours(usize::try_from(h).ok()?)?;
+            (!samples.is_empty()).then_some(samples)
+        };
+        let part = real(since.rem_euclid(3600)) / 3600.0;
+        let before = hour(since.div_euclid(3600))?;
+        let after = if part > 0.0 {
+            hour(since.div_euclid(3600) + 1)?
+        } else {
+            before
+        };
+        Some(Self {
+            before,
+            after,
+            part,
+        })
+    }
+
+    pub(crate) fn at(&self, level: f64) -> f64 {
+        (1.0 - self.part) * linear(self.before, level) + self.part * linear(self.after, level)
     }
 }
 

@@ -8,12 +8,12 @@ use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
 use super::joint::{Paths, share_out};
 use super::learn::{Learned, Lesson, World, hour};
-use super::leaving::Leaving;
 use super::log::Log;
 use super::num::size;
 use super::paths::Grid;
 use super::reduce::reduce;
 use super::simulate::{Draw, Engine, way};
+use super::usual::{Between, USUAL};
 use crate::Quantity;
 use units::Band;
 
@@ -110,7 +110,7 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "6";
+    pub const VERSION: &'static str = "7";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
@@ -165,7 +165,7 @@ impl<'a> Forecaster<'a> {
             step: ask.step.num_seconds().max(1),
             count: steps(ask),
         };
-        let engine = self.engine(grid, None, ask.seed);
+        let engine = self.engine(grid, ask.seed);
         let rhythm = engine.rhythm();
         let (drawn, mut groups) = engine.paths(Draw {
             paths: ask.paths.max(1),
@@ -175,8 +175,10 @@ impl<'a> Forecaster<'a> {
         let mut paths = drawn.clone();
         let fallen_back = self.learned.alarm();
         let ways = engine.ways();
-        for (quantity, lesson) in QUANTITIES.into_iter().zip(self.learned.lessons()) {
-            self.correct(&mut paths, grid, quantity, (lesson, ways));
+        let lessons = QUANTITIES.into_iter().zip(self.learned.lessons());
+        let changed = self.world().changed(at, &drawn);
+        for ((quantity, lesson), changed) in lessons.zip(&changed) {
+            self.correct(&mut paths, grid, quantity, (lesson, ways, changed));
         }
         if fallen_back {
             self.fall_back(&mut paths, grid);
@@ -212,8 +214,7 @@ impl<'a> Forecaster<'a> {
             step: 3600,
             count: usize::try_from(hours).unwrap_or(0) + 1,
         };
-        let leaving = self.learned.leaving(self.log.clock(at).0);
-        let engine = self.engine(grid, leaving, ask.seed);
+        let engine = self.engine(grid, ask.seed);
         let mut paths = engine.stays(ask.paths.max(1), ask.threads);
         let profiles = profiles(&paths, grid);
         reduce(&profiles, count.max(1))
@@ -228,7 +229,8 @@ impl<'a> Forecaster<'a> {
             .collect()
     }
 
-    fn engine(&self, grid: Grid, leaving: Option<&Leaving>, base: u64) -> Engine<'_> {
+    fn engine(&self, grid: Grid, base: u64) -> Engine<'_> {
+        let leaving = self.learned.leaving(self.log.clock(grid.start).0);
         let view = self.log.view(grid.start);
         Engine::new(view, &self.off, leaving, grid, seed(base, grid.start))
     }
@@ -239,7 +241,7 @@ impl<'a> Forecaster<'a> {
         paths: &mut Paths,
         grid: Grid,
         quantity: Quantity,
-        (lesson, ways): (&Lesson, usize),
+        (lesson, ways, changed): (&Lesson, usize, &[Vec<f32>]),
     ) {
         let count = paths.steps();
         for step in 0..count {
@@ -255,7 +257,13 @@ impl<'a> Forecaster<'a> {
             }
             let mut column: Vec<f32> = paths.column(quantity, step).collect();
             if step > 0 {
-                let usual = std::array::from_fn(|which| lesson.usual(grid.start + ahead, which));
+                let usual = std::array::from_fn(|which| {
+                    if which + 1 < USUAL {
+                        lesson.usual(grid.start + ahead, which)
+                    } else {
+                        Between::of(|h| changed.get(h).map(Vec::as_slice), ahead)
+                    }
+                });
                 lesson
                     .blend
                     .apply(&mut column, lead, |p| way(p, ways), &usual);

@@ -46,7 +46,7 @@ pub(super) fn score(
     for visit in in_test().filter(|v| !said_by_some || v.said_end.is_some()) {
         let view = log.view(visit.start);
         if kinds.as_ref().is_none_or(|(day, _)| *day != visit.day) {
-            leavings.learn(world, visit.day, threads);
+            leavings.learn(world, (visit.day, 0), threads);
             kinds = Some((visit.day, Days::new(&view, visit.day, off, HALF_LIFE)));
         }
         let Some((_, days)) = &kinds else { continue };
