@@ -10,6 +10,7 @@ mod crowd;
 mod donor;
 mod drift;
 mod drivers;
+mod given;
 mod hole;
 mod joint;
 mod kind;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
 use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
+use super::given;
 use super::joint::{Paths, share_out};
 use super::learn::{Learned, Lesson, World, hour};
 use super::log::Log;
@@ -179,6 +180,9 @@ impl<'a> Forecaster<'a> {
         let changed = self.world().changed(at, &drawn);
         for ((quantity, lesson), changed) in lessons.zip(&changed) {
             self.correct(&mut paths, grid, quantity, (lesson, ways, changed));
+            if matches!(quantity, Quantity::PowerUp | Quantity::PowerDown) {
+                given::follow(&mut paths, &drawn, quantity);
+            }
         }
         if fallen_back {
             self.fall_back(&mut paths, grid);
