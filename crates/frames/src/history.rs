@@ -1,6 +1,6 @@
 //! Scenarios of `shoal forecast evaluate`: past visits of a pool, and the calendar known to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -89,7 +89,10 @@ pub fn load(file: &Path, data_dir: &Path) -> Result<Scenario, InputError> {
     let discharge_kw = history
         .need("discharge_kw", "kW a vehicle could feed back")?
         .number(KW_OR_NONE)?;
-    let (visits, summary) = visits(&mut history, file, data_dir, zone)?;
+    let (mut visits, summary) = visits(&mut history, file, data_dir, zone)?;
+    if let Some(sites) = history.get("sites") {
+        at_sites(&mut visits, &sites)?;
+    }
     history.finish()?;
     let (off, special) = calendar(root.get("calendar"))?;
     root.finish()?;
@@ -174,6 +177,25 @@ fn visits(
     Ok((visits.collect(), summary))
 }
 
+/// Leaves visits at the named sites alone.
+fn at_sites(visits: &mut Vec<Visit>, sites: &Leaf<'_>) -> Result<(), InputError> {
+    let mut names = BTreeSet::new();
+    for leaf in sites.list() {
+        let name = leaf.text("the name of a site")?;
+        if !visits.iter().any(|v| v.site_id == name) {
+            let known: BTreeSet<&str> = visits.iter().map(|v| v.site_id.as_str()).collect();
+            let known: Vec<&str> = known.into_iter().take(8).collect();
+            return Err(leaf.error(format!(
+                "no visit at {name:?}, expected a site of the table, as in {}",
+                known.join(", ")
+            )));
+        }
+        names.insert(name.to_owned());
+    }
+    visits.retain(|v| names.contains(&v.site_id));
+    Ok(())
+}
+
 /// A canonical session took what brought it to its required level; with an unknown level at arrival that is its whole requirement.
 fn canonical(session: &sessions::Session) -> Visit {
     let arrival = session.energy_arrival_kwh.unwrap_or(0.0);
@@ -255,6 +277,30 @@ special = [[2018-06-04, 2018-06-06]]
     }
 
     #[test]
+    fn visits_at_other_sites_are_left_out() {
+        let visit = |site: &str| Visit {
+            site_id: site.to_owned(),
+            ..read(SCENARIO).unwrap().visits.remove(0)
+        };
+        let kept = |names: &str| {
+            let text = format!("sites = {names}");
+            let tree = DeTable::parse(&text).unwrap();
+            let source = Source {
+                file: Path::new("s.toml"),
+                text: &text,
+            };
+            let mut root = Branch::root(source, tree.get_ref());
+            let mut visits = vec![visit("east"), visit("west"), visit("east")];
+            at_sites(&mut visits, &root.get("sites").unwrap()).map_err(|e| e.to_string())?;
+            Ok(visits.len())
+        };
+        assert_eq!(kept("[\"east\"]"), Ok(2));
+        assert_eq!(kept("[\"east\", \"west\"]"), Ok(3));
+        let error: String = kept("[\"north\"]").unwrap_err();
+        assert!(error.ends_with("as in east, west"), "{error}");
+    }
+
+    #[test]
     fn a_scenario_that_is_wrong_names_line_and_key() {
         for (from, to, expected) in [
             (
@@ -267,6 +313,11 @@ special = [[2018-06-04, 2018-06-06]]
                 "discharge_kw = 11.0",
                 "discharge_kw = -1",
                 "history.discharge_kw",
+            ),
+            (
+                "discharge_kw = 11.0",
+                "discharge_kw = 11.0\nsites = [\"Delft\"]",
+                "no visit at \"Delft\", expected a site of the table",
             ),
             ("Europe/Amsterdam", "Mars/Olympus", "zone"),
             (
