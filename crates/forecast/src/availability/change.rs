@@ -65,7 +65,6 @@ mod tests {
 
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
-    use units::{Energy, Interval, Power};
 
     use super::super::donor::HALF_LIFE;
     use super::super::kind::Days;
@@ -79,20 +78,7 @@ mod tests {
         let day = |d: i64, from: i64| first + TimeDelta::days(d) + TimeDelta::hours(from);
         let daily = (0..40).flat_map(|d| (0..4).map(move |_| (day(d, 8), day(d, 12))));
         let lasting = (0..3).map(|_| (day(30, 0), day(50, 0)));
-        let visit = |(start, end)| Visit {
-            span: Interval::try_new(start, end).unwrap(),
-            energy: Energy::from_kwh(5.0),
-            charge: Power::from_watts(5_000),
-            rating: None,
-            discharge: Power::from_watts(11_000),
-            outlet: None,
-            user: None,
-            group: 0,
-            class: 0,
-            metered: None,
-            slack: None,
-            said: None,
-        };
+        let visit = |(start, end)| Visit::made(start, end - start, 5.0);
         daily.chain(lasting).map(visit).collect()
     }
 

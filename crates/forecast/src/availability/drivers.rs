@@ -169,7 +169,6 @@ mod tests {
 
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
-    use units::{Energy, Interval, Power};
 
     use super::super::log::Log;
     use super::super::paths::Grid;
@@ -178,18 +177,8 @@ mod tests {
 
     fn visit(start: DateTime<Utc>, hours: i64, user: u32) -> Visit {
         Visit {
-            span: Interval::try_new(start, start + TimeDelta::hours(hours)).unwrap(),
-            energy: Energy::from_kwh(8.0),
-            charge: Power::from_watts(5_000),
-            rating: None,
-            discharge: Power::from_watts(11_000),
-            outlet: None,
             user: Some(user),
-            group: 0,
-            class: 0,
-            metered: None,
-            slack: None,
-            said: None,
+            ..Visit::made(start, TimeDelta::hours(hours), 8.0)
         }
     }
 

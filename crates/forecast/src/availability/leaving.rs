@@ -262,7 +262,7 @@ mod tests {
     use chrono_tz::Tz;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
-    use units::{Energy, Interval, Power};
+    use units::{Energy, Power};
 
     use super::super::log::Log;
     use super::super::visit::{Said, Visit};
@@ -283,21 +283,13 @@ mod tests {
                 let said = rng.random_range(120..600);
                 let stay = if kwh < 20.0 { said / 2 } else { said };
                 visits.push(Visit {
-                    span: Interval::try_new(start, start + TimeDelta::minutes(stay)).unwrap(),
-                    energy: Energy::from_kwh(kwh.min(10.0)),
                     charge: Power::from_watts(6_600),
-                    rating: None,
                     discharge: Power::ZERO,
-                    outlet: None,
-                    user: None,
-                    group: 0,
-                    class: 0,
-                    metered: None,
-                    slack: None,
                     said: Some(Said {
                         departure: start + TimeDelta::minutes(said),
                         energy: Some(Energy::from_kwh(kwh)),
                     }),
+                    ..Visit::made(start, TimeDelta::minutes(stay), kwh.min(10.0))
                 });
             }
         }

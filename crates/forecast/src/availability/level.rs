@@ -266,7 +266,6 @@ mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
     use proptest::prelude::*;
-    use units::{Energy, Interval, Power};
 
     use super::super::visit::Visit;
     use super::*;
@@ -281,18 +280,8 @@ mod tests {
         let visits = visits.map(|(day, car, hour)| {
             let start = first + TimeDelta::days(day.into()) + TimeDelta::hours(hour);
             Visit {
-                span: Interval::try_new(start, start + TimeDelta::hours(2)).unwrap(),
-                energy: Energy::from_kwh(5.0),
-                charge: Power::from_watts(5_000),
-                rating: None,
-                discharge: Power::from_watts(11_000),
-                outlet: None,
                 user: u32::try_from(car).ok(),
-                group: 0,
-                class: 0,
-                metered: None,
-                slack: None,
-                said: None,
+                ..Visit::made(start, TimeDelta::hours(2), 5.0)
             }
         });
         Log::new(Tz::UTC, visits.collect::<Vec<_>>())

@@ -100,7 +100,6 @@ mod tests {
 
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
-    use units::{Energy, Interval, Power};
 
     use super::super::log::Log;
     use super::super::visit::Visit;
@@ -111,20 +110,7 @@ mod tests {
         let all = (0..80).flat_map(|day| (0..10 + day % 4).map(move |car| (day, car)));
         let visits = all.map(|(day, car)| {
             let start = first + TimeDelta::days(day) + TimeDelta::minutes(480 + 7 * car);
-            Visit {
-                span: Interval::try_new(start, start + TimeDelta::hours(5)).unwrap(),
-                energy: Energy::from_kwh(9.0),
-                charge: Power::from_watts(5_000),
-                rating: None,
-                discharge: Power::from_watts(11_000),
-                outlet: None,
-                user: None,
-                group: 0,
-                class: 0,
-                metered: None,
-                slack: None,
-                said: None,
-            }
+            Visit::made(start, TimeDelta::hours(5), 9.0)
         });
         Log::new(Tz::UTC, visits.collect::<Vec<_>>())
     }

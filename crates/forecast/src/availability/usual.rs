@@ -111,7 +111,6 @@ pub(crate) fn linear(sorted: &[f32], level: f64) -> f64 {
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
-    use units::{Energy, Interval, Power};
 
     use super::super::visit::Visit;
     use super::*;
@@ -122,18 +121,8 @@ mod tests {
         cars.map(|(day, car)| {
             let start = first + TimeDelta::days(day) + TimeDelta::hours(10);
             Visit {
-                span: Interval::try_new(start, start + TimeDelta::hours(2)).unwrap(),
-                energy: Energy::from_kwh(5.0),
-                charge: Power::from_watts(5_000),
-                rating: None,
-                discharge: Power::from_watts(11_000),
-                outlet: None,
                 user: u32::try_from(car).ok(),
-                group: 0,
-                class: 0,
-                metered: None,
-                slack: None,
-                said: None,
+                ..Visit::made(start, TimeDelta::hours(2), 5.0)
             }
         })
         .collect()

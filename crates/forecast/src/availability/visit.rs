@@ -40,6 +40,27 @@ pub struct Visit {
     pub said: Option<Said>,
 }
 
+#[cfg(test)]
+impl Visit {
+    /// A visit of so many kWh at 5 kW of which nothing else is known, for tests.
+    pub(crate) fn made(start: DateTime<Utc>, stay: chrono::TimeDelta, kwh: f64) -> Self {
+        Self {
+            span: Interval::try_new(start, start + stay).unwrap(),
+            energy: Energy::from_kwh(kwh),
+            charge: Power::from_watts(5_000),
+            rating: None,
+            discharge: Power::from_watts(11_000),
+            outlet: None,
+            user: None,
+            group: 0,
+            class: 0,
+            metered: None,
+            slack: None,
+            said: None,
+        }
+    }
+}
+
 /// A driver's own statement at plug-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
