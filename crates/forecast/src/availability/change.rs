@@ -66,10 +66,8 @@ mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
 
-    use super::super::donor::HALF_LIFE;
-    use super::super::kind::Days;
+    use super::super::learn::World;
     use super::super::log::Log;
-    use super::super::observed::Observed;
     use super::super::visit::Visit;
     use super::*;
 
@@ -87,19 +85,12 @@ mod tests {
         let first: DateTime<Utc> = "2019-03-04T00:00:00Z".parse().unwrap();
         let log = Log::new(Tz::UTC, visits(first));
         let origin = (first + TimeDelta::days(day) + TimeDelta::hours(6)).timestamp();
-        let off = BTreeSet::new();
-        let view = log.view(origin);
-        let (today, _) = log.clock(origin);
-        let kinds = Days::new(&view, today, &off, HALF_LIFE);
-        let span = (i64::from(DAYS) + 2, 3600);
-        let known = Known {
+        let world = World {
             log: &log,
-            off: &off,
-            kinds: &kinds,
-            observed: &Observed::by_kinds(&view, &kinds, &off, span),
-            today,
+            off: &BTreeSet::new(),
         };
-        changed(known, Quantity::PluggedIn, (origin, now), 36)
+        let said = |known: Known<'_>| changed(known, Quantity::PluggedIn, (origin, now), 36);
+        world.small(origin, DAYS, said).unwrap()
     }
 
     #[test]

@@ -13,12 +13,12 @@ use super::kind::Days;
 use super::leaving::{Leaving, Leavings};
 use super::level::Known;
 use super::log::Log;
-use super::num::{floor, narrow, size};
+use super::num::{floor, size};
 use super::observed::Observed;
 use super::outlook::Outlooks;
 use super::paths::Grid;
 use super::simulate::{Draw, Engine, is_small, way};
-use super::usual::{self, Between, USUAL, linear};
+use super::usual::{self, Between, USUAL, at_levels};
 use super::walk::{Ask, QUANTITIES, seed};
 use crate::parallel::each;
 use crate::{LEVELS, Quantity};
@@ -247,11 +247,9 @@ impl Learned {
                 let Some(outcome) = outcome.filter(|_| target <= at) else {
                     continue;
                 };
-                let levels =
-                    |s: Vec<f32>| (!s.is_empty()).then(|| LEVELS.map(|l| narrow(linear(&s, l))));
                 let usual = usual
                     .entry(target)
-                    .or_insert_with(|| past.samples(quantity, target).map(levels));
+                    .or_insert_with(|| past.samples(quantity, target).map(|s| at_levels(&s)));
                 let since = usize::try_from((target - midnight) / 3600).unwrap_or(0);
                 let [fast, slow] = self.outlooks.said(begun, place, since);
                 let ways = kept.levels[place * KEPT_HOURS + lead - 1];
@@ -315,32 +313,41 @@ impl World<'_> {
         self.off.contains(&day) || (day - 1).rem_euclid(7) >= 5
     }
 
-    /// What is there at `origin`, as `paths` have it, with its usual change: quantity by quantity, hour by hour from the origin on.
-    /// Nothing of a large pool.
-    pub(crate) fn changed(&self, origin: i64, paths: &Paths) -> Vec<Vec<Vec<f32>>> {
-        let view = self.log.view(origin);
+    /// What `look` makes of the last `days` days as they were known at `at`; `None` of a large pool, where days say enough.
+    pub(crate) fn small<T>(
+        &self,
+        at: i64,
+        days: i32,
+        look: impl FnOnce(Known<'_>) -> T,
+    ) -> Option<T> {
+        let view = self.log.view(at);
         if !is_small(&view) {
-            return vec![Vec::new(); QUANTITIES.len()];
+            return None;
         }
-        let (today, _) = self.log.clock(origin);
+        let (today, _) = self.log.clock(at);
         let kinds = Days::new(&view, today, self.off, HALF_LIFE);
-        let span = (i64::from(change::DAYS) + 2, 3600);
-        let observed = Observed::by_kinds(&view, &kinds, self.off, span);
-        let known = Known {
+        let span = (i64::from(days) + 2, 3600);
+        Some(look(Known {
             log: self.log,
             off: self.off,
             kinds: &kinds,
-            observed: &observed,
+            observed: &Observed::by_kinds(&view, &kinds, self.off, span),
             today,
-        };
-        let of = |quantity: Quantity| {
+        }))
+    }
+
+    /// What is there at `origin`, as `paths` have it, with its usual change: quantity by quantity, hour by hour from the origin on.
+    /// Nothing of a large pool, and nothing of energy.
+    pub(crate) fn changed(&self, origin: i64, paths: &Paths) -> [Vec<Vec<f32>>; QUANTITIES.len()] {
+        let of = |known: Known<'_>, quantity: Quantity| {
             if quantity == Quantity::EnergyNeeded {
                 return Vec::new();
             }
             let now = f64::from(calibrate::at(&paths.sorted(quantity, 0), 0.5));
             change::changed(known, quantity, (origin, now), KEPT_HOURS)
         };
-        QUANTITIES.into_iter().map(of).collect()
+        let all = |known: Known<'_>| QUANTITIES.map(|q| of(known, q));
+        self.small(origin, change::DAYS, all).unwrap_or_default()
     }
 
     /// The naive model of vehicles plugged in at `target`, from counts known at `at`: same weekday and clock of the last eight
@@ -382,10 +389,10 @@ fn kept(paths: &Paths, ways: usize, world: World<'_>, origin: i64) -> Kept {
         }
     }
     let fine = world.changed(origin, paths);
-    let coarse = |s: &Vec<f32>| (!s.is_empty()).then(|| LEVELS.map(|l| narrow(linear(s, l))));
+    let at = |hours: &Vec<Vec<f32>>, lead: usize| at_levels(hours.get(lead)?);
     let changed = fine
         .iter()
-        .flat_map(|hours| (1..=KEPT_HOURS).map(move |lead| hours.get(lead).and_then(coarse)));
+        .flat_map(|hours| (1..=KEPT_HOURS).map(move |lead| at(hours, lead)));
     Kept {
         levels,
         changed: changed.collect(),

@@ -38,13 +38,13 @@ const FURTHEST: usize = 5;
 /// Places of the quantiles laid down, evenly from 0 to 1: every level of the score is one of them.
 const PLACES: usize = 41;
 
-/// The past days as they were known at a midnight.
+/// The past days as they were known at an instant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known<'a> {
     pub(crate) log: &'a Log,
     pub(crate) off: &'a BTreeSet<i32>,
     pub(crate) kinds: &'a Days,
-    /// By the hour; holds [`DAYS`] days before `today`.
+    /// By the hour; holds the days looked back on before `today`.
     pub(crate) observed: &'a Observed,
     pub(crate) today: i32,
 }
@@ -267,6 +267,7 @@ mod tests {
     use chrono_tz::Tz;
     use proptest::prelude::*;
 
+    use super::super::learn::World;
     use super::super::visit::Visit;
     use super::*;
 
@@ -291,24 +292,19 @@ mod tests {
     fn medians(log: &Log, days: i32, (ahead, hour): (i64, i64)) -> Option<[f32; PACES.len()]> {
         let first: DateTime<Utc> = FIRST.parse().unwrap();
         let midnight = (first + TimeDelta::days(days.into())).timestamp();
-        let view = log.view(midnight);
-        let (today, _) = log.clock(midnight);
-        let off = BTreeSet::new();
-        let kinds = Days::new(&view, today, &off, 24.0);
-        let observed = Observed::by_kinds(&view, &kinds, &off, (i64::from(DAYS) + 2, 3600));
-        let known = Known {
+        let world = World {
             log,
-            off: &off,
-            kinds: &kinds,
-            observed: &observed,
-            today,
+            off: &BTreeSet::new(),
         };
-        let usual = PACES.map(|pace| Usual::new(known, Quantity::PluggedIn, pace));
-        let target = midnight + 86_400 * ahead + 3600 * hour;
-        let [Some(fast), Some(slow)] = &usual else {
-            return None;
+        let medians = |known: Known<'_>| {
+            let usual = PACES.map(|pace| Usual::new(known, Quantity::PluggedIn, pace));
+            let target = midnight + 86_400 * ahead + 3600 * hour;
+            let [Some(fast), Some(slow)] = &usual else {
+                return None;
+            };
+            Some([fast, slow].map(|u| u.at(target)[(PLACES - 1) / 2]))
         };
-        Some([fast, slow].map(|u| u.at(target)[(PLACES - 1) / 2]))
+        world.small(midnight, DAYS, medians)?
     }
 
     #[test]

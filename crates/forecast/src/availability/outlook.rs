@@ -3,17 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::calibrate::KEPT;
-use super::donor::HALF_LIFE;
-use super::kind::Days;
 use super::learn::{USUAL_HOURS, World};
 use super::level::{self, Known, PACES, Usual};
-use super::num::narrow;
-use super::observed::Observed;
-use super::simulate::is_small;
-use super::usual::linear;
+use super::usual::at_levels;
 use super::walk::QUANTITIES;
+use crate::Quantity;
 use crate::parallel::each;
-use crate::{LEVELS, Quantity};
 
 /// Quantiles of one hour at both paces, from the lowest to the highest; empty where nothing is usual.
 type Fine = [Vec<f32>; PACES.len()];
@@ -61,28 +56,13 @@ impl Outlooks {
 }
 
 fn coarse(fine: &Fine) -> Coarse {
-    let levels = |s: &Vec<f32>| (!s.is_empty()).then(|| LEVELS.map(|l| narrow(linear(s, l))));
-    std::array::from_fn(|pace| levels(&fine[pace]))
+    std::array::from_fn(|pace| at_levels(&fine[pace]))
 }
 
 /// What is usual from local day `today` on by what was known at its midnight; nothing of a large pool, where days say enough.
 fn fine(world: World<'_>, today: i32) -> Vec<Vec<Fine>> {
     let midnight = world.log.instant(today, 0);
-    let view = world.log.view(midnight);
-    if !is_small(&view) {
-        return Vec::new();
-    }
-    let kinds = Days::new(&view, today, world.off, HALF_LIFE);
-    let span = (i64::from(level::DAYS) + 2, 3600);
-    let observed = Observed::by_kinds(&view, &kinds, world.off, span);
-    let known = Known {
-        log: world.log,
-        off: world.off,
-        kinds: &kinds,
-        observed: &observed,
-        today,
-    };
-    let of = |quantity: Quantity| {
+    let of = |known: Known<'_>, quantity: Quantity| {
         let usual = PACES.map(|pace| Usual::new(known, quantity, pace));
         let at = |target: i64| {
             let of = |u: &Option<Usual<'_>>| u.as_ref().map_or_else(Vec::new, |u| u.at(target));
@@ -91,7 +71,8 @@ fn fine(world: World<'_>, today: i32) -> Vec<Vec<Fine>> {
         let targets = (0..USUAL_HOURS).map(|h| midnight + 3600 * h);
         targets.map(at).collect()
     };
-    QUANTITIES.into_iter().map(of).collect()
+    let all = |known: Known<'_>| QUANTITIES.map(|q| of(known, q)).into();
+    world.small(midnight, level::DAYS, all).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::calibrate::KEPT;
 use super::kind::{Days, OFF};
 use super::log::Log;
 use super::num::{index, narrow, real, size};
 use super::observed::Observed;
-use crate::Quantity;
+use crate::{LEVELS, Quantity};
 
 /// Weeks of the two that repeat the same weekday.
 pub(crate) const WEEKS: [usize; 2] = [8, 26];
@@ -93,6 +94,11 @@ impl<'a> Between<'a> {
     pub(crate) fn at(&self, level: f64) -> f64 {
         (1.0 - self.part) * linear(self.before, level) + self.part * linear(self.after, level)
     }
+}
+
+/// Sorted samples at the levels of the score; `None` without any.
+pub(crate) fn at_levels(sorted: &[f32]) -> Option<[f32; KEPT]> {
+    (!sorted.is_empty()).then(|| LEVELS.map(|l| narrow(linear(sorted, l))))
 }
 
 /// Value of sorted samples at a level, linear between them (Hyndman and Fan 1996, definition 7); zero without any.

@@ -176,9 +176,13 @@ impl<'a> Forecaster<'a> {
         let mut paths = drawn.clone();
         let fallen_back = self.learned.alarm();
         let ways = engine.ways();
-        let lessons = QUANTITIES.into_iter().zip(self.learned.lessons());
-        let changed = self.world().changed(at, &drawn);
-        for ((quantity, lesson), changed) in lessons.zip(&changed) {
+        let lessons = self.learned.lessons();
+        let changed = if lessons.is_empty() {
+            Default::default()
+        } else {
+            self.world().changed(at, &drawn)
+        };
+        for ((quantity, lesson), changed) in QUANTITIES.into_iter().zip(lessons).zip(&changed) {
             self.correct(&mut paths, grid, quantity, (lesson, ways, changed));
             if matches!(quantity, Quantity::PowerUp | Quantity::PowerDown) {
                 given::follow(&mut paths, &drawn, quantity);
