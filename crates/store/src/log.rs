@@ -159,6 +159,9 @@ impl Subscription {
     /// Says that everything up to and with `position` has had its effect. An older offset than before changes nothing, nor does
     /// one of a partition that went to another reader of the group: that one meets those records again.
     ///
+    /// On Kafka, while the group shares out its partitions anew, it may take effect later: with the next, or before a partition goes. A
+    /// process that ends before then meets those records again.
+    ///
     /// # Errors
     /// [`LogError::Commit`] if it could not be stored, [`LogError::NoGroup`] without a group.
     pub async fn commit(&mut self, position: &Position) -> Result<(), LogError> {

@@ -506,7 +506,7 @@ async fn two_readers_of_a_group_share_a_topic_and_one_takes_over_from_the_other(
     let mut appended = 0;
     let deadline = std::time::Instant::now() + Duration::from_secs(180);
     // Alone, it has everything.
-    while first.position().total() < 60 {
+    while first.position().total() < 60 || first.position().partitions().count() < 3 {
         log.append(numbered(A, appended..appended + 20))
             .await
             .unwrap();
@@ -514,8 +514,27 @@ async fn two_readers_of_a_group_share_a_topic_and_one_takes_over_from_the_other(
         handle(&mut first, &mut effects).await;
         assert!(std::time::Instant::now() < deadline, "the first reads");
     }
-    // A second one is given its share while records keep coming.
+    // A second one joins and does not read: the first gives up its share to it, and goes on reading the rest.
     let mut second = log.subscribe(A, "shared").await.unwrap();
+    let mut since_given_back = 0;
+    while since_given_back < 3 {
+        log.append(numbered(A, appended..appended + 20))
+            .await
+            .unwrap();
+        appended += 20;
+        let begun = std::time::Instant::now();
+        handle(&mut first, &mut effects).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "a commit waits for who does not read"
+        );
+        since_given_back += u32::from(first.position().partitions().count() < 3);
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the first gives back its share"
+        );
+    }
+    // It is given its share while records keep coming.
     while second.position().is_start() {
         log.append(numbered(A, appended..appended + 20))
             .await

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -10,11 +11,12 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 
 use super::context::{Held, Part, Watch};
 use super::reader::Reader;
 use super::taking::Taking;
-use super::{Kafka, blocking, broker, id, locked, reading};
+use super::{Kafka, broker, id, locked, reading};
 use crate::error::{LogError, StoreError};
 use crate::{Position, Record, Topic};
 
@@ -33,7 +35,11 @@ const AHEAD_KIB: &str = "32768";
 /// Attempts to commit while the group shares out its partitions anew, and the wait between them. What is still open then is
 /// committed with what comes next, or before the partition goes.
 const COMMIT_ATTEMPTS: u32 = 5;
-const COMMIT_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+const COMMIT_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a commit is waited for. A broker answers what one connection asks in turn, and our rejoining of the group only when each
+/// other reader has rejoined: a commit behind it waits for the slowest of them, for minutes if that one does not read.
+const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Subscription {
     log: Kafka,
@@ -45,6 +51,16 @@ pub(crate) struct Subscription {
     ready: VecDeque<Record>,
     /// Where partitions begin is being asked for.
     asking: Option<tokio::task::JoinHandle<Result<(), LogError>>>,
+    /// A commit that the broker has not answered.
+    committing: Option<Committing>,
+}
+
+/// A commit on its way.
+struct Committing {
+    told: Position,
+    answer: oneshot::Receiver<Result<(), KafkaError>>,
+    /// True once it was waited for in vain: others go on without it.
+    late: bool,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -136,6 +152,7 @@ impl Subscription {
             consumer: Arc::new(Reader::new(consumer)),
             ready: VecDeque::new(),
             asking: None,
+            committing: None,
         })
     }
 
@@ -250,13 +267,28 @@ impl Subscription {
     /// What of `position` is held and not committed.
     fn news(&self, position: &Position) -> Option<(TopicPartitionList, Position)> {
         let held = locked(&self.consumer.context().held);
+        self.list(position.partitions().filter(|(partition, offset)| {
+            let part = held.parts.get(partition);
+            part.is_some_and(|part| part.committed < *offset)
+        }))
+    }
+
+    /// What was asked to be committed, is held, and is not.
+    fn open(&self) -> Option<(TopicPartitionList, Position)> {
+        let held = locked(&self.consumer.context().held);
+        let open = held.parts.iter().map(|(id, part)| (*id, part));
+        let open = open.filter(|(_, part)| part.committed < part.asked);
+        self.list(open.map(|(id, part)| (id, part.asked)))
+    }
+
+    /// Offsets as the library takes them, and as a position; none if there are none.
+    fn list(
+        &self,
+        offsets: impl Iterator<Item = (u32, u64)>,
+    ) -> Option<(TopicPartitionList, Position)> {
         let mut list = TopicPartitionList::new();
         let mut told = Position::default();
-        for (partition, offset) in position.partitions() {
-            let part = held.parts.get(&partition);
-            if part.is_none_or(|part| part.committed >= offset) {
-                continue;
-            }
+        for (partition, offset) in offsets {
             let next = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
             list.add_partition_offset(&self.name, id(partition), next)
                 .ok()?;
@@ -290,26 +322,22 @@ impl Subscription {
         };
         self.ask(position);
         for attempt in 1..=COMMIT_ATTEMPTS {
-            let Some((list, told)) = self.news(position) else {
+            let Some((told, answer)) = self.committed().await else {
                 return Ok(());
             };
-            let consumer = Arc::clone(&self.consumer);
             let failed = |source| LogError::Commit {
                 topic,
                 group: group.clone(),
-                position: position.clone(),
+                position: told.clone(),
                 source: Box::new(source),
             };
-            let answer = blocking(move || consumer.commit(&list, CommitMode::Sync)).await;
             match answer.map_err(failed)? {
-                Ok(()) => {
-                    self.note(&told);
-                    return Ok(());
-                }
+                // Perhaps an earlier one: what was asked for since is still open.
+                Ok(()) => self.note(&told),
                 Err(error) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::RebalanceInProgress) if attempt < COMMIT_ATTEMPTS => {
-                        tokio::time::sleep(COMMIT_AGAIN).await;
-                    }
+                    Some(
+                        RDKafkaErrorCode::RebalanceInProgress | RDKafkaErrorCode::OperationTimedOut,
+                    ) if attempt < COMMIT_ATTEMPTS => tokio::time::sleep(COMMIT_AGAIN).await,
                     Some(RDKafkaErrorCode::RebalanceInProgress) => return Ok(()),
                     // Thrown out of the group: what was held has other readers.
                     Some(
@@ -318,7 +346,7 @@ impl Subscription {
                         | RDKafkaErrorCode::AssignmentLost,
                     ) => {
                         metrics::counter!("shoal_log_commits_lost_total").increment(1);
-                        tracing::info!(topic = %topic, group, "partitions of {topic} went to another reader before {position} was committed");
+                        tracing::info!(topic = %topic, group, "partitions of {topic} went to another reader before {told} was committed");
                         return Ok(());
                     }
                     _ => return Err(failed(broker("commit")(error))),
@@ -326,6 +354,53 @@ impl Subscription {
             }
         }
         Ok(())
+    }
+
+    /// Commits what is open, and waits for the answer of what is on its way, [`COMMIT_WITHIN`] at most and once. None if nothing is open
+    /// or the answer is late.
+    async fn committed(
+        &mut self,
+    ) -> Option<(Position, Result<Result<(), KafkaError>, StoreError>)> {
+        let mut committing = match self.committing.take() {
+            Some(committing) => committing,
+            None => self.open().map(|(list, told)| self.begin(list, told))?,
+        };
+        let within = if committing.late {
+            Duration::ZERO
+        } else {
+            COMMIT_WITHIN
+        };
+        if let Ok(answer) = tokio::time::timeout(within, &mut committing.answer).await {
+            return Some((committing.told, answer.map_err(|_| StoreError::Closed)));
+        }
+        if !committing.late {
+            metrics::counter!("shoal_log_commits_late_total").increment(1);
+            tracing::info!(topic = %self.topic, group = self.group, "a commit of {} for {} waits for the broker; reading goes on", committing.told, self.topic);
+            committing.late = true;
+        }
+        self.committing = Some(committing);
+        None
+    }
+
+    /// Commits on a thread of its own, so that a process can end while the library waits.
+    fn begin(&self, list: TopicPartitionList, told: Position) -> Committing {
+        let (done, answer) = oneshot::channel();
+        let consumer = Arc::clone(&self.consumer);
+        let commit = move || {
+            let answer = consumer.commit(&list, CommitMode::Sync);
+            // Let go first: whoever has the answer may want to leave the group.
+            drop(consumer);
+            let _ = done.send(answer);
+        };
+        let thread = std::thread::Builder::new().name("commits".to_owned());
+        if let Err(error) = thread.spawn(commit) {
+            tracing::warn!(%error, "no thread to commit on: {error}");
+        }
+        Committing {
+            told,
+            answer,
+            late: false,
+        }
     }
 
     pub(crate) fn position(&self) -> Position {
