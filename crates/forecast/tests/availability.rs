@@ -357,6 +357,20 @@ fn histories_that_are_not_as_they_should_be_are_doubted_or_refused_and_never_not
     let mut endless = office.clone();
     endless.push(visit(local(date("2018-06-01"), 480), 365 * 1440, 50.0, 2));
     sane(&endless, "1 endless");
+    // 1.4 MWh at 6.6 kW: counted with what sixteen hours bring.
+    let night = |kwh| {
+        let mut visits = office.clone();
+        visits.push(visit(local(date("2019-07-03"), 960), 16 * 60, kwh, 4));
+        visits
+    };
+    sane(&night(1430.0), "1 visits had more energy");
+    assert_eq!(
+        bits(&forecast(&night(1430.0), until)),
+        bits(&forecast(&night(16.0 * 6.6), until))
+    );
+    // A bus may take more than a car.
+    let bus = forecast(&night(400.0), until).doubts.join("; ");
+    assert!(!bus.contains("energy"), "{bus}");
     let gap: Vec<Visit> = office
         .into_iter()
         .filter(|v| {

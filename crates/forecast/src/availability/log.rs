@@ -33,6 +33,8 @@ pub struct Dropped {
     pub repeated: usize,
     /// Visits longer than a month: a plug-out that was never noticed says nothing about a stay.
     pub endless: usize,
+    /// Visits with more energy than a car's battery holds and far more than their power can have brought: they count with what it can.
+    pub overfull: usize,
 }
 
 /// Visits on their way into a [`Log`], told one by one: a year of a large pool is tens of millions.
@@ -72,7 +74,8 @@ pub(crate) const LONGEST: i64 = 31 * 86_400;
 const AHEAD_DAYS: i64 = 40;
 
 impl Log {
-    /// Sorts `visits` by the local clock of `zone`; repeated ones are dropped, endless ones cut after a month, both counted.
+    /// Sorts `visits` by the local clock of `zone`; repeated ones are dropped, endless ones cut after a month, energy that cannot have come
+    /// taken back to what can; all are counted.
     #[must_use]
     pub fn new(zone: Tz, visits: impl IntoIterator<Item = impl Borrow<Visit>>) -> Self {
         let mut gathered = Gathered::new(zone);
@@ -89,14 +92,19 @@ impl Log {
         kept.dedup_by(|a, b| a.repeats(b));
         let repeated = all - kept.len();
         let longest = seconds(LONGEST);
-        let mut endless = 0;
+        let (mut endless, mut overfull) = (0, 0);
         for visit in &mut kept {
             if visit.length > longest {
                 visit.length = longest;
                 endless += 1;
             }
+            overfull += usize::from(visit.believe());
         }
-        let dropped = Dropped { repeated, endless };
+        let dropped = Dropped {
+            repeated,
+            endless,
+            overfull,
+        };
         let groups = kept.iter().map(|v| v.group + 1).max().unwrap_or(0);
         let base = kept.first().map_or(0, |v| v.start.div_euclid(3600) * 3600);
         let first_day = kept.first().map_or(0, |v| v.day);

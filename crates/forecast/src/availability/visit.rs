@@ -140,6 +140,12 @@ pub(crate) struct Packed {
 
 const NONE: u32 = u32::MAX;
 
+/// Energy that any car may have taken, kWh: the largest battery sold holds some 210.
+const CAR_KWH: f32 = 250.0;
+/// Times what its power could bring, beyond which more than a car takes is not believed. Powers are often assumed, and a rapid post is
+/// taken for a slow one.
+const OVERFULL: f32 = 5.0;
+
 /// Seconds of a visit or of a statement; longer ones than a century are not believed anyway.
 pub(crate) fn seconds(value: i64) -> u32 {
     u32::try_from(value.max(0)).unwrap_or(NONE - 1)
@@ -196,6 +202,16 @@ impl Packed {
 
     pub(crate) fn user(&self) -> Option<u32> {
         number(self.user)
+    }
+
+    /// Takes energy that cannot have come back to what the power of the visit brings in its time; whether there was any.
+    pub(crate) fn believe(&mut self) -> bool {
+        let possible = self.charge * narrow(f64::from(self.length) / 3600.0);
+        let overfull = self.energy > CAR_KWH.max(OVERFULL * possible);
+        if overfull {
+            self.energy = possible;
+        }
+        overfull
     }
 
     pub(crate) fn seen(&self) -> Seen {

@@ -346,6 +346,12 @@ impl<'a> Forecaster<'a> {
                 dropped.repeated, dropped.endless
             ));
         }
+        if dropped.overfull > 0 {
+            doubts.push(format!(
+                "{} visits had more energy than their power can have brought: counted with what it can",
+                dropped.overfull
+            ));
+        }
         if fallen_back {
             doubts.push(
                 "the model was no better than the naive one over the last 14 days: the naive one has taken over"

@@ -1,6 +1,6 @@
 //! Prices and what reserve calls for, before the gate.
 //!
-//! - [`walk`]: day-ahead prices as bands and whole-day scenarios, every day from what was known before its gate; [`score`]
+//! - [`walk`]: day-ahead prices as bands and whole-day scenarios, every day from what was known before its gate; [`score()`]
 //!   says how good they were. Linear lines of several windows, boosted quantile trees on what they miss, bands from the
 //!   errors of the last weeks.
 //! - [`MarginalPrice`]: capacity prices of FCR and aFRR for bidding; [`spread_band`]: imbalance and intraday over day-ahead.

@@ -171,7 +171,14 @@ fn total(blocks: &[Block]) -> Sale {
         })
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or((0.0, 0.0));
-    let over = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    // The sum of nothing is -0.
+    let over = |part: f64, whole: f64| {
+        if whole > 0.0 && part > 0.0 {
+            part / whole
+        } else {
+            0.0
+        }
+    };
     Sale {
         blocks: blocks.len(),
         offered: offered.len(),
