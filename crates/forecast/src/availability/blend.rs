@@ -13,6 +13,8 @@ pub(crate) const EXPERTS: usize = WAYS + USUAL;
 /// Weights before anything is known: paths are believed, what is usual at the present level half as much, past weeks a little; what is
 /// there now by [`NOW`].
 const PRIOR: [f64; EXPERTS - 1] = [0.2, 0.2, 0.2, 0.05, 0.05, 0.15, 0.15];
+/// The same where few vehicles come: all past weeks say most of what there is to say.
+const PRIOR_OF_FEW: [f64; EXPERTS - 1] = [0.15, 0.15, 0.15, 0.05, 0.3, 0.1, 0.1];
 /// Weight, by band of leads, of what is there now with its usual change beside all others.
 const NOW: [f64; BANDS.len()] = [0.08, 0.08, 0.06, 0.03, 0.03];
 /// Steps away from the prior: few, so that chance does not choose.
@@ -39,9 +41,10 @@ pub(crate) struct Told {
     pub(crate) outcome: f64,
 }
 
-/// Weights for a band of leads before anything is known, adding to 1.
-fn prior(band: usize) -> [f64; EXPERTS] {
-    let own = |i: usize| PRIOR.get(i).copied().unwrap_or(NOW[band]);
+/// Weights for a band of leads before anything is known, adding to 1, where many or `few` vehicles come.
+fn prior(band: usize, few: bool) -> [f64; EXPERTS] {
+    let prior = if few { PRIOR_OF_FEW } else { PRIOR };
+    let own = |i: usize| prior.get(i).copied().unwrap_or(NOW[band]);
     among(&std::array::from_fn(own), [true; EXPERTS])
 }
 
@@ -51,32 +54,64 @@ pub(crate) struct Blend {
     weights: [[f64; EXPERTS]; BANDS.len()],
 }
 
+/// What is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// The values at each level: a distribution keeps the shape that all give it.
+    Values,
+    /// The chances of each value. Of a few vehicles each says a number, and between two numbers lies none.
+    Chances,
+}
+
+/// Values in order, each with the share of all that is reached with it.
+struct Mixed(Vec<(f64, f64)>);
+
+impl Mixed {
+    fn new(shares: impl Iterator<Item = (f64, f64)>) -> Self {
+        let mut all: Vec<(f64, f64)> = shares.collect();
+        all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let mut reached = 0.0;
+        for (_, share) in &mut all {
+            reached += *share;
+            *share = reached;
+        }
+        Self(all)
+    }
+
+    /// The smallest value whose share reaches `level`.
+    fn at(&self, level: f64) -> f64 {
+        let place = self.0.partition_point(|(_, reached)| *reached < level);
+        let place = place.min(self.0.len().saturating_sub(1));
+        self.0.get(place).map_or(0.0, |(value, _)| *value)
+    }
+}
+
 impl Default for Blend {
     fn default() -> Self {
         Self {
-            weights: std::array::from_fn(prior),
+            weights: std::array::from_fn(|band| prior(band, false)),
         }
     }
 }
 
 impl Blend {
-    /// Exponentiated gradient (Kivinen and Warmuth 1997) on the pinball loss of blended levels.
-    pub(crate) fn learn(told: &[Told]) -> Self {
+    /// Exponentiated gradient (Kivinen and Warmuth 1997) on the pinball loss of blended levels, where many or `few` vehicles come.
+    pub(crate) fn learn(told: &[Told], few: bool) -> Self {
         let mut by_band: [Vec<&Told>; BANDS.len()] = Default::default();
         for one in told {
             by_band[band(one.lead)].push(one);
         }
         Self {
-            weights: std::array::from_fn(|band| weights(&by_band[band], prior(band))),
+            weights: std::array::from_fn(|band| weights(&by_band[band], prior(band, few))),
         }
     }
 
     /// Moves the values of one step on all paths to the blended distribution: each keeps its rank among the paths drawn in its `way`.
-    /// `usual` gives the values of what is usual by level, where something is.
+    /// `usual` gives the values of what is usual by level, where something is. `how` is whether values are blended or chances.
     pub(crate) fn apply(
         &self,
         values: &mut [f32],
-        hours: usize,
+        (hours, how): (usize, How),
         way: impl Fn(usize) -> usize,
         usual: &[Option<Between<'_>>; USUAL],
     ) {
@@ -92,15 +127,32 @@ impl Blend {
             Some(place) => usual[place].is_some(),
         });
         let weights = self.at(hours, says);
+        let said = || usual.iter().zip(&weights[WAYS..]);
+        let said = || said().filter_map(|(f, weight)| Some((f.as_ref()?, *weight)));
+        let drawn = || by_way.iter().zip(weights).filter(|(w, _)| !w.is_empty());
+        let mixed = match how {
+            How::Values => None,
+            How::Chances => {
+                let drawn = drawn().flat_map(|(w, weight)| {
+                    let part = weight / size(w.len());
+                    w.iter().map(move |(value, _)| (f64::from(*value), part))
+                });
+                let said = said().flat_map(|(f, weight)| f.spread(weight));
+                Some(Mixed::new(drawn.chain(said)))
+            }
+        };
+        let at = |level: f64| match &mixed {
+            Some(mixed) => mixed.at(level),
+            None => {
+                let drawn = drawn().map(|(w, weight)| weight * middle(w, level));
+                drawn.sum::<f64>() + said().map(|(f, weight)| weight * f.at(level)).sum::<f64>()
+            }
+        };
         let ways = size(by_way.iter().filter(|w| !w.is_empty()).count());
         for (turn, own) in by_way.iter().enumerate() {
             for (rank, (_, path)) in own.iter().enumerate() {
                 let level = (size(rank) + (size(turn) + 0.5) / ways) / size(own.len());
-                let drawn = by_way.iter().zip(weights).filter(|(w, _)| !w.is_empty());
-                let drawn: f64 = drawn.map(|(w, weight)| weight * middle(w, level)).sum();
-                let said = usual.iter().zip(&weights[WAYS..]);
-                let said = said.filter_map(|(f, weight)| Some(weight * f.as_ref()?.at(level)));
-                values[*path] = super::num::narrow(drawn + said.sum::<f64>());
+                values[*path] = super::num::narrow(at(level));
             }
         }
     }
@@ -214,7 +266,7 @@ mod tests {
     #[test]
     fn who_was_right_gains_weight_and_who_says_nothing_has_none() {
         let told = told();
-        let blend = Blend::learn(&told);
+        let blend = Blend::learn(&told, false);
         let weights = blend.at(6, told[0].said.map(|s| s.is_some()));
         assert!(weights[0] > 0.6 && weights[1] < 0.2, "{weights:?}");
         assert!(weights[2].abs() < 1e-12 && weights[4].abs() < 1e-12);
@@ -224,22 +276,42 @@ mod tests {
         assert!(
             elsewhere
                 .iter()
-                .zip(prior(4))
+                .zip(prior(4, false))
                 .all(|(a, b)| (a - b).abs() < 1e-9)
         );
+    }
+
+    #[test]
+    fn mixed_chances_make_no_value_that_nobody_said() {
+        let mut values: Vec<f32> = (0..60_u8).map(|path| f32::from(path % 3) * 4.0).collect();
+        let before = values.clone();
+        let none = [None; USUAL];
+        Blend::default().apply(&mut values, (6, How::Chances), |path| path % 3, &none);
+        // A third each says 0, 4 and 8: so does what is mixed, within each way.
+        for way in 0..3 {
+            let mut own: Vec<f32> = values.iter().skip(way).step_by(3).copied().collect();
+            own.sort_by(f32::total_cmp);
+            let thirds =
+                [0.0, 4.0, 8.0].map(|v| own.iter().filter(|o| (**o - v).abs() < 1e-6).count());
+            assert_eq!(thirds.iter().sum::<usize>(), 20);
+            assert!(thirds.iter().all(|n| (6..=7).contains(n)), "{thirds:?}");
+        }
+        Blend::default().apply(&mut values, (6, How::Values), |path| path % 3, &none);
+        assert!(before != values);
     }
 
     proptest! {
         #[test]
         fn blended_values_keep_their_order_within_a_way_and_lie_between_what_is_said(
             drawn in prop::collection::vec(0_u16..50, 2..60), ways in 1_usize..4, usual in 0.0_f64..50.0,
+            how in prop::sample::select(vec![How::Values, How::Chances]),
         ) {
             let before: Vec<f32> = drawn.iter().map(|v| f32::from(*v)).collect();
             let mut after = before.clone();
             let one = [narrow(usual)];
             let always = Between { before: &one, after: &one, part: 0.0 };
             let says = [Some(always), None, None, None, None];
-            Blend::default().apply(&mut after, 6, |path| path % ways, &says);
+            Blend::default().apply(&mut after, (6, how), |path| path % ways, &says);
             for a in 0..before.len() {
                 for b in (a % ways..before.len()).step_by(ways) {
                     prop_assert!(before[a] >= before[b] || after[a] <= after[b]);

@@ -29,6 +29,15 @@ const WIDTHS: [f64; 21] = [
     1.7, 1.9, 2.2, 2.6,
 ];
 
+/// Vehicles there on the mean up to which errors are chance, and from which on corrections are taken whole.
+const BELIEVED: (f64, f64) = (super::given::FEW, 2.0 * super::given::FEW);
+
+/// Part of what errors teach that is taken where so many vehicles are there on the mean: a month of few visits teaches nothing but itself.
+pub(crate) fn believed(vehicles: f64) -> f64 {
+    let (none, whole) = BELIEVED;
+    ((vehicles - none) / (whole - none)).clamp(0.0, 1.0)
+}
+
 /// Band of a lead of `hours`.
 #[must_use]
 pub(crate) fn band(hours: usize) -> usize {
@@ -87,6 +96,8 @@ pub(crate) struct Calibration {
     cells: Vec<(f64, f64)>,
     drift: Drift,
     skewed: bool,
+    /// Part of all that is taken.
+    believed: f64,
 }
 
 fn cell(lead: usize, hour: usize, off: bool) -> usize {
@@ -94,8 +105,8 @@ fn cell(lead: usize, hour: usize, off: bool) -> usize {
 }
 
 impl Calibration {
-    /// Learns from forecasts of `quantity` whose outcome is known.
-    pub(crate) fn learn(past: &[Past], quantity: Quantity) -> Self {
+    /// Learns from forecasts of `quantity` whose outcome is known, of which the part `believed` is taken.
+    pub(crate) fn learn(past: &[Past], quantity: Quantity, believed: f64) -> Self {
         let mut cells: Vec<Vec<&Past>> = vec![Vec::new(); BANDS.len() * BLOCKS * CLASSES];
         for one in past {
             cells[cell(one.lead, one.hour, one.off)].push(one);
@@ -138,6 +149,7 @@ impl Calibration {
             cells: corrections.collect(),
             drift,
             skewed,
+            believed,
         }
     }
 
@@ -145,9 +157,9 @@ impl Calibration {
         let cell = self.cells.get(cell(lead, hour, off));
         let (shift, width) = cell.copied().unwrap_or((0.0, 1.0));
         Correction {
-            share: self.drift.at(lead, hour, off),
-            shift,
-            width,
+            share: self.believed * self.drift.at(lead, hour, off),
+            shift: self.believed * shift,
+            width: 1.0 + self.believed * (width - 1.0),
             skewed: self.skewed,
         }
     }
@@ -339,8 +351,11 @@ mod tests {
 
     #[test]
     fn a_forecast_that_is_always_too_low_is_lifted_in_part_and_only_where_it_was() {
-        let calibration =
-            Calibration::learn(&past(|day| 13.0 + f64::from(day % 2)), Quantity::PluggedIn);
+        let calibration = Calibration::learn(
+            &past(|day| 13.0 + f64::from(day % 2)),
+            Quantity::PluggedIn,
+            1.0,
+        );
         let here = calibration.at(6, 12, false);
         assert!((0.5..1.1).contains(&here.shift), "{here:?}");
         for elsewhere in [calibration.at(6, 12, true), calibration.at(30, 12, false)] {
@@ -349,10 +364,23 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_few_vehicles_are_chance_and_of_some_are_taken_in_part() {
+        let (always, part) = (past(|day| 14.0 + f64::from(day % 2)), believed(4.5));
+        let [none, some, whole] = [0.0, part, 1.0]
+            .map(|part| Calibration::learn(&always, Quantity::PluggedIn, part).at(6, 12, false));
+        assert!((part - 0.5).abs() < 1e-12 && believed(2.0) < 1e-12);
+        assert!((believed(100.0) - 1.0).abs() < 1e-12);
+        let as_drawn = |c: Correction| c.share.abs() + c.shift.abs() + (c.width - 1.0).abs();
+        assert!(as_drawn(none) < 1e-12);
+        assert!(as_drawn(whole) > 0.1, "{whole:?}");
+        assert!((as_drawn(some) - 0.5 * as_drawn(whole)).abs() < 1e-9);
+    }
+
+    #[test]
     fn bands_that_are_too_narrow_widen_and_too_wide_ones_narrow() {
         let spread = |far: f64| {
             let past = past(|day| 10.0 + far * (f64::from(day * 7 % 40) / 20.0 - 0.975));
-            Calibration::learn(&past, Quantity::PluggedIn)
+            Calibration::learn(&past, Quantity::PluggedIn, 1.0)
                 .at(6, 12, false)
                 .width
         };
@@ -366,7 +394,7 @@ mod tests {
         for one in &mut past {
             one.levels = [10.1, 10.2, 10.2, 10.3, 10.3, 10.4, 10.4];
         }
-        let width = |q| Calibration::learn(&past, q).at(6, 12, false).width;
+        let width = |q| Calibration::learn(&past, q, 1.0).at(6, 12, false).width;
         assert!((width(Quantity::PluggedIn) - 1.0).abs() < 1e-9);
         assert!(width(Quantity::PowerUp) > 1.3);
     }
@@ -387,7 +415,7 @@ mod tests {
     #[test]
     fn energy_is_not_lifted_for_being_skewed() {
         let past = past(|day| if day % 4 == 0 { 40.0 } else { 8.0 });
-        let shift = |q| Calibration::learn(&past, q).at(6, 12, false).shift;
+        let shift = |q| Calibration::learn(&past, q, 1.0).at(6, 12, false).shift;
         assert!(shift(Quantity::EnergyNeeded).abs() < 1e-12);
     }
 

@@ -1,26 +1,41 @@
 //! Power where few vehicles are: what so many vehicles had on the paths drawn.
 //!
 //! The power of a handful of vehicles takes few values: nothing, that of one vehicle, of one that charges, of two. A value between them,
-//! which blends and widths make, is never what comes. So where few are there, a path has the power that paths drawn with as many
-//! vehicles had.
+//! which blends and widths make, is never what comes; nor is one beside that of so many vehicles, where nearly nobody comes or goes. So
+//! where few are there, or nearly the same number on all paths, a path has the power that paths drawn with as many vehicles had.
 
 use std::collections::BTreeMap;
 
+use super::calibrate::at;
 use super::joint::Paths;
 use super::num::{index, narrow, size};
 use crate::Quantity;
 
 /// Vehicles on the mean below which few are there.
-const FEW: f64 = 3.0;
+pub(crate) const FEW: f64 = 3.0;
+/// Vehicles between the twentieth and the last twentieth of the paths, up to which their number takes few values.
+const NARROW: f32 = 2.0;
 
-/// Takes the power `quantity` at steps with few vehicles from the paths `drawn`, given the vehicles that `paths` have; the order among
+/// Whether few vehicles are there on the mean of the paths, by what each path has.
+pub(crate) fn few(counts: &[f32]) -> bool {
+    let sum: f64 = counts.iter().map(|c| f64::from(*c)).sum();
+    sum < FEW * size(counts.len())
+}
+
+/// Whether the paths have nearly the same number of vehicles.
+fn nearly_same(counts: &[f32]) -> bool {
+    let mut sorted = counts.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    at(&sorted, 0.95) - at(&sorted, 0.05) <= NARROW
+}
+
+/// Takes the power `quantity` at steps with few vehicles, or nearly as many on all paths, from the paths `drawn`, given the vehicles that `paths` have; the order among
 /// paths with as many vehicles is that of what was drawn.
 pub(crate) fn follow(paths: &mut Paths, drawn: &Paths, quantity: Quantity) {
     let steps = paths.steps();
     for step in 0..steps {
         let counts: Vec<f32> = paths.column(Quantity::PluggedIn, step).collect();
-        let mean = counts.iter().map(|c| f64::from(*c)).sum::<f64>() / size(counts.len().max(1));
-        if mean >= FEW {
+        if !few(&counts) && !nearly_same(&counts) {
             continue;
         }
         let power: Vec<f32> = drawn.column(quantity, step).collect();
@@ -96,10 +111,18 @@ mod tests {
     #[test]
     fn where_many_are_there_nothing_is_touched() {
         let drawn = paths(&[(5, 55.0), (6, 66.0)]);
-        let mut now = paths(&[(5, 56.0), (7, 70.0)]);
+        let mut now = paths(&[(5, 56.0), (9, 90.0)]);
         let before = now.clone();
         follow(&mut now, &drawn, Quantity::PowerUp);
         assert_eq!(now, before);
+    }
+
+    #[test]
+    fn as_many_on_all_paths_have_no_power_between_two_of_what_so_many_had() {
+        let drawn = paths(&[(7, 77.0), (7, 77.0), (8, 88.0)]);
+        let mut now = paths(&[(7, 76.4), (7, 77.3), (8, 87.1)]);
+        follow(&mut now, &drawn, Quantity::PowerUp);
+        assert_eq!(now, drawn);
     }
 
     proptest! {

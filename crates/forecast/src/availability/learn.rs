@@ -8,6 +8,7 @@ use super::blend::{Blend, Told, WAYS};
 use super::calibrate::{self, Calibration, KEPT, Past};
 use super::change;
 use super::donor::HALF_LIFE;
+use super::given::FEW;
 use super::joint::Paths;
 use super::kind::Days;
 use super::leaving::{Leaving, Leavings};
@@ -148,25 +149,32 @@ impl Learned {
         self.outlooks.learn(world, (day, memory), ask.threads);
         let view = world.log.view(midnight);
         let kinds = Days::new(&view, day, world.off, HALF_LIFE);
-        let observed = Observed::by_kinds(&view, &kinds, world.off, (usual::DAYS, 3600));
+        let of = |days: i64| Observed::by_kinds(&view, &kinds, world.off, (days, 3600));
+        let mut observed = of(usual::DAYS);
+        let vehicles = observed.mean(Quantity::PluggedIn, midnight - MEMORY_DAYS * 86_400);
+        let few = vehicles < FEW;
+        if few {
+            observed = of(usual::MANY_DAYS);
+        }
         let past = usual::Past {
             log: world.log,
             off: world.off,
             kinds: &kinds,
             observed: &observed,
+            few,
         };
         let mut watch = None;
         let mut lessons = Vec::new();
         for quantity in QUANTITIES {
             let told = self.told(world, midnight, quantity, past);
-            let blend = Blend::learn(&told);
+            let blend = Blend::learn(&told, few);
             let told = outcomes(&told, &blend);
             if quantity == Quantity::PluggedIn {
                 watch = fared(world, midnight, &told);
             }
             lessons.push(Lesson {
                 blend,
-                calibration: Calibration::learn(&told, quantity),
+                calibration: Calibration::learn(&told, quantity, calibrate::believed(vehicles)),
                 usual: self.usual(quantity, past, midnight),
                 midnight,
             });

@@ -13,8 +13,11 @@ use crate::{LEVELS, Quantity};
 pub(crate) const WEEKS: [usize; 2] = [8, 26];
 /// All that needs no model: after those, what is usual at the present level, at two paces, and what is there now with its usual change.
 pub(crate) const USUAL: usize = WEEKS.len() + super::level::PACES.len() + 1;
-/// Days looked back on.
+/// Days looked back on, and where few vehicles come, so that only many weeks say something: four years.
 pub(crate) const DAYS: i64 = 7 * 26 + 4;
+pub(crate) const MANY_DAYS: i64 = 7 * 208 + 4;
+/// Values that stand for all of a distribution.
+const SPREAD: usize = 100;
 /// Samples below which nothing is usual.
 const FEWEST: usize = 4;
 
@@ -25,9 +28,11 @@ pub(crate) struct Past<'a> {
     pub(crate) off: &'a BTreeSet<i32>,
     pub(crate) kinds: &'a Days,
     pub(crate) observed: &'a Observed,
+    /// Whether few vehicles come: then the longer of the two is all that was observed.
+    pub(crate) few: bool,
 }
 
-/// Samples of one hour, sorted: of the last eight weeks and of the last half year. Empty where nothing is usual.
+/// Samples of one hour, sorted: of the last eight weeks and of the last half year, or of all weeks where few come. Empty where nothing is usual.
 pub(crate) type Weeks = [Vec<f32>; WEEKS.len()];
 
 impl Past<'_> {
@@ -47,7 +52,8 @@ impl Past<'_> {
             .filter_map(|d| self.observed.at(quantity, self.log.instant(d, clock)))
             .map(narrow)
             .collect();
-        WEEKS.map(|weeks| {
+        let [short, long] = WEEKS;
+        [short, if self.few { usize::MAX } else { long }].map(|weeks| {
             let mut some: Vec<f32> = alike.iter().copied().take(weeks).collect();
             some.sort_by(f32::total_cmp);
             if some.len() < FEWEST {
@@ -89,6 +95,13 @@ impl<'a> Between<'a> {
             after,
             part,
         })
+    }
+
+    /// Values at levels that stand for all, each with its part of `share`.
+    pub(crate) fn spread(&self, share: f64) -> impl Iterator<Item = (f64, f64)> + use<'a> {
+        let own = *self;
+        let part = share / size(SPREAD);
+        (0..SPREAD).map(move |k| (own.at((size(k) + 0.5) / size(SPREAD)), part))
     }
 
     pub(crate) fn at(&self, level: f64) -> f64 {
@@ -149,6 +162,7 @@ mod tests {
             off: &off,
             kinds: &kinds,
             observed: &observed,
+            few: false,
         };
         let at = |days: i64| past.samples(Quantity::PluggedIn, until + 86_400 * days + 11 * 3600);
         // Nine cars a fortnight ago: a day off.
@@ -156,6 +170,34 @@ mod tests {
         assert_eq!(short, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0]);
         assert_eq!(long.len(), 9);
         assert_eq!(at(1), Weeks::default());
+    }
+
+    #[test]
+    fn where_few_come_all_weeks_say_what_is_usual() {
+        let monday: DateTime<Utc> = "2019-03-04T00:00:00Z".parse().unwrap();
+        let weekly = (0..40).map(|week| {
+            let start = monday + TimeDelta::days(7 * week) + TimeDelta::hours(10);
+            Visit::made(start, TimeDelta::hours(2), 5.0)
+        });
+        let log = Log::new(Tz::UTC, weekly.collect::<Vec<_>>());
+        let until = (monday + TimeDelta::days(280)).timestamp();
+        let (view, off) = (log.view(until), BTreeSet::new());
+        let kinds = Days::new(&view, log.clock(until).0, &off, 24.0);
+        let observed = Observed::by_kinds(&view, &kinds, &off, (MANY_DAYS, 3600));
+        let long = |few: bool| {
+            let past = Past {
+                log: &log,
+                off: &off,
+                kinds: &kinds,
+                observed: &observed,
+                few,
+            };
+            past.samples(Quantity::PluggedIn, until + 11 * 3600)[1].len()
+        };
+        // The first plug-in comes after ten, so that its Monday is known at eleven.
+        assert_eq!([false, true].map(long), [26, 40]);
+        let month = observed.mean(Quantity::PluggedIn, until - 28 * 86_400);
+        assert!((month - 4.0 * 2.0 / (28.0 * 24.0)).abs() < 1e-3, "{month}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
+use super::blend::How;
 use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
 use super::given;
@@ -111,7 +112,7 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "7";
+    pub const VERSION: &'static str = "8";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
@@ -272,9 +273,13 @@ impl<'a> Forecaster<'a> {
                         Between::of(|h| changed.get(h).map(Vec::as_slice), ahead)
                     }
                 });
-                lesson
-                    .blend
-                    .apply(&mut column, lead, |p| way(p, ways), &usual);
+                let how = if quantity == Quantity::PluggedIn && given::few(&column) {
+                    How::Chances
+                } else {
+                    How::Values
+                };
+                let way = |path| way(path, ways);
+                lesson.blend.apply(&mut column, (lead, how), way, &usual);
             }
             let mut sorted = column.clone();
             sorted.sort_by(f32::total_cmp);

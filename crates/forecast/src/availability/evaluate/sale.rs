@@ -200,3 +200,22 @@ pub(super) fn origins(log: &Log, first: i32, last: i32) -> Vec<i64> {
     origins.dedup();
     origins
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sells_nothing_sold_nothing_of_what_there_was() {
+        let block = Block {
+            day: 0,
+            end: 4 * 3600,
+            paths: vec![0.0; 20],
+            sold: 0.0,
+            came: vec![11.0; 16],
+        };
+        let sale = total(&[block]);
+        assert_eq!((sale.blocks, sale.offered, sale.short), (1, 0, 0));
+        assert_eq!(format!("{:.2}", sale.of_perfect_ratio), "0.00");
+    }
+}
