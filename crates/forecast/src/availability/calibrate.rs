@@ -32,6 +32,9 @@ const WIDTHS: [f64; 21] = [
 /// Vehicles there on the mean up to which errors are chance, and from which on corrections are taken whole.
 const BELIEVED: (f64, f64) = (super::given::FEW, 2.0 * super::given::FEW);
 
+/// Part of the width that is taken of energy at least.
+const WIDTH_OF_ENERGY: f64 = 0.3;
+
 /// Part of what errors teach that is taken where so many vehicles are there on the mean: a month of few visits teaches nothing but itself.
 pub(crate) fn believed(vehicles: f64) -> f64 {
     let (none, whole) = BELIEVED;
@@ -132,6 +135,8 @@ impl Calibration {
             (shift, Inside::of(past, whole, as_drawn))
         });
         let judged: Vec<(f64, Inside)> = judged.collect();
+        // What is not believed of a cell is left to its band.
+        let prior = prior / believed.max(1e-6);
         let by_band = judged.chunks_exact(BLOCKS * CLASSES);
         let by_band = by_band.zip(cells.chunks_exact(BLOCKS * CLASSES));
         let corrections = by_band.flat_map(|(judged, cells)| {
@@ -156,10 +161,16 @@ impl Calibration {
     pub(crate) fn at(&self, lead: usize, hour: usize, off: bool) -> Correction {
         let cell = self.cells.get(cell(lead, hour, off));
         let (shift, width) = cell.copied().unwrap_or((0.0, 1.0));
+        // Bands of energy stray more: some of their width is believed of a few vehicles, too.
+        let believed_width = if self.skewed {
+            self.believed.max(WIDTH_OF_ENERGY)
+        } else {
+            self.believed
+        };
         Correction {
             share: self.believed * self.drift.at(lead, hour, off),
             shift: self.believed * shift,
-            width: 1.0 + self.believed * (width - 1.0),
+            width: 1.0 + believed_width * (width - 1.0),
             skewed: self.skewed,
         }
     }
@@ -374,6 +385,12 @@ mod tests {
         assert!(as_drawn(none) < 1e-12);
         assert!(as_drawn(whole) > 0.1, "{whole:?}");
         assert!((as_drawn(some) - 0.5 * as_drawn(whole)).abs() < 1e-9);
+        let wider = past(|day| 10.0 + 12.0 * (f64::from(day * 7 % 40) / 20.0 - 0.975));
+        let energy = Calibration::learn(&wider, Quantity::EnergyNeeded, 0.0).at(6, 12, false);
+        assert!(
+            energy.width > 1.1 && energy.share.abs() < 1e-12,
+            "{energy:?}"
+        );
     }
 
     #[test]
