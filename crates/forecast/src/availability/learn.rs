@@ -149,13 +149,10 @@ impl Learned {
         self.outlooks.learn(world, (day, memory), ask.threads);
         let view = world.log.view(midnight);
         let kinds = Days::new(&view, day, world.off, HALF_LIFE);
-        let of = |days: i64| Observed::by_kinds(&view, &kinds, world.off, (days, 3600));
-        let mut observed = of(usual::DAYS);
-        let vehicles = observed.mean(Quantity::PluggedIn, midnight - MEMORY_DAYS * 86_400);
+        let vehicles = view.mean_count(midnight - MEMORY_DAYS * 86_400);
         let few = vehicles < FEW;
-        if few {
-            observed = of(usual::MANY_DAYS);
-        }
+        let days = if few { usual::MANY_DAYS } else { usual::DAYS };
+        let observed = Observed::by_kinds(&view, &kinds, world.off, (days, 3600));
         let past = usual::Past {
             log: world.log,
             off: world.off,

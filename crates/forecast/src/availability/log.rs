@@ -6,7 +6,7 @@ use chrono::{NaiveDate, TimeDelta};
 use chrono_tz::Tz;
 
 use super::hole::{Hole, holes};
-use super::num::{index, real};
+use super::num::{index, real, size};
 use super::visit::{Arrival, Packed, Present, Seen, Visit, clock, seconds};
 
 /// All visits, in order of their plug-in.
@@ -302,6 +302,16 @@ impl<'a> View<'a> {
         }
         let hour = usize::try_from((at - self.log.base) / 3600).ok()?;
         Some(self.log.hourly.get(hour).copied().unwrap_or(0))
+    }
+
+    /// Mean of the vehicles plugged in at the hours from `from` on; zero if nothing is known.
+    pub(crate) fn mean_count(&self, from: i64) -> f64 {
+        let hours = (from..=self.until).step_by(3600);
+        let known: Vec<f64> = hours
+            .filter_map(|at| self.count(at))
+            .map(f64::from)
+            .collect();
+        known.iter().sum::<f64>() / size(known.len().max(1))
     }
 
     /// Plug-in of the first visit.

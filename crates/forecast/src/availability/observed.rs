@@ -6,7 +6,7 @@ use super::donor::HALF_LIFE;
 use super::kind::Days;
 use super::log::{LONGEST, Log, View};
 use super::num::index;
-use super::num::{real, size};
+use super::num::real;
 use super::paths::{COUNT, DOWN, Grid, NEED, Sums, Trip, UP, VALUES};
 use super::standing::Standing;
 use super::stay::Stays;
@@ -94,20 +94,6 @@ impl Observed {
         };
         let known = *self.known.get(place)?;
         known.then(|| f64::from(self.values[row * self.known.len() + place].max(0.0)))
-    }
-
-    /// Mean of what is known from `from` on; zero if nothing is.
-    pub(crate) fn mean(&self, quantity: Quantity, from: i64) -> f64 {
-        let steps = self.known.len().saturating_sub(1);
-        let end = self.start + self.step * i64::try_from(steps).unwrap_or(0);
-        let steps = (0..).map(|k| end - self.step * k);
-        let steps = steps.take_while(|at| *at >= from.max(self.start));
-        let (mut sum, mut known) = (0.0, 0);
-        for value in steps.filter_map(|at| self.at(quantity, at)) {
-            sum += value;
-            known += 1;
-        }
-        sum / size(known.max(1))
     }
 
     pub(crate) const fn start(&self) -> i64 {

@@ -196,7 +196,7 @@ mod tests {
         };
         // The first plug-in comes after ten, so that its Monday is known at eleven.
         assert_eq!([false, true].map(long), [26, 40]);
-        let month = observed.mean(Quantity::PluggedIn, until - 28 * 86_400);
+        let month = view.mean_count(until - 28 * 86_400);
         assert!((month - 4.0 * 2.0 / (28.0 * 24.0)).abs() < 1e-3, "{month}");
     }
 

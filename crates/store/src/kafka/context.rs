@@ -8,9 +8,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::{Fences, locked};
+use super::{Fences, locked, next};
 use crate::{Position, Topic};
 
 /// A client that tells only its log.
@@ -64,6 +64,13 @@ pub(crate) struct Part {
     pub(crate) fresh: bool,
     /// Which time it was given.
     pub(crate) given: u64,
+}
+
+impl Part {
+    /// What was asked to be committed and is not.
+    pub(crate) fn open(&self) -> Option<u64> {
+        (self.asked > self.committed).then_some(self.asked)
+    }
 }
 
 /// What a subscription holds.
@@ -129,9 +136,8 @@ impl Watch {
             let held = locked(&self.held);
             for element in list.elements() {
                 let part = held.parts.get(&element.partition().unsigned_abs());
-                if let Some(part) = part.filter(|part| part.asked > part.committed) {
-                    let next = Offset::Offset(i64::try_from(part.asked).unwrap_or(i64::MAX));
-                    let _ = open.add_partition_offset(&self.name, element.partition(), next);
+                if let Some(asked) = part.and_then(Part::open) {
+                    let _ = open.add_partition_offset(&self.name, element.partition(), next(asked));
                 }
             }
         }

@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::topic_partition_list::Offset;
 use units::Clock;
 
 use self::context::Quiet;
@@ -350,6 +351,11 @@ fn reading(topic: Topic, source: StoreError) -> LogError {
 /// Partitions count from 0 and are few.
 fn id(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// Kafka's name for what follows `offset`.
+fn next(offset: u64) -> Offset {
+    Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX))
 }
 
 /// Calls of the library that wait.

@@ -10,13 +10,13 @@ use futures_util::FutureExt as _;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot;
 
 use super::context::{Held, Part, Watch};
 use super::reader::Reader;
 use super::taking::Taking;
-use super::{Kafka, broker, id, locked, reading};
+use super::{Kafka, broker, id, locked, next, reading};
 use crate::error::{LogError, StoreError};
 use crate::{Position, Record, Topic};
 
@@ -91,8 +91,7 @@ impl Subscription {
             let mut held = locked(&this.consumer.context().held);
             for partition in 0..partitions {
                 let position = from.of(partition);
-                let next = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
-                list.add_partition_offset(&this.name, id(partition), next)
+                list.add_partition_offset(&this.name, id(partition), next(position))
                     .map_err(|refused| reading(topic, broker("position")(refused)))?;
                 let part = Part {
                     position,
@@ -276,9 +275,8 @@ impl Subscription {
     /// What was asked to be committed, is held, and is not.
     fn open(&self) -> Option<(TopicPartitionList, Position)> {
         let held = locked(&self.consumer.context().held);
-        let open = held.parts.iter().map(|(id, part)| (*id, part));
-        let open = open.filter(|(_, part)| part.committed < part.asked);
-        self.list(open.map(|(id, part)| (id, part.asked)))
+        let open = held.parts.iter();
+        self.list(open.filter_map(|(id, part)| Some((*id, part.open()?))))
     }
 
     /// Offsets as the library takes them, and as a position; none if there are none.
@@ -289,8 +287,7 @@ impl Subscription {
         let mut list = TopicPartitionList::new();
         let mut told = Position::default();
         for (partition, offset) in offsets {
-            let next = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
-            list.add_partition_offset(&self.name, id(partition), next)
+            list.add_partition_offset(&self.name, id(partition), next(offset))
                 .ok()?;
             told.advance(partition, offset);
         }
