@@ -30,7 +30,7 @@ pub(crate) fn growth(days: &Days, today: i32) -> f64 {
     let recent: Vec<_> = days
         .days
         .iter()
-        .filter(|d| d.day >= today - WINDOW && d.kind != OFF)
+        .filter(|d| d.day >= today - WINDOW && d.kind < OFF)
         .collect();
     let (mut top, mut bottom, mut chi, mut free) = (0.0, 0.0, 0.0, 0.0);
     for kind in 0..OFF {

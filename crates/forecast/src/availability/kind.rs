@@ -1,12 +1,14 @@
-//! Kinds of days: weekday, holiday, and the 14-day rhythm where the data show one; and how alike two kinds are.
+//! Kinds of days: weekday, holiday, work days beside days off, and the 14-day rhythm where the data show one; and how alike two kinds are.
 
 use std::collections::BTreeSet;
 
 use super::log::View;
 use super::num::size;
 
-/// Kinds: seven weekdays in two phases each, and days off.
-pub(crate) const KINDS: usize = 15;
+/// Kinds by the week alone: seven weekdays in two phases each, and days off.
+const BASES: usize = 15;
+/// All kinds: those by the week, and each of them again for days beside days off.
+pub(crate) const KINDS: usize = 2 * BASES;
 /// The kind of a day off.
 pub(crate) const OFF: usize = 14;
 /// Saturday and Sunday in their first phase.
@@ -24,6 +26,9 @@ const FIRST_COUNTS: i32 = 14;
 
 /// How fast likeness falls with the distance of two kinds.
 const SHARPNESS: f64 = 1.5;
+/// What a day beside days off and one that is not count for each other, times how alike their weekdays are: people stay at home, leave
+/// early, or go away, and the few days of this sort that a year has are too few to learn how much so.
+const APART: f64 = 0.15;
 
 /// A day of the past, complete.
 #[derive(Debug, Clone)]
@@ -41,12 +46,31 @@ pub(crate) struct Day {
 pub(crate) struct Days {
     pub(crate) days: Vec<Day>,
     rhythm: [bool; 7],
-    /// `KINDS × KINDS`, 0 to 1.
+    /// `BASES × BASES`, 0 to 1.
     likeness: Vec<f64>,
 }
 
 /// Furthest look back, days.
 const FURTHEST: i32 = 400;
+
+/// The kind by the week alone.
+pub(crate) const fn by_week(kind: usize) -> usize {
+    kind % BASES
+}
+
+/// Whether days of `kind` are work days beside days off.
+pub(crate) const fn is_beside(kind: usize) -> bool {
+    kind >= BASES
+}
+
+/// 1 for weekends and days off, 0 for work days, half for those beside days off.
+pub(crate) fn without_work(kind: usize) -> f64 {
+    match kind {
+        k if is_beside(k) => 0.5,
+        SATURDAY.. => 1.0,
+        _ => 0.0,
+    }
+}
 
 fn weekday(day: i32) -> usize {
     usize::try_from((day - 1).rem_euclid(7)).unwrap_or(0)
@@ -79,7 +103,14 @@ impl Days {
 
     /// Likeness of two kinds, 0 to 1.
     pub(crate) fn alike(&self, a: usize, b: usize) -> f64 {
-        self.likeness[a * KINDS + b]
+        let by_week = self.likeness[by_week(a) * BASES + by_week(b)];
+        match (is_beside(a), is_beside(b)) {
+            (false, false) => by_week,
+            // What they have in common is more than that of two weekdays.
+            (true, true) => by_week.sqrt(),
+            _ if a == OFF || b == OFF => by_week,
+            _ => APART * by_week,
+        }
     }
 
     /// Weekdays (Monday first) with a 14-day rhythm.
@@ -93,7 +124,18 @@ fn kind(day: i32, off: &BTreeSet<i32>, rhythm: [bool; 7]) -> usize {
         return OFF;
     }
     let weekday = weekday(day);
-    2 * weekday + usize::from(rhythm[weekday]) * phase(day)
+    let by_week = 2 * weekday + usize::from(rhythm[weekday]) * phase(day);
+    by_week + BASES * usize::from(beside(day, off))
+}
+
+/// Whether `day` is a work day before a day off, weekends between them left out, or alone between a day off and the weekend.
+fn beside(day: i32, off: &BTreeSet<i32>) -> bool {
+    let weekend = |day: i32| weekday(day) >= 5;
+    if weekend(day) || off.contains(&day) {
+        return false;
+    }
+    let next = (day + 1..).find(|d| !weekend(*d));
+    next.is_some_and(|next| off.contains(&next)) || weekend(day + 1) && off.contains(&(day - 1))
 }
 
 fn days(view: &View<'_>, today: i32) -> Vec<Day> {
@@ -153,13 +195,15 @@ fn differ(a: &[f64], b: &[f64]) -> Option<f64> {
     (error > 0.0).then(|| (ma - mb).abs() / error)
 }
 
-/// Likeness of kinds from the distance of their mean profiles in units of the spread within kinds, less what chance would give.
+/// Likeness of kinds by the week from the distance of their mean profiles in units of the spread within kinds, less what chance would give.
 fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
-    let mut weight = [0.0; KINDS];
-    let mut square = [0.0; KINDS];
-    let mut mean = [[0.0; 24]; KINDS];
+    // Those beside days off say nothing of their weekday.
+    let usual = || days.iter().filter(|d| !is_beside(d.kind));
+    let mut weight = [0.0; BASES];
+    let mut square = [0.0; BASES];
+    let mut mean = [[0.0; 24]; BASES];
     let age = |d: &Day| (-f64::from(today - d.day) / (2.0 * half_life)).exp2();
-    for day in days {
+    for day in usual() {
         let w = age(day);
         weight[day.kind] += w;
         square[day.kind] += w * w;
@@ -167,14 +211,14 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
             *mean += w * hour;
         }
     }
-    for k in 0..KINDS {
+    for k in 0..BASES {
         if weight[k] > 0.0 {
             mean[k].iter_mut().for_each(|m| *m /= weight[k]);
         }
     }
     let mut spread = [0.0; 24];
     let mut total = 0.0;
-    for day in days {
+    for day in usual() {
         let w = age(day);
         total += w;
         for h in 0..24 {
@@ -182,7 +226,7 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
         }
     }
     // A mean of few days has fitted its own noise; at least a count's own chance is left.
-    let level: f64 = mean.iter().flatten().sum::<f64>() / size(24 * KINDS);
+    let level: f64 = mean.iter().flatten().sum::<f64>() / size(24 * BASES);
     let spread: f64 =
         spread.iter().map(|s| s / f64::max(total, 1.0)).sum::<f64>() / 24.0 + 0.25 * level + 0.25;
     let effective = |k: usize| {
@@ -192,11 +236,11 @@ fn likeness(days: &[Day], today: i32, half_life: f64) -> Vec<f64> {
             0.0
         }
     };
-    let mut alike = vec![0.0; KINDS * KINDS];
-    for a in 0..KINDS {
-        for b in 0..KINDS {
+    let mut alike = vec![0.0; BASES * BASES];
+    for a in 0..BASES {
+        for b in 0..BASES {
             let (na, nb) = (effective(a), effective(b));
-            alike[a * KINDS + b] = if a == b {
+            alike[a * BASES + b] = if a == b {
                 1.0
             } else if na > 0.0 && nb > 0.0 {
                 let far: f64 = (0..24).map(|h| (mean[a][h] - mean[b][h]).powi(2)).sum();
@@ -226,5 +270,100 @@ fn unseen(a: usize, b: usize) -> f64 {
         (x, y) if x == y => 1.0,
         (0, _) | (_, 0) => 0.02,
         _ => 0.5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+    use chrono_tz::Tz;
+
+    use super::super::donor::{HALF_LIFE, donors};
+    use super::super::log::Log;
+    use super::super::visit::Visit;
+    use super::*;
+
+    fn day(date: &str) -> i32 {
+        let date: NaiveDate = date.parse().unwrap();
+        date.num_days_from_ce()
+    }
+
+    fn off(dates: &[&str]) -> BTreeSet<i32> {
+        dates.iter().map(|d| day(d)).collect()
+    }
+
+    #[test]
+    fn work_days_before_days_off_and_alone_between_them_are_beside_days_off() {
+        // Thanksgiving on a Thursday, Labor Day on a Monday, Christmas on a Wednesday and a Thursday.
+        let off = off(&[
+            "2019-09-02",
+            "2019-11-28",
+            "2019-11-29",
+            "2019-12-25",
+            "2019-12-26",
+        ]);
+        let beside = |date| beside(day(date), &off);
+        assert!(
+            ["2019-08-30", "2019-11-27", "2019-12-24", "2019-12-27"]
+                .into_iter()
+                .all(beside)
+        );
+        // Days off, weekends, and work days that others work, too.
+        assert!(
+            ![
+                "2019-09-01",
+                "2019-09-02",
+                "2019-09-03",
+                "2019-11-26",
+                "2019-11-28",
+                "2019-11-30",
+                "2019-12-02",
+                "2019-12-23"
+            ]
+            .into_iter()
+            .any(beside)
+        );
+    }
+
+    /// Ten cars on work days, one on others and on the day before each day off.
+    fn office(first: DateTime<Utc>, days: i64, off: &BTreeSet<i32>) -> Log {
+        let visits = (0..days).flat_map(|d| {
+            let morning = first + TimeDelta::days(d) + TimeDelta::hours(8);
+            let date = morning.date_naive().num_days_from_ce();
+            // Were nobody there, the log might be down.
+            let quiet = weekday(date) >= 5 || off.contains(&date) || beside(date, off);
+            let cars = if quiet { 1 } else { 10 };
+            (0..cars).map(move |_| Visit::made(morning, TimeDelta::hours(8), 5.0))
+        });
+        Log::new(Tz::UTC, visits.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_quiet_day_before_a_holiday_says_little_of_the_next_weeks_and_much_of_the_next_holiday() {
+        let off = off(&["2019-11-28", "2019-11-29", "2019-12-25"]);
+        let log = office("2019-09-02T00:00:00Z".parse().unwrap(), 98, &off);
+        let (today, quiet) = (day("2019-12-09"), day("2019-11-27"));
+        let days = Days::new(&log.view(log.instant(today, 0)), today, &off, HALF_LIFE);
+        let share = |date: &str| {
+            let ahead = day(date);
+            let donors = donors(
+                &days,
+                days.kind(ahead, &off),
+                (today, ahead),
+                0.0,
+                HALF_LIFE,
+            );
+            let of = |some: &dyn Fn(i32) -> bool| -> f64 {
+                donors
+                    .iter()
+                    .filter(|d| some(d.day))
+                    .map(|d| d.weight)
+                    .sum()
+            };
+            of(&|d| d == quiet) / of(&|_| true)
+        };
+        let [usual, eve] = ["2019-12-11", "2019-12-24"].map(share);
+        assert!(usual < 0.01, "{usual}");
+        assert!((0.15..0.6).contains(&eve), "{eve}");
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::donor::HALF_LIFE;
-use super::kind::{Days, OFF};
+use super::kind::{Days, by_week, without_work};
 use super::learn::World;
 use super::num::{floor, real, size};
 use super::simulate::is_small;
@@ -89,8 +89,8 @@ impl Signs {
         };
         let inputs = [
             clock,
-            size(kind),
-            f64::from(u8::from(kind == OFF || kind >= 10)),
+            size(by_week(kind)),
+            without_work(kind),
             said.unwrap_or(-1.0),
             said.map_or(-1.0, |s| clock + s),
             visit.said_energy.unwrap_or(-1.0),
@@ -113,7 +113,7 @@ impl Signs {
             over(
                 &mut alike
                     .iter()
-                    .filter(|a| hour(a) && a.kind == kind)
+                    .filter(|a| hour(a) && by_week(a.kind) == by_week(kind))
                     .map(evenly),
             ),
             over(

@@ -22,7 +22,7 @@ const FEWEST: usize = 14;
 const OTHERS: f64 = 0.4;
 /// What any day counts for, so that a kind never seen has a profile.
 const ANY: f64 = 0.005;
-/// What a day off says of the level: it has one of its own.
+/// What a day off, or one beside it, says of the level: it has one of its own.
 const OFF_COUNTS: f64 = 0.2;
 /// Days at the mean level that the days around must outweigh.
 const PRIOR_DAYS: f64 = 0.5;
@@ -197,7 +197,7 @@ fn profile(
 
 /// Level of each day, and that of today, beside what is usual of their kinds: fitted in turn with the means of the kinds.
 fn levels(known: &Known<'_>, days: &[Day], (of_level, of_kind): (f64, f64)) -> (Vec<f64>, f64) {
-    let counts = |d: &Day| if d.kind == OFF { OFF_COUNTS } else { 1.0 };
+    let counts = |d: &Day| if d.kind >= OFF { OFF_COUNTS } else { 1.0 };
     let means: Vec<f64> = days
         .iter()
         .map(|d| d.values.iter().sum::<f64>() / 24.0)

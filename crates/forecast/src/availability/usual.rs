@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::calibrate::KEPT;
-use super::kind::{Days, OFF};
+use super::kind::{Days, OFF, by_week};
 use super::log::Log;
 use super::num::{index, narrow, real, size};
 use super::observed::Observed;
@@ -36,11 +36,11 @@ pub(crate) struct Past<'a> {
 pub(crate) type Weeks = [Vec<f32>; WEEKS.len()];
 
 impl Past<'_> {
-    /// Samples for the hour that begins at `target`: days of the same weekday, in the same phase of a fortnight. A day off is like no
-    /// other.
+    /// Samples for the hour that begins at `target`: days of the same weekday, in the same phase of a fortnight, those beside days off
+    /// left out. A day off is like no other.
     pub(crate) fn samples(&self, quantity: Quantity, target: i64) -> Weeks {
         let (day, clock) = self.log.clock(target);
-        let kind = self.kinds.kind(day, self.off);
+        let kind = by_week(self.kinds.kind(day, self.off));
         if kind == OFF {
             return Weeks::default();
         }

@@ -112,7 +112,7 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "8";
+    pub const VERSION: &'static str = "9";
 
     /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
     #[must_use]
