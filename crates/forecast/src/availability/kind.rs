@@ -129,7 +129,7 @@ fn kind(day: i32, off: &BTreeSet<i32>, rhythm: [bool; 7]) -> usize {
 }
 
 /// Whether `day` is a work day before a day off, weekends between them left out, or alone between a day off and the weekend.
-fn beside(day: i32, off: &BTreeSet<i32>) -> bool {
+pub(crate) fn beside(day: i32, off: &BTreeSet<i32>) -> bool {
     let weekend = |day: i32| weekday(day) >= 5;
     if weekend(day) || off.contains(&day) {
         return false;

@@ -10,7 +10,7 @@ use super::change;
 use super::donor::HALF_LIFE;
 use super::given::FEW;
 use super::joint::Paths;
-use super::kind::Days;
+use super::kind::{self, Days};
 use super::leaving::{Leaving, Leavings};
 use super::level::Known;
 use super::log::Log;
@@ -232,7 +232,7 @@ impl Learned {
         all.collect()
     }
 
-    /// Past forecasts of a quantity with their outcomes.
+    /// Past forecasts of a quantity with their outcomes, work days beside days off left out.
     fn told(
         &self,
         world: World<'_>,
@@ -248,8 +248,12 @@ impl Learned {
             let midnight = world.log.instant(begun, 0);
             for lead in 1..=KEPT_HOURS {
                 let target = origin + 3600 * i64::try_from(lead).unwrap_or(0);
-                let outcome = past.observed.at(quantity, target);
-                let Some(outcome) = outcome.filter(|_| target <= at) else {
+                let (day, clock) = world.log.clock(target);
+                // What lay off beside days off lies off nowhere else.
+                if target > at || kind::beside(day, world.off) {
+                    continue;
+                }
+                let Some(outcome) = past.observed.at(quantity, target) else {
                     continue;
                 };
                 let usual = usual
@@ -259,7 +263,6 @@ impl Learned {
                 let [fast, slow] = self.outlooks.said(begun, place, since);
                 let ways = kept.levels[place * KEPT_HOURS + lead - 1];
                 let changed = kept.changed[place * KEPT_HOURS + lead - 1];
-                let (day, clock) = world.log.clock(target);
                 told.push(Told {
                     lead,
                     hour: hour(clock),
