@@ -7,9 +7,9 @@ use super::num::size;
 
 /// Kinds by the week alone: seven weekdays in two phases each, and days off.
 const BASES: usize = 15;
-/// All kinds: those by the week, and each of them again for days beside days off.
-pub(crate) const KINDS: usize = 2 * BASES;
-/// The kind of a day off.
+/// All kinds: those by the week, and those of work days again for days beside days off.
+pub(crate) const KINDS: usize = BASES + SATURDAY;
+/// The kind of a day off. Kinds below it are of days as the week brings them.
 pub(crate) const OFF: usize = 14;
 /// Saturday and Sunday in their first phase.
 const SATURDAY: usize = 10;
@@ -59,7 +59,7 @@ pub(crate) const fn by_week(kind: usize) -> usize {
 }
 
 /// Whether days of `kind` are work days beside days off.
-pub(crate) const fn is_beside(kind: usize) -> bool {
+const fn is_beside(kind: usize) -> bool {
     kind >= BASES
 }
 
@@ -74,6 +74,15 @@ pub(crate) fn without_work(kind: usize) -> f64 {
 
 fn weekday(day: i32) -> usize {
     usize::try_from((day - 1).rem_euclid(7)).unwrap_or(0)
+}
+
+fn weekend(day: i32) -> bool {
+    weekday(day) >= 5
+}
+
+/// Whether `day` is no work day: a weekend or a day off.
+pub(crate) fn rests(day: i32, off: &BTreeSet<i32>) -> bool {
+    weekend(day) || off.contains(&day)
 }
 
 fn phase(day: i32) -> usize {
@@ -130,8 +139,7 @@ fn kind(day: i32, off: &BTreeSet<i32>, rhythm: [bool; 7]) -> usize {
 
 /// Whether `day` is a work day before a day off, weekends between them left out, or alone between a day off and the weekend.
 pub(crate) fn beside(day: i32, off: &BTreeSet<i32>) -> bool {
-    let weekend = |day: i32| weekday(day) >= 5;
-    if weekend(day) || off.contains(&day) {
+    if rests(day, off) {
         return false;
     }
     let next = (day + 1..).find(|d| !weekend(*d));
@@ -331,7 +339,7 @@ mod tests {
             let morning = first + TimeDelta::days(d) + TimeDelta::hours(8);
             let date = morning.date_naive().num_days_from_ce();
             // Were nobody there, the log might be down.
-            let quiet = weekday(date) >= 5 || off.contains(&date) || beside(date, off);
+            let quiet = rests(date, off) || beside(date, off);
             let cars = if quiet { 1 } else { 10 };
             (0..cars).map(move |_| Visit::made(morning, TimeDelta::hours(8), 5.0))
         });

@@ -318,7 +318,7 @@ fn fared(world: World<'_>, at: i64, all: &[Past]) -> Option<Watch> {
 
 impl World<'_> {
     pub(crate) fn is_off(&self, day: i32) -> bool {
-        self.off.contains(&day) || (day - 1).rem_euclid(7) >= 5
+        kind::rests(day, self.off)
     }
 
     /// What `look` makes of the last `days` days as they were known at `at`; `None` of a large pool, where days say enough.
