@@ -157,6 +157,13 @@ fn panic_text(join: JoinError) -> String {
     }
 }
 
+/// `task`, at whose end, however it comes, `all` is cancelled: whoever ends, ends all. A service shall not go on with a part of
+/// itself.
+pub async fn ends_all<T>(all: CancellationToken, task: impl Future<Output = T>) -> T {
+    let _all = all.drop_guard();
+    task.await
+}
+
 /// Cancels `stop` on the first interrupt or termination signal and leaves the process on the second, with the exit
 /// status shells use for an interrupt.
 pub async fn stop_on_signal(stop: CancellationToken) {
@@ -194,6 +201,15 @@ mod tests {
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone(), Duration::from_millis(grace_ms));
         (tasks, stop)
+    }
+
+    #[tokio::test]
+    async fn whoever_ends_ends_all_a_panic_included() {
+        let all = CancellationToken::new();
+        let panics = tokio::spawn(ends_all(all.clone(), async { panic!("of its own") }));
+        let waits = tokio::spawn(ends_all(all.clone(), until(all.clone())));
+        assert!(panics.await.is_err_and(|join: JoinError| join.is_panic()));
+        assert!(waits.await.is_ok_and(|ended| ended.is_ok()));
     }
 
     async fn until(stop: CancellationToken) -> io::Result<()> {

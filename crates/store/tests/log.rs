@@ -21,6 +21,7 @@ use store::{
 };
 use support::Broker;
 use support::postgres::{Postgres, Schema};
+use support::young::Young;
 
 /// Longest wait for what comes at once on a machine with time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -461,6 +462,7 @@ async fn every_log_keeps_its_laws() {
     what_the_outbox_holds_is_appended_after_a_restart(&broker).await;
     compaction_keeps_the_newest_record_of_each_key(&broker).await;
     a_broker_that_crashes_loses_nothing_acknowledged(&broker).await;
+    a_broker_that_names_nobody_is_found_again(&broker).await;
     tokio::task::spawn_blocking(move || who_reads_can_end_though_the_broker_is_gone(&broker))
         .await
         .unwrap();
@@ -766,6 +768,49 @@ async fn a_broker_that_crashes_loses_nothing_acknowledged(broker: &Broker) {
     world.store.tables().apply(change).await.unwrap();
     let last = read(&mut reader, 10).await;
     assert_eq!(numbers(&last), (100..110).collect());
+}
+
+/// A broker that has just started may name no broker at all; the library lets go of those it knew, and never asks again.
+async fn a_broker_that_names_nobody_is_found_again(broker: &Broker) {
+    const ROUNDS: u32 = 6;
+    let young = Young::to(broker.port()).await;
+    broker.advertise(young.port);
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = KafkaOptions {
+        brokers: format!("127.0.0.1:{}", young.port),
+        ..broker.options(&TOPICS)
+    };
+    let store = support::store(dir.path(), &kafka, "test").await;
+    let log = store.log();
+    let mut grouped = log.subscribe(A, "young").await.unwrap();
+    let mut alone = log.replay(A, &Position::default()).unwrap();
+    log.append(numbered(A, 0..50)).await.unwrap();
+    let first = read(&mut grouped, 50).await;
+    grouped.commit(&Position::after(&first)).await.unwrap();
+    assert_eq!(numbers(&read(&mut alone, 50).await).len(), 50);
+    let mut told = 0;
+    for round in 1..=ROUNDS {
+        let next = round * 50..(round + 1) * 50;
+        let waited = tokio::time::timeout(PATIENCE, async {
+            told += young.begin_again().await;
+            // As services do: what was refused is appended again.
+            while let Err(refused) = log.append(numbered(A, next.clone())).await {
+                assert!(refused.is_retryable(), "{refused:?}");
+            }
+            for reader in [&mut grouped, &mut alone] {
+                let mut missing: BTreeSet<u32> = next.clone().collect();
+                while !missing.is_empty() {
+                    for n in numbers(&reader.next_batch(100).await.unwrap()) {
+                        missing.remove(&n);
+                    }
+                }
+            }
+            let reached = log.newest(A).await.unwrap();
+            grouped.commit(&reached).await.unwrap();
+        });
+        assert!(waited.await.is_ok(), "appended and read in round {round}");
+    }
+    assert!(told >= ROUNDS, "{told} answers without a broker");
 }
 
 /// The last one: the broker does not come back.

@@ -416,7 +416,8 @@ impl Inner {
 /// Says what was not delivered, and claims stations that nobody answers for, until `stop`.
 pub(crate) async fn run(edge: Arc<Edge>, stop: CancellationToken) {
     if !edge.config.replicas {
-        return;
+        // Nobody else could have them.
+        return stop.cancelled().await;
     }
     while tokio::time::timeout(LOOK, stop.cancelled()).await.is_err() {
         let now = edge.clock.now();

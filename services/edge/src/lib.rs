@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use runtime::Clock;
 use runtime::latency::Probe;
+use runtime::tasks::ends_all;
 use store::{Log, LogError, StoreError, Subscription, Tables, topic};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -159,7 +160,8 @@ impl Edge {
         let (outbox, appender) = outbox::new(self.deps.log.clone(), self.config.queue_records);
         // Ends waiting for a log that cannot be written, once connections had their grace.
         let abandon = CancellationToken::new();
-        let appending = tokio::spawn(appender.run(abandon.clone()));
+        let halt = stop.child_token();
+        let appending = tokio::spawn(ends_all(halt.clone(), appender.run(abandon.clone())));
         let registry = registry::Registry::new(self.deps.tables.clone());
         registry.refresh().await?;
         let edge = Arc::new(connection::Edge {
@@ -170,14 +172,16 @@ impl Edge {
             probe: self.deps.latency.clone(),
             traced: runtime::trace::Pending::default(),
             clock: self.deps.clock,
-            stop: stop.child_token(),
+            stop: halt.clone(),
             guard: Arc::clone(&self.guard),
             config: self.config,
         });
-        let halt = edge.stop.clone();
-        let watching = tokio::spawn(self.guard.watch(halt.clone()));
-        let mut serving = tokio::spawn(server::run(self.listener, Arc::clone(&edge)));
-        let answering = tokio::spawn(absent::run(Arc::clone(&edge), halt.clone()));
+        let watching = self.guard.watch(halt.clone());
+        let watching = tokio::spawn(ends_all(halt.clone(), watching));
+        let serving = server::run(self.listener, Arc::clone(&edge));
+        let mut serving = tokio::spawn(ends_all(halt.clone(), serving));
+        let answering = absent::run(Arc::clone(&edge), halt.clone());
+        let answering = tokio::spawn(ends_all(halt.clone(), answering));
         let watched = presence::run(Arc::clone(&edge), self.readings, halt.clone());
         let commanded = commands::run(edge, self.deps.tables, self.setpoints, halt.clone());
         let commanded = tokio::try_join!(commanded, watched).map(|_| ());

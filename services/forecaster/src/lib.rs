@@ -16,6 +16,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use forecast::availability::Learned;
 use runtime::Clock;
 use runtime::pipe::{Listener, PipeError};
+use runtime::tasks::ends_all;
 use tokio::sync::{Mutex, RwLock, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -97,8 +98,10 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
     });
     let service = ForecastServiceServer::new(serve::Service(shared.clone()));
     let router = tonic::service::Routes::new(service);
-    let rounds = tokio::spawn(rounds(shared, stop.clone()));
-    let served = deps.listener.serve(router, stop).await;
+    let ended = stop.child_token();
+    let rounds = tokio::spawn(ends_all(ended.clone(), rounds(shared, ended.clone())));
+    let served = deps.listener.serve(router, ended.clone()).await;
+    ended.cancel();
     if let Err(error) = rounds.await {
         tracing::error!("the forecasting loop ended: {error}");
     }

@@ -25,6 +25,7 @@ use runtime::Clock;
 use runtime::front::{self, Seat};
 use runtime::latency::Probe;
 use runtime::pipe::{Listener, PipeError};
+use runtime::tasks::ends_all;
 use store::{Candidate, Log, LogError, StoreError, Tables};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -142,11 +143,6 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
     let shared = Shared::load(config.area, &tables, clock.now()).await?;
     let (seat, seated) = watch::channel(Seat::Nobody);
     let ended = stop.child_token();
-    // Whoever ends, ends all.
-    let ending = |task: Result<(), Error>| {
-        ended.cancel();
-        task
-    };
     let office = Office {
         config: config.clone(),
         clock,
@@ -157,24 +153,24 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
         shared: shared.clone(),
         told: std::sync::Mutex::default(),
     };
+    let fleet = shared
+        .clone()
+        .follow_fleet(log.clone(), tables, ended.clone());
+    let plans = shared
+        .clone()
+        .follow_plans(config.area, log.clone(), clock, ended.clone());
     let (a, b, c, d) = tokio::join!(
-        async { ending(answer(listener, seated, &ended).await) },
-        async {
-            let following = shared
-                .clone()
-                .follow_fleet(log.clone(), tables, ended.clone());
-            ending(following.await.map_err(Error::from))
-        },
-        async {
-            let following =
-                shared
-                    .clone()
-                    .follow_plans(config.area, log.clone(), clock, ended.clone());
-            ending(following.await.map_err(Error::from))
-        },
-        async { ending(stand(&office, &candidate, &dial, &seat, &ended).await) },
+        ends_all(ended.clone(), answer(listener, seated, &ended)),
+        ends_all(ended.clone(), fleet),
+        ends_all(ended.clone(), plans),
+        ends_all(
+            ended.clone(),
+            stand(&office, &candidate, &dial, &seat, &ended)
+        ),
     );
-    a.and(b).and(c).and(d)
+    a.and(b.map_err(Error::from))
+        .and(c.map_err(Error::from))
+        .and(d)
 }
 
 /// Serves whoever has the seat; from the first time on that somebody has.

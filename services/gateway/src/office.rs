@@ -8,6 +8,7 @@ use dispatch::Guard;
 use runtime::Clock;
 use runtime::front::Seat;
 use runtime::latency::Probe;
+use runtime::tasks::ends_all;
 use store::{Log, Tables, Tenure};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,31 +93,26 @@ impl Office {
         seat.send_replace(Seat::Here(self.routes(&control, &settler, &ended)));
         let (wake, woken) = watch::channel(0);
         tracing::info!(area = %config.area, cycle = %pace.cycle, "gateway of {}: one cycle each {}", config.area, pace.cycle);
-        // Whoever ends, ends all.
-        let ending = |task: Result<(), Error>| {
-            ended.cancel();
-            task
-        };
+        let (log, tables, operator) =
+            (self.log.clone(), self.tables.clone(), self.operator.clone());
+        let bids = bids::run(log, tables, clock, operator, tenure, ended.clone());
+        let signals = results::signals(
+            self.shared.clone(),
+            self.operator.clone(),
+            self.latency.clone(),
+            clock,
+            wake,
+            ended.clone(),
+        );
         let (a, b, c, d, e) = tokio::join!(
-            async {
-                let (log, tables, operator) =
-                    (self.log.clone(), self.tables.clone(), self.operator.clone());
-                ending(bids::run(log, tables, clock, operator, tenure, ended.clone()).await)
-            },
-            async { ending(results.run(self.operator.clone(), ended.clone()).await) },
-            async {
-                let signals = results::signals(
-                    self.shared.clone(),
-                    self.operator.clone(),
-                    self.latency.clone(),
-                    clock,
-                    wake,
-                    ended.clone(),
-                );
-                ending(signals.await)
-            },
-            async { ending(control.clone().run(woken, ended.clone()).await) },
-            async { ending(settler.run(ended.clone()).await) },
+            ends_all(ended.clone(), bids),
+            ends_all(
+                ended.clone(),
+                results.run(self.operator.clone(), ended.clone())
+            ),
+            ends_all(ended.clone(), signals),
+            ends_all(ended.clone(), control.clone().run(woken, ended.clone())),
+            ends_all(ended.clone(), settler.run(ended.clone())),
         );
         self.remember(tenure, &control);
         // Whoever holds the office next writes down what it decides from.

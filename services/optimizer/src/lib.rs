@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use runtime::Clock;
 use runtime::pipe::{Listener, PipeError};
+use runtime::tasks::ends_all;
 use store::{LogError, StoreError, topic};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -94,15 +95,14 @@ pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<
     let service = PlanServiceServer::new(serve::Service(shared.newest.subscribe()));
     let router = tonic::service::Routes::new(service);
     let ended = stop.child_token();
-    let planner = tokio::spawn(planner::run(shared.clone(), ended.clone()));
-    let bidder = tokio::spawn(bidder::run(shared.clone(), ended.clone()));
-    let woken = watch_awards(&shared, awards, ended.clone());
-    let served = async {
-        let served = deps.listener.serve(router, stop).await;
-        ended.cancel();
-        served
-    };
-    let (woken, served) = tokio::join!(woken, served);
+    let planner = planner::run(shared.clone(), ended.clone());
+    let bidder = bidder::run(shared.clone(), ended.clone());
+    let planner = tokio::spawn(ends_all(ended.clone(), planner));
+    let bidder = tokio::spawn(ends_all(ended.clone(), bidder));
+    let (woken, served) = tokio::join!(
+        ends_all(ended.clone(), watch_awards(&shared, awards, ended.clone())),
+        ends_all(ended.clone(), deps.listener.serve(router, ended.clone())),
+    );
     for (name, task) in [("planner", planner), ("bidder", bidder)] {
         if let Err(lost) = task.await {
             tracing::error!("the {name} was lost: {lost}");

@@ -16,6 +16,7 @@ pub use settings::Config;
 
 use runtime::Clock;
 use runtime::pipe::{Listener, PipeError};
+use runtime::tasks::ends_all;
 use store::{Log, LogError, StoreError, Tables};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -81,21 +82,20 @@ pub enum Error {
 pub async fn run(config: Config, deps: Deps, stop: CancellationToken) -> Result<(), Error> {
     config.check()?;
     let live = Live::load(&deps.tables, &deps.log, &deps.clock).await?;
+    // Whoever ends, ends all: a fleet that is no longer followed shall not be shown as if it were.
+    let ended = stop.child_token();
     let server = Fleet {
         live: live.clone(),
         clock: deps.clock,
         log: deps.log.clone(),
         tables: deps.tables.clone(),
-        stop: stop.clone(),
+        stop: ended.clone(),
     };
     let router = Routes::new(FleetServiceServer::new(server));
     let consumer = Consumer::new(config, live, deps.clock, &deps.log, deps.tables).await?;
-    let ended = stop.child_token();
-    let serving = async {
-        let served = deps.listener.serve(router, stop.clone()).await;
-        ended.cancel();
-        served.map_err(Error::from)
-    };
-    let (served, consumed) = tokio::join!(serving, consumer.run(ended.clone()));
-    consumed.and(served)
+    let (served, consumed) = tokio::join!(
+        ends_all(ended.clone(), deps.listener.serve(router, ended.clone())),
+        ends_all(ended.clone(), consumer.run(ended.clone())),
+    );
+    consumed.and(served.map_err(Error::from))
 }

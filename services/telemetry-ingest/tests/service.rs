@@ -13,7 +13,7 @@ use fleet::{
 use runtime::Clock;
 use runtime::pipe::Pipe;
 use shoal_telemetry_ingest::{Config, Deps, GROUP, run};
-use store::{NewRecord, Options, Position, Store, Topic, topic};
+use store::{NewRecord, Options, Position, Store, StoreError, Tables, Topic, topic};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -470,6 +470,36 @@ async fn outcome(mut service: Running) -> (Vec<EvseState>, String, usize) {
     let intervals = tables.intervals_between(start(), at(86_400)).await.unwrap();
     let sessions = tables.sessions_between(start(), at(86_400)).await.unwrap();
     (fleet, format!("{intervals:#?}{sessions:#?}"), refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_can_store_nothing_ends_instead_of_showing_what_was() {
+    let (dir, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(dir.path()).await.unwrap();
+    let (pipe, listener) = Pipe::new("fleet");
+    let deps = Deps {
+        clock: clock(),
+        log: store.log(),
+        // They have no place for how far the log was handled.
+        tables: Tables::open(beside.path(), "test").await.unwrap(),
+        listener,
+    };
+    let done = tokio::spawn(run(quick(), deps, CancellationToken::new()));
+    let mut client = FleetServiceClient::new(pipe.channel());
+    let asked = proto::fleet::v1::GetFleetRequest {};
+    client.get_fleet(asked).await.unwrap();
+    let told = vec![record(&plug_in(0, "s", 0))];
+    store.log().append(told).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), done).await;
+    let ended = ended.expect("nobody told it to stop").unwrap();
+    assert!(
+        matches!(
+            ended,
+            Err(shoal_telemetry_ingest::Error::Store(StoreError::NoLog))
+        ),
+        "{ended:?}"
+    );
+    client.get_fleet(asked).await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread")]

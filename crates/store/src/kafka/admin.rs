@@ -40,7 +40,7 @@ pub struct TopicFound {
 pub(crate) async fn made(options: &KafkaOptions) -> Result<Vec<TopicFound>, StoreError> {
     let admin: AdminClient<Quiet> = options
         .client()
-        .create_with_context(Quiet)
+        .create_with_context(Quiet::default())
         .map_err(broker("client for topics"))?;
     let (admin, before) = found(admin, options.clone()).await?;
     let missing: Vec<&Spec> = options

@@ -10,12 +10,15 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::{Fences, locked, next};
+use super::bearings::Bearings;
+use super::{locked, next};
 use crate::{Position, Topic};
 
-/// A client that tells only its log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quiet;
+/// A client that tells only its log, and whether it knows a broker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Quiet {
+    pub(crate) bearings: Arc<Bearings>,
+}
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -24,6 +27,10 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         erred(&error, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.bearings.read(statistics);
     }
 }
 
@@ -111,7 +118,7 @@ pub(crate) struct Watch {
     pub(crate) name: String,
     pub(crate) group: Option<String>,
     pub(crate) held: Mutex<Held>,
-    pub(crate) fences: Arc<Mutex<Fences>>,
+    pub(crate) bearings: Bearings,
 }
 
 impl Watch {
@@ -152,15 +159,8 @@ impl Watch {
 
     fn taken(&self, list: &TopicPartitionList) {
         let mut held = locked(&self.held);
-        let mut fences = locked(&self.fences);
         for element in list.elements() {
-            let partition = element.partition().unsigned_abs();
-            held.parts.remove(&partition);
-            if let Some(group) = &self.group {
-                fences
-                    .epochs
-                    .remove(&(self.topic, group.clone(), partition));
-            }
+            held.parts.remove(&element.partition().unsigned_abs());
         }
         tracing::info!(topic = %self.topic, group = self.group, "gave back {} partitions of {}, holding {}", list.count(), self.topic, held.parts.len());
     }
@@ -176,6 +176,8 @@ impl ClientContext for Watch {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let brokers = statistics.brokers.values();
+        self.bearings.look(brokers.map(|b| b.source.as_str()));
         let Some(topic) = statistics.topics.get(&self.name) else {
             return;
         };

@@ -4,7 +4,9 @@
 //! as in Kafka, where it names the next record.
 
 mod admin;
+mod bearings;
 mod context;
+mod producer;
 mod reader;
 mod subscription;
 mod taking;
@@ -15,12 +17,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::FutureRecord;
 use rdkafka::topic_partition_list::Offset;
 use units::Clock;
 
-use self::context::Quiet;
+use self::producer::{Delivery, Producer};
 use crate::database::Pool;
 use crate::error::{LogError, StoreError};
 use crate::topic::{self, Spec};
@@ -103,20 +105,23 @@ impl KafkaOptions {
 pub(crate) struct Kafka(Arc<Inner>);
 
 struct Inner {
-    producer: FutureProducer<Quiet>,
+    producer: Producer,
     options: KafkaOptions,
     /// Partitions of each topic, as there are.
     partitions: HashMap<Topic, u32>,
     clock: Arc<dyn Clock>,
     /// Where groups commit together with rows.
     tables: Pool,
-    held: Arc<Mutex<Fences>>,
+    held: Mutex<Fences>,
 }
 
-/// What this process holds of groups, and what their rows say they have handled.
+/// What this process knows of groups.
 #[derive(Debug, Default)]
 pub(crate) struct Fences {
+    /// Epoch of each partition that it took. Whoever took it over since has a higher one; one that the group only lost sight of for
+    /// a while, as of a broker that was away, is still ours.
     epochs: HashMap<(Topic, String, u32), i64>,
+    /// How far their rows say that they have handled a topic.
     committed: HashMap<(Topic, String), Position>,
 }
 
@@ -165,18 +170,16 @@ impl Kafka {
             )
             .set("queue.buffering.max.messages", QUEUED_RECORDS)
             .set("queue.buffering.max.kbytes", QUEUED_KIB);
-        let producer: FutureProducer<Quiet> = config
-            .create_with_context(Quiet)
-            .map_err(broker("producer"))?;
-        let asked = (producer.clone(), options.clone());
-        let partitions = blocking(move || admin::partitions(asked.0.client(), &asked.1)).await??;
+        let producer = Producer::new(config)?;
+        let asked = (producer.client()?, options.clone());
+        let partitions = blocking(move || admin::partitions(asked.0.library(), &asked.1)).await??;
         Ok(Self(Arc::new(Inner {
             producer,
             options,
             partitions,
             clock,
             tables,
-            held: Arc::default(),
+            held: Mutex::default(),
         })))
     }
 
@@ -192,35 +195,30 @@ impl Kafka {
     /// Hands `records` to the producer in their order, stamped with `at`.
     pub(crate) async fn start(&self, records: &[NewRecord], at: DateTime<Utc>) -> Started {
         let mut started = Started::default();
+        if let Err(refused) = self.send(records, at, &mut started.waiting).await {
+            started.refused = Some(refused);
+        }
+        started
+    }
+
+    async fn send(
+        &self,
+        records: &[NewRecord],
+        at: DateTime<Utc>,
+        waiting: &mut Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        let client = self.0.producer.client()?;
         for record in records {
-            if let Err(refused) = self.fits(record) {
-                started.refused = Some(refused);
-                return started;
-            }
+            self.fits(record)?;
             let name = self.0.options.name(record.topic);
-            let mut next = FutureRecord::to(&name)
+            let next = FutureRecord::to(&name)
                 .key(&record.key)
                 .payload(record.payload.as_ref())
                 .timestamp(at.timestamp_millis());
-            loop {
-                match self.0.producer.send_result(next) {
-                    Ok(waiting) => {
-                        started.waiting.push(waiting);
-                        break;
-                    }
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                        tokio::time::sleep(ROOM).await;
-                        next = back;
-                    }
-                    Err((refused, _)) => {
-                        started.refused = Some(broker("append")(refused));
-                        return started;
-                    }
-                }
-            }
+            waiting.push(client.send(next).await?);
         }
         metrics::counter!("shoal_log_records_total").increment(records.len() as u64);
-        started
+        Ok(())
     }
 
     /// Checks what Kafka would check by the size after compression.
@@ -259,11 +257,12 @@ impl Kafka {
     /// One end of each partition ([`admin::ends`]).
     async fn reach(&self, topic: Topic, of: fn((u64, u64)) -> u64) -> Result<Position, LogError> {
         let (name, partitions) = self.named(topic)?;
-        let producer = self.0.producer.clone();
+        let client = self.0.producer.client();
+        let client = client.map_err(|error| reading(topic, error))?;
         let asked = blocking(move || {
             let mut reached = Position::default();
             for partition in 0..partitions {
-                let ends = admin::ends(producer.client(), &name, partition)?;
+                let ends = admin::ends(client.library(), &name, partition)?;
                 reached.advance(partition, of(ends));
             }
             Ok::<_, KafkaError>(reached)
@@ -293,7 +292,7 @@ impl Kafka {
         Ok((self.0.options.name(topic), *partitions))
     }
 
-    /// Epoch since which this process holds a partition for a group.
+    /// Epoch with which this process took a partition for a group.
     pub(crate) fn epoch(&self, topic: Topic, group: &str, partition: u32) -> Option<i64> {
         let key = (topic, group.to_owned(), partition);
         locked(&self.0.held).epochs.get(&key).copied()
@@ -320,7 +319,7 @@ impl Kafka {
 /// Records on their way.
 #[derive(Default)]
 pub(crate) struct Started {
-    waiting: Vec<DeliveryFuture>,
+    waiting: Vec<Delivery>,
     refused: Option<StoreError>,
 }
 
@@ -329,12 +328,9 @@ impl Started {
     pub(crate) async fn done(self) -> Result<(), StoreError> {
         let mut refused = self.refused;
         for delivery in self.waiting {
-            let failed = match delivery.await {
-                Ok(Ok(_)) => continue,
-                Ok(Err((error, _))) => broker("append")(error),
-                Err(_) => StoreError::Closed,
-            };
-            refused.get_or_insert(failed);
+            if let Err(failed) = delivery.done().await {
+                refused.get_or_insert(failed);
+            }
         }
         refused.map_or(Ok(()), Err)
     }

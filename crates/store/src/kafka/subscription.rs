@@ -12,7 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::bearings::{Bearings, FIGURES_MS};
 use super::context::{Held, Part, Watch};
 use super::reader::Reader;
 use super::taking::Taking;
@@ -26,8 +28,8 @@ const SESSION_MS: &str = "10000";
 /// Signs of life within that time: three.
 const HEARTBEAT_MS: &str = "3000";
 
-/// How often the library tells how far the topic goes.
-const FIGURES_MS: &str = "1000";
+/// Wait before the next attempt to read, or to ask where to begin.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Kibibytes read ahead of the reader; one plan of a large fleet may be larger and passes.
 const AHEAD_KIB: &str = "32768";
@@ -50,7 +52,7 @@ pub(crate) struct Subscription {
     /// Read and not handed out: the tables are being asked where to begin.
     ready: VecDeque<Record>,
     /// Where partitions begin is being asked for.
-    asking: Option<tokio::task::JoinHandle<Result<(), LogError>>>,
+    asking: Option<AbortOnDropHandle<Result<(), LogError>>>,
     /// A commit that the broker has not answered.
     committing: Option<Committing>,
 }
@@ -138,7 +140,7 @@ impl Subscription {
             name: name.clone(),
             group: group.map(str::to_owned),
             held: std::sync::Mutex::new(Held::default()),
-            fences: Arc::clone(&log.0.held),
+            bearings: Bearings::default(),
         };
         let consumer = config
             .create_with_context(watch)
@@ -155,8 +157,42 @@ impl Subscription {
         })
     }
 
+    /// Waits for brokers, and for the tables, as long as they are away.
     pub(crate) async fn next_batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
         self.tell_stored();
+        loop {
+            let consumer = Arc::clone(&self.consumer);
+            let read = tokio::select! {
+                biased;
+                read = self.batch(max) => read,
+                () = consumer.context().bearings.lost() => {
+                    self.begin_anew()?;
+                    continue;
+                }
+            };
+            match read {
+                Err(error) if error.is_retryable() => {
+                    metrics::counter!("shoal_log_reads_again_total").increment(1);
+                    tracing::warn!(topic = %self.topic, %error, "{} is read again: {error}", self.topic);
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Reads on with a new client; a group as after any absence, from where it has stored or committed. What was handed out and is
+    /// neither is handed out again.
+    fn begin_anew(&mut self) -> Result<(), LogError> {
+        let position = self.position();
+        *self = match &self.group {
+            Some(group) => Self::of_group(&self.log, self.topic, group)?,
+            None => Self::of_all(&self.log, self.topic, &position)?,
+        };
+        Ok(())
+    }
+
+    async fn batch(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
         loop {
             if self.ready.is_empty() {
                 self.read(max).await?;
@@ -219,7 +255,8 @@ impl Subscription {
                 group: group.clone(),
                 consumer: Arc::clone(&consumer),
             };
-            self.asking = Some(tokio::spawn(async move { taking.take(&fresh).await }));
+            let asking = tokio::spawn(async move { taking.take(&fresh).await });
+            self.asking = Some(AbortOnDropHandle::new(asking));
         }
     }
 

@@ -81,6 +81,27 @@ impl Broker {
         assert!(up.unwrap().success(), "the broker comes back");
     }
 
+    /// Starts it again, and from then on it says that it is reached on `port`.
+    pub(crate) fn advertise(&self, port: u16) {
+        let file = self.dir.join("server.properties");
+        let before = std::fs::read_to_string(&file).unwrap();
+        let lines = before.lines().map(|line| {
+            if line.starts_with("advertised.listeners=") {
+                format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n")
+            } else {
+                format!("{line}\n")
+            }
+        });
+        std::fs::write(&file, lines.collect::<String>()).unwrap();
+        self.crash_and_return();
+    }
+
+    /// Port on which it listens.
+    pub(crate) fn port(&self) -> u16 {
+        let (_, port) = self.address.rsplit_once(':').unwrap();
+        port.parse().unwrap()
+    }
+
     /// Options for a test of its own: nobody else has its prefix.
     pub(crate) fn options(&self, topics: &[Spec]) -> KafkaOptions {
         static NEXT: AtomicU32 = AtomicU32::new(0);

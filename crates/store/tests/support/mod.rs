@@ -9,5 +9,6 @@
 mod kafka;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod young;
 
 pub(crate) use kafka::{Broker, script, signal, store};
