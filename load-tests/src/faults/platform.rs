@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rand::RngExt as _;
 use runtime::pipe::{Listener, peer};
 use serde::Serialize;
 use store::{KafkaOptions, Options, PostgresOptions, Store, TablesIn};
@@ -465,10 +466,21 @@ pub(crate) fn on_server(url: &str, password: &Path) -> Result<(TablesIn, String)
     Ok((TablesIn::Postgres(options), settings))
 }
 
+/// A port on which nobody listens, and that no connection is given from its side while whoever shall listen there is away: below those
+/// that systems give (from 32768 on with Linux, <https://www.kernel.org/doc/Documentation/networking/ip-sysctl.txt>, `ip_local_port_range`),
+/// and those of the brokers.
 pub(crate) fn free_port() -> Result<u16, Failure> {
-    let failed = |e: std::io::Error| Failure::Failed(format!("no free port: {e}"));
-    let socket = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
-    Ok(socket.local_addr().map_err(failed)?.port())
+    const ATTEMPTS: usize = 200;
+    let mut refused = None;
+    for _ in 0..ATTEMPTS {
+        let port = rand::rng().random_range(10_000..20_000);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let why = refused.map(|error| error.to_string()).unwrap_or_default();
+    Err(Failure::Failed(format!("no free port: {why}")))
 }
 
 fn channel(port: u16) -> Result<Channel, Failure> {
