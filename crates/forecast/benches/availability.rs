@@ -33,7 +33,7 @@ fn main() {
         threads: 2,
         ..Ask::default()
     };
-    let mut forecaster = Forecaster::new(&log, &[]);
+    let mut forecaster = Forecaster::new(&log);
     for _ in 0..3 {
         let begun = Began::now();
         let ahead = forecaster.ahead(until, &ask);

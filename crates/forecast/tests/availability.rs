@@ -90,13 +90,13 @@ fn bits(ahead: &Availability) -> Vec<u32> {
 
 fn forecast(visits: &[Visit], until: DateTime<Utc>) -> Availability {
     let log = Log::new(ZONE, visits);
-    Forecaster::new(&log, &[]).forecast(until, &ask(40))
+    Forecaster::new(&log).forecast(until, &ask(40))
 }
 
 /// The visits ahead on a few paths, after what was learned.
 fn one_by_one(visits: &[Visit], until: DateTime<Utc>) -> Vec<Vec<Interval>> {
     let log = Log::new(ZONE, visits);
-    let mut forecaster = Forecaster::new(&log, &[]);
+    let mut forecaster = Forecaster::new(&log);
     forecaster.refit(until, &ask(40));
     let scenarios = forecaster.scenarios(until, until + TimeDelta::hours(12), 3, &ask(40));
     let spans = |e: &Expected| e.stays.iter().map(|s| s.span).collect();
@@ -162,8 +162,8 @@ fn nothing_after_the_origin_changes_a_forecast() {
 fn the_answer_does_not_depend_on_what_was_asked_before() {
     let log = Log::new(ZONE, workplace(date("2019-06-03"), 60));
     let until = local(date("2019-07-25"), 15 * 60);
-    let fresh = Forecaster::new(&log, &[]).forecast(until, &ask(30));
-    let mut asked = Forecaster::new(&log, &[]);
+    let fresh = Forecaster::new(&log).forecast(until, &ask(30));
+    let mut asked = Forecaster::new(&log);
     for day in ["2019-07-23", "2019-07-24", "2019-07-26"] {
         asked.forecast(local(date(day), 540), &ask(30));
     }
@@ -203,7 +203,7 @@ fn quantiles_do_not_cross() {
 fn every_second_friday_is_found_by_the_data_and_forecast_so() {
     let visits = workplace(date("2019-06-03"), 120);
     let log = Log::new(ZONE, &visits);
-    let mut forecaster = Forecaster::new(&log, &[]);
+    let mut forecaster = Forecaster::new(&log);
     let noon = |day: &str| {
         let day = date(day);
         (local(day - TimeDelta::days(1), 540), 27)
@@ -273,7 +273,6 @@ fn paths_keep_what_goes_together_and_shuffled_ones_lose_it() {
     let test = Test {
         from: date("2019-07-22"),
         to: date("2019-08-10"),
-        off: Vec::new(),
         special: Vec::new(),
         paths: 100,
         seed: 1,
@@ -403,7 +402,6 @@ fn a_test_without_anything_to_train_on_or_to_score_is_refused() {
     let test = |from: &str, to: &str| Test {
         from: date(from),
         to: date(to),
-        off: Vec::new(),
         special: Vec::new(),
         paths: 20,
         seed: 1,
@@ -443,10 +441,10 @@ fn a_model_no_better_than_the_naive_one_raises_the_alarm_and_steps_back() {
             }
         }
     }
-    let log = Log::new(ZONE, &visits);
+    let log = Log::new(ZONE, &visits).with_days_off(off);
     let monday = first + TimeDelta::days(70);
     let until = local(monday, 6 * 60);
-    let ahead = Forecaster::new(&log, &off).forecast(until, &ask(24));
+    let ahead = Forecaster::new(&log).forecast(until, &ask(24));
     assert!(ahead.fallen_back, "{:?}", ahead.against_naive);
     assert!(ahead.doubts.iter().any(|d| d.contains("naive")));
     let noon = ahead.band(Quantity::PluggedIn, 6).unwrap();
@@ -454,7 +452,7 @@ fn a_model_no_better_than_the_naive_one_raises_the_alarm_and_steps_back() {
 
     let sound = workplace(date("2019-05-06"), 80);
     let log = Log::new(ZONE, &sound);
-    let ahead = Forecaster::new(&log, &[]).forecast(local(date("2019-07-22"), 360), &ask(24));
+    let ahead = Forecaster::new(&log).forecast(local(date("2019-07-22"), 360), &ask(24));
     assert!(!ahead.fallen_back && ahead.against_naive.is_some());
 }
 
@@ -480,7 +478,7 @@ fn by_group(visits: &[Visit], threads: usize) -> Availability {
         threads,
         ..ask(40)
     };
-    Forecaster::new(&log, &[]).forecast(local(date("2019-07-24"), 540), &ask)
+    Forecaster::new(&log).forecast(local(date("2019-07-24"), 540), &ask)
 }
 
 #[test]
@@ -595,16 +593,16 @@ fn what_was_learned_serves_a_newer_log() {
         Log::new(ZONE, past)
     };
     let log = known(monday);
-    let mut first = Forecaster::new(&log, &[]);
+    let mut first = Forecaster::new(&log);
     first.refit(monday, &ask(30));
     let learned = first.into_learned();
     assert_eq!(learned.until(), Some(local(date("2019-07-22"), 0)));
 
     let log = known(tuesday);
-    let mut second = Forecaster::resume(&log, &[], learned);
+    let mut second = Forecaster::resume(&log, learned);
     let stale = second.ahead(tuesday, &ask(30));
     let fresh = second.forecast(tuesday, &ask(30));
-    let anew = Forecaster::new(&log, &[]).forecast(tuesday, &ask(30));
+    let anew = Forecaster::new(&log).forecast(tuesday, &ask(30));
     assert_eq!(bits(&fresh), bits(&anew));
     assert_ne!(bits(&stale), bits(&anew));
 }
@@ -628,7 +626,6 @@ fn two_days_without_a_record_are_a_hole_where_many_were_expected() {
     let test = Test {
         from: date("2019-07-01"),
         to: date("2019-07-06"),
-        off: Vec::new(),
         special: Vec::new(),
         paths: 40,
         seed: 1,
@@ -641,6 +638,12 @@ fn two_days_without_a_record_are_a_hole_where_many_were_expected() {
     let ahead = forecast(&visits, local(date("2019-07-09"), 6 * 60));
     let noon = ahead.band(Quantity::PluggedIn, 6).unwrap();
     assert!(noon.values()[0] > 5.0, "{noon:?}");
+
+    // Had they been days off, nobody came: all five days are scored.
+    let closed = log.with_days_off([date("2019-07-02"), date("2019-07-03")]);
+    let found = evaluate(&closed, &test, &mut |_, _| ()).unwrap();
+    let count = &found.quantities[0];
+    assert!(count.coverage.count >= 1_400, "{}", count.coverage.count);
 }
 
 #[test]
@@ -658,7 +661,7 @@ fn a_day_like_none_before_is_still_forecast() {
         .collect();
     visits.extend(evenings);
     let log = Log::new(ZONE, &visits);
-    let ahead = Forecaster::new(&log, &[]).ahead(local(day, 11 * 60), &ask(24));
+    let ahead = Forecaster::new(&log).ahead(local(day, 11 * 60), &ask(24));
     let evening = ahead.band(Quantity::PluggedIn, 9).unwrap();
     assert!(evening.median() > 10.0, "{evening:?}");
 }

@@ -34,8 +34,8 @@ pub(crate) fn learn(
     now: DateTime<Utc>,
     before: Learned,
 ) -> Option<Learned> {
-    let pool = Pool::new(history, config.zone, &config.areas, now);
-    let mut forecaster = Forecaster::resume(&pool.log, &config.days_off, before);
+    let pool = Pool::new(config, history, now);
+    let mut forecaster = Forecaster::resume(&pool.log, before);
     pool.has_past.then(|| {
         forecaster.refit(now, &config.ask(SEED));
         forecaster.into_learned()
@@ -49,11 +49,11 @@ pub(crate) fn bands(
     learned: &Learned,
     (now, start): (DateTime<Utc>, DateTime<Utc>),
 ) -> Made {
-    let pool = Pool::new(history, config.zone, &config.areas, now);
+    let pool = Pool::new(config, history, now);
     if !pool.has_past {
         return Vec::new();
     }
-    let forecaster = Forecaster::resume(&pool.log, &config.days_off, learned.clone());
+    let forecaster = Forecaster::resume(&pool.log, learned.clone());
     let ahead = forecaster.ahead(now, &config.ask(SEED));
     let trained_from = pool.first.unwrap_or(now);
     let mut made = Vec::new();
@@ -137,11 +137,11 @@ pub(crate) fn scenarios(
     learned: &Learned,
     (now, over): (DateTime<Utc>, Interval),
 ) -> Option<Scenarios<EvseId>> {
-    let pool = Pool::new(history, config.zone, &config.areas, now);
+    let pool = Pool::new(config, history, now);
     if !pool.has_past || learned.alarm() {
         return None;
     }
-    let forecaster = Forecaster::resume(&pool.log, &config.days_off, learned.clone());
+    let forecaster = Forecaster::resume(&pool.log, learned.clone());
     let ask = forecast::availability::Ask {
         paths: DRAWN,
         ..config.ask(SEED)

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
+
 use fleet::{EvseId, EvseState, SiteId, VehicleId};
 use forecast::availability::{Log, Metered, Said, Slack, Visit};
 use forecast::{Plugged, Stay};
 use units::{Efficiency, Energy, Interval};
 use wire::fleet::PastSession;
 
+use crate::config::Config;
 use crate::history::{self, History};
 
 /// Groups whose paths are kept apart at most: each takes a megabyte for every past day that is repeated. A fleet at more places is told by
@@ -63,13 +64,9 @@ impl<K: Ord + Clone> Numbers<K> {
 }
 
 impl Pool {
-    /// The visits of `history` as known at `now`; sites lie in the network `areas` they are listed in.
-    pub(crate) fn new(
-        history: &History,
-        zone: Tz,
-        areas: &BTreeMap<SiteId, String>,
-        now: DateTime<Utc>,
-    ) -> Self {
+    /// The visits of `history` as known at `now`.
+    pub(crate) fn new(config: &Config, history: &History, now: DateTime<Utc>) -> Self {
+        let areas = &config.areas;
         let ended = history.sessions().filter_map(|past| {
             let stay = history::ended(past).filter(|s| s.span.end() <= now)?;
             Some(Seen::past(past, stay))
@@ -110,7 +107,7 @@ impl Pool {
         Self {
             first: visits.iter().map(|v| v.span.start()).min(),
             has_past: seen.iter().any(|v| matches!(v.source, Source::Past(_))),
-            log: Log::new(zone, &visits),
+            log: Log::new(config.zone, &visits).with_days_off(config.days_off.iter().copied()),
             sources: seen.into_iter().map(|v| v.source).collect(),
             groups: groups.into_iter().map(|g| g.0).collect(),
         }

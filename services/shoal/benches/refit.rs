@@ -60,7 +60,7 @@ fn main() -> Result<()> {
         threads: 2,
         ..Ask::default()
     };
-    let mut forecaster = Forecaster::new(&log, &[]);
+    let mut forecaster = Forecaster::new(&log);
     forecaster.refit(until, &ask);
     println!("learned from 28 days of its own forecasts: {begun}");
     println!("refit from Parquet: {all}");

@@ -1,5 +1,7 @@
 //! Stretches in which a log says nothing: it was down, the car park was not empty.
 
+use std::collections::BTreeSet;
+
 use chrono_tz::Tz;
 
 use super::log::local;
@@ -33,8 +35,9 @@ impl Hole {
     }
 }
 
-/// Holes between `visits`, which are in order of their plug-in. Whether a stretch is one depends on what came before it only.
-pub(crate) fn holes(zone: Tz, visits: &[Packed]) -> Vec<Hole> {
+/// Holes between `visits`, which are in order of their plug-in; on local days `off` as few are expected as on a Sunday. Whether a stretch
+/// is one depends on what came before it only.
+pub(crate) fn holes(zone: Tz, visits: &[Packed], off: &BTreeSet<i32>) -> Vec<Hole> {
     let mut holes = Vec::new();
     let Some(first) = visits.first() else {
         return holes;
@@ -43,7 +46,7 @@ pub(crate) fn holes(zone: Tz, visits: &[Packed]) -> Vec<Hole> {
     let next = visits.iter().map(|v| (v.start, v.end()));
     for (place, (start, end)) in next.chain([(i64::MAX, i64::MAX)]).enumerate() {
         if start.saturating_sub(busy) >= i64::from(DAYS) * 82_800 {
-            let seen = seen(zone, &visits[..place], busy);
+            let seen = seen(zone, &visits[..place], busy, off);
             if seen <= start {
                 holes.push(Hole {
                     from: busy,
@@ -58,7 +61,7 @@ pub(crate) fn holes(zone: Tz, visits: &[Packed]) -> Vec<Hole> {
 }
 
 /// When a stretch without a visit since `from`, after `before`, cannot be an empty car park any more.
-fn seen(zone: Tz, before: &[Packed], from: i64) -> i64 {
+fn seen(zone: Tz, before: &[Packed], from: i64, off: &BTreeSet<i32>) -> i64 {
     let (day, _) = clock(zone, from);
     let mut expected = 0.0;
     for (whole, day) in (1..).zip(day + 1..) {
@@ -66,12 +69,22 @@ fn seen(zone: Tz, before: &[Packed], from: i64) -> i64 {
         if midnight >= from + LONG {
             break;
         }
-        expected += usual(before, day);
+        let as_usual = usual(before, day);
+        expected += if off.contains(&day) {
+            as_usual.min(usual(before, day + days_to_sunday(day)))
+        } else {
+            as_usual
+        };
         if whole >= DAYS && expected >= MANY {
             return midnight;
         }
     }
     from + LONG
+}
+
+/// From `day` to the next Sunday, itself included; day 1 of the common era was a Monday.
+const fn days_to_sunday(day: i32) -> i32 {
+    (-day).rem_euclid(7)
 }
 
 /// Median plug-ins of the last same weekdays before local day `day`.

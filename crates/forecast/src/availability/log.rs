@@ -1,18 +1,20 @@
 //! All visits of a pool, and the view of them that somebody had at an instant.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{Datelike as _, NaiveDate, TimeDelta};
 use chrono_tz::Tz;
 
 use super::hole::{Hole, holes};
 use super::num::{index, real, size};
 use super::visit::{Arrival, Packed, Present, Seen, Visit, clock, seconds};
 
-/// All visits, in order of their plug-in.
+/// All visits, in order of their plug-in, and the days off.
 #[derive(Debug, Clone)]
 pub struct Log {
     zone: Tz,
+    off: BTreeSet<i32>,
     visits: Vec<Packed>,
     /// Visits plugged in at `base + 3600 i`.
     hourly: Vec<u32>,
@@ -109,9 +111,11 @@ impl Log {
         let base = kept.first().map_or(0, |v| v.start.div_euclid(3600) * 3600);
         let first_day = kept.first().map_or(0, |v| v.day);
         let last = kept.iter().map(Packed::end).max().unwrap_or(base);
+        let off = BTreeSet::new();
         Self {
             zone,
-            holes: holes(zone, &kept),
+            holes: holes(zone, &kept, &off),
+            off,
             hourly: hourly(&kept, base, last),
             base,
             midnights: midnights(zone, first_day, (last - base) / 86_400 + AHEAD_DAYS),
@@ -120,6 +124,19 @@ impl Log {
             dropped,
             visits: kept,
         }
+    }
+
+    /// The same with `days` known long before on which fewer people come: holidays and closures.
+    #[must_use]
+    pub fn with_days_off(mut self, days: impl IntoIterator<Item = NaiveDate>) -> Self {
+        self.off = days.into_iter().map(|d| d.num_days_from_ce()).collect();
+        self.holes = holes(self.zone, &self.visits, &self.off);
+        self
+    }
+
+    /// Local days on which fewer people come.
+    pub(crate) const fn off(&self) -> &BTreeSet<i32> {
+        &self.off
     }
 
     /// All visits in order of their plug-in, for scoring only.

@@ -1,8 +1,6 @@
 //! The forecaster over time: paths, recalibrated by its own past, watched against the naive model.
 
-use std::collections::BTreeSet;
-
-use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::blend::How;
 use super::calibrate;
@@ -104,7 +102,6 @@ impl Availability {
 #[derive(Debug)]
 pub struct Forecaster<'a> {
     log: &'a Log,
-    off: BTreeSet<i32>,
     learned: Learned,
 }
 
@@ -112,22 +109,18 @@ impl<'a> Forecaster<'a> {
     /// Name of the model in published forecasts.
     pub const MODEL: &'static str = "availability-paths";
     /// Version of the model; changes whenever the same input may give another answer.
-    pub const VERSION: &'static str = "9";
+    pub const VERSION: &'static str = "10";
 
-    /// A forecaster over `log`; `off` are days known long before on which fewer people come: holidays and closures.
+    /// A forecaster over `log`.
     #[must_use]
-    pub fn new(log: &'a Log, off: &[NaiveDate]) -> Self {
-        Self::resume(log, off, Learned::default())
+    pub fn new(log: &'a Log) -> Self {
+        Self::resume(log, Learned::default())
     }
 
     /// A forecaster that goes on from what another learned over an older log of the same pool.
     #[must_use]
-    pub fn resume(log: &'a Log, off: &[NaiveDate], learned: Learned) -> Self {
-        Self {
-            log,
-            off: off.iter().map(Datelike::num_days_from_ce).collect(),
-            learned,
-        }
+    pub const fn resume(log: &'a Log, learned: Learned) -> Self {
+        Self { log, learned }
     }
 
     /// What was learned, for another forecaster.
@@ -139,7 +132,7 @@ impl<'a> Forecaster<'a> {
     pub(crate) fn world(&self) -> World<'_> {
         World {
             log: self.log,
-            off: &self.off,
+            off: self.log.off(),
         }
     }
 
@@ -241,7 +234,7 @@ impl<'a> Forecaster<'a> {
     fn engine(&self, grid: Grid, base: u64) -> Engine<'_> {
         let leaving = self.learned.leaving(self.log.clock(grid.start).0);
         let view = self.log.view(grid.start);
-        Engine::new(view, &self.off, leaving, grid, seed(base, grid.start))
+        Engine::new(view, self.log.off(), leaving, grid, seed(base, grid.start))
     }
 
     /// Blends the ways in which paths were drawn and recalibrates; order among the paths of a way stays.

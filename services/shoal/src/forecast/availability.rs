@@ -40,7 +40,8 @@ impl Report {
 pub(super) fn run(args: &Evaluate, output: Output) -> Result<(), CliError> {
     let begun = Instant::now();
     let scenario = history::load(&args.scenario, &args.data)?;
-    let log = Log::new(scenario.zone, visits(&scenario));
+    let log =
+        Log::new(scenario.zone, visits(&scenario)).with_days_off(scenario.off.iter().copied());
     let test = test(args, &scenario)?;
     let mut told = 0;
     let evaluation = evaluate(&log, &test, &mut |done, of| {
@@ -83,7 +84,6 @@ fn test(args: &Evaluate, scenario: &Scenario) -> Result<Test, CliError> {
     Ok(Test {
         from: args.test_from,
         to,
-        off: scenario.off.clone(),
         special: scenario.special.clone(),
         paths: usize::try_from(args.paths).unwrap_or(200),
         seed: args.seed,

@@ -45,8 +45,6 @@ pub struct Test {
     pub from: NaiveDate,
     /// First local date no longer forecast from.
     pub to: NaiveDate,
-    /// Days known long before on which fewer people come.
-    pub off: Vec<NaiveDate>,
     /// Half-open stretches of dates that are not ordinary.
     pub special: Vec<(NaiveDate, NaiveDate)>,
     /// Paths per forecast.
@@ -149,7 +147,7 @@ pub fn evaluate(
         by_group: false,
         threads: test.threads,
     };
-    let mut forecaster = Forecaster::new(log, &test.off);
+    let mut forecaster = Forecaster::new(log);
     let before = sale::origins(log, log.clock(truth.start()).0, first);
     let persistence = SCORED.map(|q| Persistence::learn(log, &truth, q, &before, begin));
     let mut tallies = SCORED.map(|q| Tally::new(q, test));
@@ -221,7 +219,7 @@ pub fn departures(log: &Log, test: &Test) -> Result<Departure, NoTest> {
     let instant = |date: NaiveDate| log.instant(date.num_days_from_ce(), 0);
     let (begin, end) = (instant(test.from), instant(test.to));
     check(log, test, begin)?;
-    let forecaster = Forecaster::new(log, &test.off);
+    let forecaster = Forecaster::new(log);
     Ok(departure::score(&forecaster, (begin, end), test.threads))
 }
 

@@ -23,7 +23,6 @@ pub(super) struct Past<'a> {
     log: Log,
     /// In the order in which the log counts its visits.
     stays: Vec<&'a Stay>,
-    off: Vec<NaiveDate>,
     /// When the first of them was over.
     first_over: Option<DateTime<Utc>>,
 }
@@ -40,9 +39,8 @@ impl<'a> Past<'a> {
         let (visits, stays): (Vec<Visit>, Vec<&Stay>) = seen.unzip();
         Self {
             first_over: visits.iter().map(|v| v.span.end()).min(),
-            log: Log::new(case.area.zone(), visits),
+            log: Log::new(case.area.zone(), visits).with_days_off(case.days_off.iter().copied()),
             stays,
-            off: case.days_off.iter().copied().collect(),
         }
     }
 
@@ -68,7 +66,7 @@ impl<'a> Past<'a> {
             seed,
             ..Ask::default()
         };
-        let forecaster = Forecaster::new(&self.log, &self.off);
+        let forecaster = Forecaster::new(&self.log);
         let expected = forecaster.scenarios(now, to, count, &ask);
         let way = |expected: forecast::availability::Expected| Way {
             odds: expected.weight,
