@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use forecast::availability::{Ask, Coming, Forecaster, Log, Visit};
 use units::{Energy, Interval, Power};
 
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn on_a_day_off_fewer_come_than_on_work_days() {
         let mut case = case(&commuters(), &prices(1), [f64::INFINITY; 2], true);
-        let monday = NaiveDate::from_ymd_opt(2024, 4, 1).unwrap();
+        let monday = chrono::NaiveDate::from_ymd_opt(2024, 4, 1).unwrap();
         assert_eq!(monday.weekday(), Weekday::Mon);
         let midnight = case.grid.start + TimeDelta::days(2);
         let expected = |case: &Case| {
