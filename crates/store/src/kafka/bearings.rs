@@ -5,12 +5,14 @@
 //! <https://github.com/confluentinc/librdkafka/issues/5301>. A client that has lost its bearings is replaced by a new one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::locked;
 
 /// A client that knows no broker for this time has lost its bearings: one that lets go of brokers in good order knows others at once.
 const LOST_AFTER: Duration = Duration::from_secs(3);
@@ -28,7 +30,7 @@ pub(crate) struct Bearings {
 
 /// The part of the library's figures that is about brokers.
 #[derive(Debug, Deserialize)]
-pub(super) struct Figures {
+struct Figures {
     brokers: HashMap<String, Known>,
 }
 
@@ -53,7 +55,7 @@ impl Bearings {
     pub(super) fn look<'a>(&self, mut sources: impl Iterator<Item = &'a str>) {
         // The others are names for one that is learned, and for nobody.
         let knows = sources.any(|source| matches!(source, "configured" | "learned"));
-        let mut alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = locked(&self.alone);
         if knows {
             *alone = None;
             return;
