@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-
 use fleet::{EvseId, EvseState, SiteId, VehicleId};
 use forecast::availability::{Log, Metered, Said, Slack, Visit};
 use forecast::{Plugged, Stay};

@@ -61,12 +61,9 @@ fn changes(known: Known<'_>, quantity: Quantity, (origin, target): (i64, i64)) -
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
 
-    use super::super::learn::World;
     use super::super::log::Log;
     use super::super::visit::Visit;
     use super::*;
@@ -85,12 +82,8 @@ mod tests {
         let first: DateTime<Utc> = "2019-03-04T00:00:00Z".parse().unwrap();
         let log = Log::new(Tz::UTC, visits(first));
         let origin = (first + TimeDelta::days(day) + TimeDelta::hours(6)).timestamp();
-        let world = World {
-            log: &log,
-            off: &BTreeSet::new(),
-        };
         let said = |known: Known<'_>| changed(known, Quantity::PluggedIn, (origin, now), 36);
-        world.small(origin, DAYS, said).unwrap()
+        log.small(origin, DAYS, said).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
+use super::kind;
 use super::log::local;
 use super::num::size;
 use super::visit::{Packed, clock};
@@ -71,7 +72,7 @@ fn seen(zone: Tz, before: &[Packed], from: i64, off: &BTreeSet<i32>) -> i64 {
         }
         let as_usual = usual(before, day);
         expected += if off.contains(&day) {
-            as_usual.min(usual(before, day + days_to_sunday(day)))
+            as_usual.min(usual(before, kind::sunday(day)))
         } else {
             as_usual
         };
@@ -80,11 +81,6 @@ fn seen(zone: Tz, before: &[Packed], from: i64, off: &BTreeSet<i32>) -> i64 {
         }
     }
     from + LONG
-}
-
-/// From `day` to the next Sunday, itself included; day 1 of the common era was a Monday.
-const fn days_to_sunday(day: i32) -> i32 {
-    (-day).rem_euclid(7)
 }
 
 /// Median plug-ins of the last same weekdays before local day `day`.

@@ -80,6 +80,16 @@ fn weekend(day: i32) -> bool {
     weekday(day) >= 5
 }
 
+/// The Sunday of the week of `day`.
+pub(crate) const fn sunday(day: i32) -> i32 {
+    monday(day) + 6
+}
+
+/// The Monday of the week of `day`.
+pub(crate) const fn monday(day: i32) -> i32 {
+    day - (day - 1).rem_euclid(7)
+}
+
 /// Whether `day` is no work day: a weekend or a day off.
 pub(crate) fn rests(day: i32, off: &BTreeSet<i32>) -> bool {
     weekend(day) || off.contains(&day)

@@ -1,6 +1,6 @@
 //! What a forecaster learns from the outcomes of its own past forecasts, once per local day.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
@@ -96,13 +96,6 @@ pub struct Watch {
     pub inside_90: f64,
 }
 
-/// A log with its days off.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct World<'a> {
-    pub(crate) log: &'a Log,
-    pub(crate) off: &'a BTreeSet<i32>,
-}
-
 impl Learned {
     /// The local midnight before which outcomes counted; `None` if nothing was learned yet.
     #[must_use]
@@ -134,7 +127,7 @@ impl Learned {
     }
 
     /// Learns what the past teaches at `midnight`, unless it is known.
-    pub(crate) fn learn(&mut self, world: World<'_>, midnight: i64, ask: &Ask) {
+    pub(crate) fn learn(&mut self, log: &Log, midnight: i64, ask: &Ask) {
         let known = self.today.as_ref().map(|t| (t.midnight, t.seed));
         if known == Some((midnight, ask.seed)) {
             return;
@@ -142,20 +135,20 @@ impl Learned {
         if known.is_some_and(|(_, seed)| seed != ask.seed) {
             self.kept.clear();
         }
-        let (day, _) = world.log.clock(midnight);
+        let (day, _) = log.clock(midnight);
         let memory = i32::try_from(MEMORY_DAYS).unwrap_or(0);
-        self.leavings.learn(world, (day, memory), ask.threads);
-        self.remember(world, midnight, ask);
-        self.outlooks.learn(world, (day, memory), ask.threads);
-        let view = world.log.view(midnight);
-        let kinds = Days::new(&view, day, world.off, HALF_LIFE);
+        self.leavings.learn(log, (day, memory), ask.threads);
+        self.remember(log, midnight, ask);
+        self.outlooks.learn(log, (day, memory), ask.threads);
+        let view = log.view(midnight);
+        let kinds = Days::new(&view, day, log.off(), HALF_LIFE);
         let vehicles = view.mean_count(midnight - MEMORY_DAYS * 86_400);
         let few = vehicles < FEW;
         let days = if few { usual::MANY_DAYS } else { usual::DAYS };
-        let observed = Observed::by_kinds(&view, &kinds, world.off, (days, 3600));
+        let observed = Observed::by_kinds(&view, &kinds, log.off(), (days, 3600));
         let past = usual::Past {
-            log: world.log,
-            off: world.off,
+            log,
+            off: log.off(),
             kinds: &kinds,
             observed: &observed,
             few,
@@ -163,11 +156,11 @@ impl Learned {
         let mut watch = None;
         let mut lessons = Vec::new();
         for quantity in QUANTITIES {
-            let told = self.told(world, midnight, quantity, past);
+            let told = self.told(log, midnight, quantity, past);
             let blend = Blend::learn(&told, few);
             let told = outcomes(&told, &blend);
             if quantity == Quantity::PluggedIn {
-                watch = fared(world, midnight, &told);
+                watch = fared(log, midnight, &told);
             }
             lessons.push(Lesson {
                 blend,
@@ -185,15 +178,15 @@ impl Learned {
     }
 
     /// Makes the past forecasts that are missing.
-    fn remember(&mut self, world: World<'_>, at: i64, ask: &Ask) {
-        let (today, _) = world.log.clock(at);
+    fn remember(&mut self, log: &Log, at: i64, ask: &Ask) {
+        let (today, _) = log.clock(at);
         let oldest = at - MEMORY_DAYS * 86_400;
         self.kept.retain(|o, _| *o >= oldest);
         let days = i32::try_from(MEMORY_DAYS).unwrap_or(0);
         let hours = || (0_i64..24).step_by(EVERY_HOURS);
         let missing: Vec<i64> = (today - days..=today)
             .flat_map(|day| hours().map(move |hour| (day, hour)))
-            .map(|(day, hour)| world.log.instant(day, 3600 * hour))
+            .map(|(day, hour)| log.instant(day, 3600 * hour))
             .filter(|o| (oldest..at).contains(o) && !self.kept.contains_key(o))
             .collect();
         let leavings = &self.leavings;
@@ -203,15 +196,15 @@ impl Learned {
                 step: 3600,
                 count: KEPT_HOURS + 1,
             };
-            let view = world.log.view(origin);
-            let leaving = leavings.of(world.log.clock(origin).0);
-            let engine = Engine::new(view, world.off, leaving, grid, seed(ask.seed, origin));
+            let view = log.view(origin);
+            let leaving = leavings.of(log.clock(origin).0);
+            let engine = Engine::new(view, log.off(), leaving, grid, seed(ask.seed, origin));
             let (paths, _) = engine.paths(Draw {
                 paths: WARM_PATHS[usize::from(engine.ways() > 1)],
                 groups: false,
                 threads: 1,
             });
-            (origin, kept(&paths, engine.ways(), world, origin))
+            (origin, kept(&paths, engine.ways(), log, origin))
         });
         self.kept.extend(made);
     }
@@ -233,24 +226,18 @@ impl Learned {
     }
 
     /// Past forecasts of a quantity with their outcomes, work days beside days off left out.
-    fn told(
-        &self,
-        world: World<'_>,
-        at: i64,
-        quantity: Quantity,
-        past: usual::Past<'_>,
-    ) -> Vec<Told> {
+    fn told(&self, log: &Log, at: i64, quantity: Quantity, past: usual::Past<'_>) -> Vec<Told> {
         let place = place(quantity);
         let mut usual: BTreeMap<i64, [Option<[f32; KEPT]>; usual::WEEKS.len()]> = BTreeMap::new();
         let mut told = Vec::new();
         for (origin, kept) in self.kept.range(..at) {
-            let (begun, _) = world.log.clock(*origin);
-            let midnight = world.log.instant(begun, 0);
+            let (begun, _) = log.clock(*origin);
+            let midnight = log.instant(begun, 0);
             for lead in 1..=KEPT_HOURS {
                 let target = origin + 3600 * i64::try_from(lead).unwrap_or(0);
-                let (day, clock) = world.log.clock(target);
+                let (day, clock) = log.clock(target);
                 // What lay off beside days off lies off nowhere else.
-                if target > at || kind::beside(day, world.off) {
+                if target > at || kind::beside(day, log.off()) {
                     continue;
                 }
                 let Some(outcome) = past.observed.at(quantity, target) else {
@@ -266,7 +253,7 @@ impl Learned {
                 told.push(Told {
                     lead,
                     hour: hour(clock),
-                    off: world.is_off(day),
+                    off: log.is_off(day),
                     age: calibrate::age(at, target),
                     said: [
                         ways[0], ways[1], ways[2], usual[0], usual[1], fast, slow, changed,
@@ -292,14 +279,14 @@ fn outcomes(told: &[Told], blend: &Blend) -> Vec<Past> {
     past.collect()
 }
 
-fn fared(world: World<'_>, at: i64, all: &[Past]) -> Option<Watch> {
+fn fared(log: &Log, at: i64, all: &[Past]) -> Option<Watch> {
     let (mut own, mut naive, mut inside, mut count) = (0.0, 0.0, 0.0, 0);
     for past in all {
         if past.age > WATCH_DAYS || past.lead % 6 != 0 {
             continue;
         }
         let target = at - floor(past.age * 86_400.0);
-        let Some(values) = world.naive(target, at, &LEVELS) else {
+        let Some(values) = log.naive(target, at, &LEVELS) else {
             continue;
         };
         let naive_levels: [f64; KEPT] = std::array::from_fn(|i| values[i]);
@@ -316,9 +303,9 @@ fn fared(world: World<'_>, at: i64, all: &[Past]) -> Option<Watch> {
     })
 }
 
-impl World<'_> {
+impl Log {
     pub(crate) fn is_off(&self, day: i32) -> bool {
-        kind::rests(day, self.off)
+        kind::rests(day, self.off())
     }
 
     /// What `look` makes of the last `days` days as they were known at `at`; `None` of a large pool, where days say enough.
@@ -328,18 +315,18 @@ impl World<'_> {
         days: i32,
         look: impl FnOnce(Known<'_>) -> T,
     ) -> Option<T> {
-        let view = self.log.view(at);
+        let view = self.view(at);
         if !is_small(&view) {
             return None;
         }
-        let (today, _) = self.log.clock(at);
-        let kinds = Days::new(&view, today, self.off, HALF_LIFE);
+        let (today, _) = self.clock(at);
+        let kinds = Days::new(&view, today, self.off(), HALF_LIFE);
         let span = (i64::from(days) + 2, 3600);
         Some(look(Known {
-            log: self.log,
-            off: self.off,
+            log: self,
+            off: self.off(),
             kinds: &kinds,
-            observed: &Observed::by_kinds(&view, &kinds, self.off, span),
+            observed: &Observed::by_kinds(&view, &kinds, self.off(), span),
             today,
         }))
     }
@@ -361,13 +348,13 @@ impl World<'_> {
     /// The naive model of vehicles plugged in at `target`, from counts known at `at`: same weekday and clock of the last eight
     /// weeks that have data.
     pub(crate) fn naive(&self, target: i64, at: i64, levels: &[f64]) -> Option<Vec<f64>> {
-        let view = self.log.view(at);
-        let (day, clock) = self.log.clock(target);
+        let view = self.view(at);
+        let (day, clock) = self.clock(target);
         let first = view.first_day()?;
         let samples: Vec<f64> = (1..)
             .map(|week| day - 7 * week)
             .take_while(|d| *d > first)
-            .filter_map(|d| view.count(self.log.instant(d, clock)).map(f64::from))
+            .filter_map(|d| view.count(self.instant(d, clock)).map(f64::from))
             .take(8)
             .collect();
         crate::quantiles(&samples, levels)
@@ -382,7 +369,7 @@ fn place(quantity: Quantity) -> usize {
     QUANTITIES.iter().position(|q| *q == quantity).unwrap_or(0)
 }
 
-fn kept(paths: &Paths, ways: usize, world: World<'_>, origin: i64) -> Kept {
+fn kept(paths: &Paths, ways: usize, log: &Log, origin: i64) -> Kept {
     let mut levels = Vec::with_capacity(QUANTITIES.len() * KEPT_HOURS);
     for quantity in QUANTITIES {
         for lead in 1..=KEPT_HOURS {
@@ -396,7 +383,7 @@ fn kept(paths: &Paths, ways: usize, world: World<'_>, origin: i64) -> Kept {
             }));
         }
     }
-    let fine = world.changed(origin, paths);
+    let fine = log.changed(origin, paths);
     let at = |hours: &Vec<Vec<f32>>, lead: usize| at_levels(hours.get(lead)?);
     let changed = fine
         .iter()

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::donor::HALF_LIFE;
-use super::kind::{Days, by_week, without_work};
-use super::learn::World;
+use super::kind::{Days, by_week, monday, without_work};
+use super::log::Log;
 use super::num::{floor, real, size};
 use super::simulate::is_small;
 use super::stay::{Alike, Stays, clock_after};
@@ -186,34 +186,34 @@ impl Leavings {
     }
 
     /// Learns what held on local day `day` and on each of the `before` days before it, unless it is known, and forgets what is older.
-    pub(crate) fn learn(&mut self, world: World<'_>, (day, before): (i32, i32), threads: usize) {
+    pub(crate) fn learn(&mut self, log: &Log, (day, before): (i32, i32), threads: usize) {
         let oldest = monday(day - before);
         self.weeks.retain(|week, _| *week >= oldest);
         let mondays = (oldest..=day).step_by(WEEK);
         for week in mondays {
             if !self.weeks.contains_key(&week) {
-                self.look(world, week, threads);
-                self.weeks.insert(week, self.lesson(world, week));
+                self.look(log, week, threads);
+                self.weeks.insert(week, self.lesson(log, week));
             }
         }
         self.seen.retain(|day, _| *day >= oldest - DAYS);
     }
 
     /// Notes what was to be seen of the visits of the days before `until`, each from what was known at its midnight.
-    fn look(&mut self, world: World<'_>, until: i32, threads: usize) {
-        if !is_small(&world.log.view(world.log.instant(until, 0))) {
+    fn look(&mut self, log: &Log, until: i32, threads: usize) {
+        if !is_small(&log.view(log.instant(until, 0))) {
             return;
         }
         let days = (until - DAYS..until).filter(|day| {
             let seen = self.seen.get(day).map(Vec::len);
-            seen != Some(places(world.log.of_day(*day).len()).count())
+            seen != Some(places(log.of_day(*day).len()).count())
         });
         let seen = each(days.collect(), threads, |day| {
-            let view = world.log.view(world.log.instant(day, 0));
-            let kinds = Days::new(&view, day, world.off, HALF_LIFE);
-            let stays = Stays::new(&view, &kinds, world.off, None);
-            let kind = kinds.kind(day, world.off);
-            let visits = world.log.of_day(day);
+            let view = log.view(log.instant(day, 0));
+            let kinds = Days::new(&view, day, log.off(), HALF_LIFE);
+            let stays = Stays::new(&view, &kinds, log.off(), None);
+            let kind = kinds.kind(day, log.off());
+            let visits = log.of_day(day);
             let looked_at = places(visits.len()).filter_map(|place| visits.get(place));
             let signs = looked_at.map(|v| {
                 let visit = v.seen();
@@ -225,11 +225,11 @@ impl Leavings {
     }
 
     /// Learns from visits that ended before local day `until`.
-    fn lesson(&self, world: World<'_>, until: i32) -> Option<Leaving> {
-        let midnight = world.log.instant(until, 0);
+    fn lesson(&self, log: &Log, until: i32) -> Option<Leaving> {
+        let midnight = log.instant(until, 0);
         let (mut rows, mut lengths) = (Vec::new(), Vec::new());
         for (day, signs) in self.seen.range(until - DAYS..until) {
-            let visits = world.log.of_day(*day);
+            let visits = log.of_day(*day);
             for (place, signs) in places(visits.len()).zip(signs) {
                 let ended = visits.get(place).filter(|v| v.end() <= midnight);
                 if let Some((visit, signs)) = ended.zip(*signs) {
@@ -242,10 +242,6 @@ impl Leavings {
             trees: Trees::fit(&Cuts::new(&rows), &lengths, GROWTH),
         })
     }
-}
-
-fn monday(day: i32) -> i32 {
-    day - (day - 1).rem_euclid(7)
 }
 
 /// Places of the visits of a day that are looked at.
@@ -264,7 +260,6 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use units::{Energy, Power};
 
-    use super::super::log::Log;
     use super::super::visit::{Said, Visit};
     use super::*;
 
@@ -300,10 +295,6 @@ mod tests {
     fn errors(visits: &[Visit], days: i64) -> [f64; 2] {
         let log = Log::new(Tz::UTC, visits);
         let off = BTreeSet::new();
-        let world = World {
-            log: &log,
-            off: &off,
-        };
         let first: DateTime<Utc> = FIRST.parse().unwrap();
         let (first, _) = log.clock(first.timestamp());
         let last = first + i32::try_from(days).unwrap();
@@ -312,7 +303,7 @@ mod tests {
         let mut count = 0;
         for visit in log.visits().filter(|v| v.day >= last - 10) {
             let view = log.view(visit.start);
-            leavings.learn(world, (visit.day, 0), 1);
+            leavings.learn(&log, (visit.day, 0), 1);
             let kinds = Days::new(&view, visit.day, &off, HALF_LIFE);
             let present = Present::of(&visit, visit.start);
             for (error, leaving) in errors.iter_mut().zip([None, leavings.of(visit.day)]) {
@@ -346,17 +337,12 @@ mod tests {
     fn lessons_do_not_depend_on_what_was_asked_before() {
         let visits = site(90);
         let log = Log::new(Tz::UTC, &visits);
-        let off = BTreeSet::new();
-        let world = World {
-            log: &log,
-            off: &off,
-        };
         let first: DateTime<Utc> = FIRST.parse().unwrap();
         let day = log.clock(first.timestamp()).0 + 85;
         let (mut once, mut often) = (Leavings::default(), Leavings::default());
-        once.learn(world, (day, 0), 2);
+        once.learn(&log, (day, 0), 2);
         for back in (0..6).rev() {
-            often.learn(world, (day - 3 * back, 0), 1);
+            often.learn(&log, (day - 3 * back, 0), 1);
         }
         let signs = once.seen[&(day - 10)][3].unwrap();
         let longer = |l: &Leavings| l.of(day).map(|l| l.usual(&signs));

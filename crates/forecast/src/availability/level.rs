@@ -267,7 +267,6 @@ mod tests {
     use chrono_tz::Tz;
     use proptest::prelude::*;
 
-    use super::super::learn::World;
     use super::super::visit::Visit;
     use super::*;
 
@@ -292,10 +291,6 @@ mod tests {
     fn medians(log: &Log, days: i32, (ahead, hour): (i64, i64)) -> Option<[f32; PACES.len()]> {
         let first: DateTime<Utc> = FIRST.parse().unwrap();
         let midnight = (first + TimeDelta::days(days.into())).timestamp();
-        let world = World {
-            log,
-            off: &BTreeSet::new(),
-        };
         let medians = |known: Known<'_>| {
             let usual = PACES.map(|pace| Usual::new(known, Quantity::PluggedIn, pace));
             let target = midnight + 86_400 * ahead + 3600 * hour;
@@ -304,7 +299,7 @@ mod tests {
             };
             Some([fast, slow].map(|u| u.at(target)[(PLACES - 1) / 2]))
         };
-        world.small(midnight, DAYS, medians)?
+        log.small(midnight, DAYS, medians)?
     }
 
     #[test]

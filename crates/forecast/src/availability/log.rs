@@ -129,8 +129,11 @@ impl Log {
     /// The same with `days` known long before on which fewer people come: holidays and closures.
     #[must_use]
     pub fn with_days_off(mut self, days: impl IntoIterator<Item = NaiveDate>) -> Self {
-        self.off = days.into_iter().map(|d| d.num_days_from_ce()).collect();
-        self.holes = holes(self.zone, &self.visits, &self.off);
+        let off = days.into_iter().map(|d| d.num_days_from_ce()).collect();
+        if self.off != off {
+            self.holes = holes(self.zone, &self.visits, &off);
+            self.off = off;
+        }
         self
     }
 

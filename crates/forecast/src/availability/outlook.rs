@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::calibrate::KEPT;
-use super::learn::{USUAL_HOURS, World};
+use super::learn::USUAL_HOURS;
 use super::level::{self, Known, PACES, Usual};
+use super::log::Log;
 use super::usual::at_levels;
 use super::walk::QUANTITIES;
 use crate::Quantity;
@@ -25,17 +26,17 @@ pub(crate) struct Outlooks {
 
 impl Outlooks {
     /// Says what is usual from local day `today` on, and what was on the `days` days before unless it is known; forgets older days.
-    pub(crate) fn learn(&mut self, world: World<'_>, (today, days): (i32, i32), threads: usize) {
+    pub(crate) fn learn(&mut self, log: &Log, (today, days): (i32, i32), threads: usize) {
         self.past
             .retain(|day, _| (today - days..today).contains(day));
         let missing = (today - days..today).filter(|day| !self.past.contains_key(day));
         let made = each(missing.collect(), threads, |day| {
-            let fine = fine(world, day);
+            let fine = fine(log, day);
             let coarse = |hours: &Vec<Fine>| hours.iter().map(coarse).collect();
             (day, fine.iter().map(coarse).collect())
         });
         self.past.extend(made);
-        self.today = fine(world, today);
+        self.today = fine(log, today);
     }
 
     /// What was said on local day `day` of the `hour`th hour from its midnight on; `quantity` is a place among [`QUANTITIES`].
@@ -60,8 +61,8 @@ fn coarse(fine: &Fine) -> Coarse {
 }
 
 /// What is usual from local day `today` on by what was known at its midnight; nothing of a large pool, where days say enough.
-fn fine(world: World<'_>, today: i32) -> Vec<Vec<Fine>> {
-    let midnight = world.log.instant(today, 0);
+fn fine(log: &Log, today: i32) -> Vec<Vec<Fine>> {
+    let midnight = log.instant(today, 0);
     let of = |known: Known<'_>, quantity: Quantity| {
         let usual = PACES.map(|pace| Usual::new(known, quantity, pace));
         let at = |target: i64| {
@@ -72,17 +73,14 @@ fn fine(world: World<'_>, today: i32) -> Vec<Vec<Fine>> {
         targets.map(at).collect()
     };
     let all = |known: Known<'_>| QUANTITIES.map(|q| of(known, q)).into();
-    world.small(midnight, level::DAYS, all).unwrap_or_default()
+    log.small(midnight, level::DAYS, all).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use chrono::{DateTime, TimeDelta, Utc};
     use chrono_tz::Tz;
 
-    use super::super::log::Log;
     use super::super::visit::Visit;
     use super::*;
 
@@ -100,16 +98,11 @@ mod tests {
     fn what_is_said_does_not_depend_on_what_was_asked_before_or_on_threads() {
         let first: DateTime<Utc> = "2019-03-04T00:00:00Z".parse().unwrap();
         let log = log(first);
-        let off = BTreeSet::new();
-        let world = World {
-            log: &log,
-            off: &off,
-        };
         let today = log.clock(first.timestamp()).0 + 70;
         let (mut once, mut often) = (Outlooks::default(), Outlooks::default());
-        once.learn(world, (today, 5), 2);
+        once.learn(&log, (today, 5), 2);
         for back in (0..4).rev() {
-            often.learn(world, (today - back, 5), 1);
+            often.learn(&log, (today - back, 5), 1);
         }
         assert_eq!(once.past.len(), 5);
         assert_eq!(once.today[0].len(), 74);

@@ -7,7 +7,7 @@ use super::calibrate;
 use super::coming::{Coming, Expected, profiles};
 use super::given;
 use super::joint::{Paths, share_out};
-use super::learn::{Learned, Lesson, World, hour};
+use super::learn::{Learned, Lesson, hour};
 use super::log::Log;
 use super::num::size;
 use super::paths::Grid;
@@ -129,11 +129,8 @@ impl<'a> Forecaster<'a> {
         self.learned
     }
 
-    pub(crate) fn world(&self) -> World<'_> {
-        World {
-            log: self.log,
-            off: self.log.off(),
-        }
+    pub(crate) const fn log(&self) -> &'a Log {
+        self.log
     }
 
     /// Forecasts from `until` on. What the recalibration knows is as of the last local midnight; past forecasts that it needs are made
@@ -147,7 +144,7 @@ impl<'a> Forecaster<'a> {
     pub fn refit(&mut self, until: DateTime<Utc>, ask: &Ask) {
         let midnight = self.log.instant(self.log.clock(until.timestamp()).0, 0);
         let mut learned = std::mem::take(&mut self.learned);
-        learned.learn(self.world(), midnight, ask);
+        learned.learn(self.log, midnight, ask);
         self.learned = learned;
     }
 
@@ -174,7 +171,7 @@ impl<'a> Forecaster<'a> {
         let changed = if lessons.is_empty() {
             Default::default()
         } else {
-            self.world().changed(at, &drawn)
+            self.log.changed(at, &drawn)
         };
         for ((quantity, lesson), changed) in QUANTITIES.into_iter().zip(lessons).zip(&changed) {
             self.correct(&mut paths, grid, quantity, (lesson, ways, changed));
@@ -252,7 +249,7 @@ impl<'a> Forecaster<'a> {
             let lead = usize::try_from((ahead + 3599) / 3600).unwrap_or(1).max(1);
             let how = lesson
                 .calibration
-                .at(lead, hour(clock), self.world().is_off(day));
+                .at(lead, hour(clock), self.log.is_off(day));
             // What is there now is known.
             if step == 0 && quantity == Quantity::PluggedIn {
                 continue;
@@ -298,7 +295,7 @@ impl<'a> Forecaster<'a> {
             let levels: Vec<f64> = (0..before.len())
                 .map(|i| (size(i) + 0.5) / size(before.len()))
                 .collect();
-            let Some(values) = self.world().naive(target, grid.start, &levels) else {
+            let Some(values) = self.log.naive(target, grid.start, &levels) else {
                 continue;
             };
             for (rank, path) in order.into_iter().enumerate() {

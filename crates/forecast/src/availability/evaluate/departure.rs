@@ -34,8 +34,8 @@ pub(super) fn score(
     (from, to): (i64, i64),
     threads: usize,
 ) -> Departure {
-    let world = forecaster.world();
-    let (log, off) = (world.log, world.off);
+    let log = forecaster.log();
+    let off = log.off();
     let mut leavings = Leavings::default();
     let naive = median_stays(log, from);
     let in_test = || log.visits().filter(|v| v.start >= from && v.start < to);
@@ -46,7 +46,7 @@ pub(super) fn score(
     for visit in in_test().filter(|v| !said_by_some || v.said_end.is_some()) {
         let view = log.view(visit.start);
         if kinds.as_ref().is_none_or(|(day, _)| *day != visit.day) {
-            leavings.learn(world, (visit.day, 0), threads);
+            leavings.learn(log, (visit.day, 0), threads);
             kinds = Some((visit.day, Days::new(&view, visit.day, off, HALF_LIFE)));
         }
         let Some((_, days)) = &kinds else { continue };

@@ -83,7 +83,7 @@ impl Tally {
         truth: &Observed,
         ahead: &Availability,
     ) {
-        let log = forecaster.world().log;
+        let log = forecaster.log();
         let gate = ahead.until.timestamp();
         let day = log.clock(gate).0 + 1;
         let level = level(forecaster, &self.past, gate);
@@ -120,10 +120,10 @@ impl Tally {
 
 /// The forecast's own 10 % level, moved to where past outcomes reached 10 %.
 fn level(forecaster: &Forecaster<'_>, past: &[Block], gate: i64) -> f64 {
-    let view = forecaster.world().log.view(gate);
+    let view = forecaster.log().view(gate);
     let observed = Observed::new(
         &view,
-        forecaster.world().off,
+        forecaster.log().off(),
         i64::from(MEMORY_DAYS) + 3,
         STEP,
     );
